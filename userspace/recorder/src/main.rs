@@ -1,0 +1,3 @@
+//! spantape: a passive call recorder.
+
+fn main() {}

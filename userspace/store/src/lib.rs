@@ -1,0 +1,1 @@
+//! What spantape keeps: recordings as WAV, the Parquet catalog, and its queries.
