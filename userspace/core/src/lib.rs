@@ -2,5 +2,8 @@
 //!
 //! Frames go in, calls, recordings and audio come out. There is no socket, file, thread or clock in here.
 
+pub mod reassembly;
 pub mod record;
+pub mod sip;
 pub mod time;
+pub mod wire;

@@ -1,0 +1,184 @@
+//! SIP messages in a stream of bytes (RFC 3261, 18.3).
+
+use memchr::memmem;
+
+use super::message::{Message, looks_like_sip, start_of_message};
+
+/// Bytes kept of a message that is not complete yet.
+const MAX_MESSAGE: usize = 256 * 1024;
+/// A stream that has shown no SIP in its first bytes carries something else.
+const MAX_FOREIGN: usize = 4096;
+
+/// What a stream turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// Not known yet.
+    Open,
+    /// At least one message was found.
+    Sip,
+    /// Something else: more bytes need not be shown.
+    Foreign,
+}
+
+/// Cuts a stream into messages. A stream joined in the middle is followed from the next start line on.
+#[derive(Default)]
+pub struct Framer {
+    /// Bytes of a message that is not complete yet.
+    kept: Vec<u8>,
+    found: bool,
+    foreign: usize,
+}
+
+impl Framer {
+    /// Takes the next bytes of the stream and hands each complete message to `deliver`.
+    pub fn add(&mut self, bytes: &[u8], mut deliver: impl FnMut(&Message<'_>)) -> Framing {
+        if self.kept.is_empty() {
+            let used = self.cut(bytes, &mut deliver);
+            self.kept.extend_from_slice(&bytes[used..]);
+        } else {
+            let mut kept = std::mem::take(&mut self.kept);
+            kept.extend_from_slice(bytes);
+            let used = self.cut(&kept, &mut deliver);
+            kept.drain(..used);
+            self.kept = kept;
+        }
+        if self.kept.len() > MAX_MESSAGE {
+            self.gap();
+        }
+        match (self.found, self.foreign > MAX_FOREIGN) {
+            (true, _) => Framing::Sip,
+            (false, false) => Framing::Open,
+            (false, true) => Framing::Foreign,
+        }
+    }
+
+    /// Bytes are missing here: what was begun cannot be completed.
+    pub fn gap(&mut self) {
+        self.kept = Vec::new();
+    }
+
+    /// Delivers the complete messages at the front of `bytes`; returns how many bytes are done with.
+    fn cut(&mut self, bytes: &[u8], deliver: &mut impl FnMut(&Message<'_>)) -> usize {
+        let mut at = 0;
+        while at < bytes.len() {
+            let rest = &bytes[at..];
+            let keepalive = rest.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+            if keepalive > 0 {
+                at += keepalive;
+                continue;
+            }
+            if !looks_like_sip(rest) {
+                match self.resynchronise(rest) {
+                    Some(skip) => at += skip,
+                    None => return at,
+                }
+                continue;
+            }
+            match complete(rest) {
+                Some(message) => {
+                    self.found = true;
+                    self.foreign = 0;
+                    deliver(&message);
+                    at += message.length;
+                }
+                None => return at,
+            }
+        }
+        at
+    }
+
+    /// How many of `rest`'s bytes to skip to reach the next start line; `None` to wait for more.
+    fn resynchronise(&mut self, rest: &[u8]) -> Option<usize> {
+        if let Some(start) = start_of_message(rest).filter(|&start| start > 0) {
+            return Some(start);
+        }
+        // The last line may be the beginning of a start line, if it is a line's beginning at all.
+        let keep = memchr::memrchr(b'\n', rest).map_or(0, |newline| newline + 1);
+        let partial = &rest[keep..];
+        if keep == 0 && partial.len() <= MAX_FOREIGN {
+            if memchr::memchr(b'\n', partial).is_none() {
+                return None;
+            }
+        }
+        let skip = if keep == 0 { rest.len() } else { keep };
+        if !self.found {
+            self.foreign += skip;
+        }
+        Some(skip)
+    }
+}
+
+/// The message at the front of `bytes`, if all of it is there.
+fn complete(bytes: &[u8]) -> Option<Message<'_>> {
+    let header_end =
+        [memmem::find(bytes, b"\r\n\r\n").map(|at| at + 4), memmem::find(bytes, b"\n\n").map(|at| at + 2)]
+            .into_iter()
+            .flatten()
+            .min()?;
+    let header = Message::parse(&bytes[..header_end])?;
+    // On a stream Content-Length is mandatory; where it is missing there is no body.
+    let end = header_end.checked_add(header.content_length.unwrap_or(0))?;
+    Message::parse(bytes.get(..end)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const STREAM: &[u8] = b"ength: 3\r\n\r\nabc\
+        INVITE sip:a@b SIP/2.0\r\nCall-ID: 1\r\nContent-Length: 5\r\n\r\nv=0\r\n\
+        \r\n\r\nSIP/2.0 200 OK\r\nCall-ID: 2\r\nl: 0\r\n\r\n\
+        BYE sip:a@b SIP/2.0\r\nCall-ID: 3\r\n\r\n";
+
+    fn messages(chunks: &[&[u8]]) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let (mut framer, mut found) = (Framer::default(), Vec::new());
+        for chunk in chunks {
+            framer.add(chunk, |message| {
+                found.push((message.call_id.unwrap_or_default().to_vec(), message.body.to_vec()));
+            });
+        }
+        found
+    }
+
+    #[test]
+    fn joined_in_the_middle() {
+        let found = messages(&[STREAM]);
+        let ids: Vec<_> = found.iter().map(|(id, _)| id.as_slice()).collect();
+        assert_eq!(ids, [b"1", b"2", b"3"]);
+        assert_eq!(found[0].1, b"v=0\r\n");
+    }
+
+    #[test]
+    fn something_else_is_given_up() {
+        let mut framer = Framer::default();
+        assert_eq!(framer.add(&[b'x'; 3000], |_| ()), Framing::Open);
+        framer.add(&[b'x'; 3000], |_| ());
+        assert_eq!(framer.add(&[b'x'; 3000], |_| ()), Framing::Foreign);
+    }
+
+    proptest! {
+        #[test]
+        fn cut_anywhere_gives_the_same(cuts in proptest::collection::vec(0..STREAM.len(), 0..8)) {
+            let mut cuts = cuts;
+            cuts.sort_unstable();
+            let mut chunks = Vec::new();
+            let mut at = 0;
+            for cut in cuts {
+                chunks.push(&STREAM[at..cut]);
+                at = cut;
+            }
+            chunks.push(&STREAM[at..]);
+            prop_assert_eq!(messages(&chunks), messages(&[STREAM]));
+        }
+
+        #[test]
+        fn never_panics(chunks: Vec<Vec<u8>>) {
+            let mut framer = Framer::default();
+            for chunk in &chunks {
+                framer.add(chunk, |_| ());
+            }
+        }
+    }
+}

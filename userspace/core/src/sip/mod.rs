@@ -1,0 +1,12 @@
+//! SIP as it is found in networks (RFC 3261 and what phones make of it).
+//!
+//! The parser never rejects a message that begins like one. It keeps what it understands and says of the
+//! rest nothing: a recorder that loses a Call-ID over a misspelt Via loses a call.
+
+mod framing;
+mod message;
+mod value;
+
+pub use framing::{Framer, Framing};
+pub use message::{Message, StartLine, looks_like_sip, start_of_message};
+pub use value::{Address, CSeq, parameter};
