@@ -2,8 +2,12 @@
 //!
 //! Frames go in, calls, recordings and audio come out. There is no socket, file, thread or clock in here.
 
+pub mod codec;
+pub mod media;
 pub mod reassembly;
 pub mod record;
+pub mod rtp;
+pub mod sdp;
 pub mod sip;
 pub mod time;
 pub mod wire;

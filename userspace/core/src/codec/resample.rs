@@ -1,0 +1,45 @@
+//! From a stream's sample rate to that of the tape it is recorded on.
+
+use audio_codec::resampler::BoxedResampler;
+
+/// Samples by which the filter is late, at the input's rate.
+const FILTER_DELAY: u64 = 12;
+
+/// Brings packets of one rate to a higher one. It keeps the end of a packet for the beginning of the next,
+/// so that the joint is not heard.
+pub struct Upsampler {
+    inner: BoxedResampler,
+    from: u32,
+    to: u32,
+}
+
+impl Upsampler {
+    /// `None` when there is nothing to do, or no way to do it.
+    pub fn new(from: u32, to: u32) -> Option<Upsampler> {
+        if from == to {
+            return None;
+        }
+        let inner = BoxedResampler::new(from as usize, to as usize).ok()?;
+        Some(Upsampler { inner, from, to })
+    }
+
+    /// The rates it was made for.
+    pub fn rates(&self) -> (u32, u32) {
+        (self.from, self.to)
+    }
+
+    /// Output samples by which the result is late.
+    pub fn delay(&self) -> u64 {
+        FILTER_DELAY * u64::from(self.to) / u64::from(self.from)
+    }
+
+    /// Replaces `samples` by the same sound at the other rate.
+    pub fn convert(&mut self, samples: &mut Vec<i16>) {
+        *samples = self.inner.resample(samples);
+    }
+
+    /// What comes next does not follow what came before.
+    pub fn reset(&mut self) {
+        self.inner.reset();
+    }
+}

@@ -1,0 +1,424 @@
+//! Which call a media flow belongs to.
+//!
+//! Session descriptions name endpoints: "here I want to receive". A flow between two endpoints belongs to
+//! the call that names them. Ports are used again, signalling gets lost, NAT changes addresses, and one
+//! port may serve many calls; so the rule is:
+//!
+//! 1. A call that names *both* ends of a flow, or that names one end and has not said yet where its other
+//!    side receives, may own the flow. Of several the one whose description is newest owns it, except that
+//!    a flow in full swing stays with the call that names both its ends until another does as well.
+//! 2. Else a call that names one end owns it, although it expects the other side elsewhere: NAT. Again the
+//!    newest.
+//! 3. Else the flow in the opposite direction tells (symmetric RTP).
+//!
+//! A call that is over owns nothing new.
+
+use hashbrown::HashMap;
+use slab::Slab;
+
+use crate::record::Side;
+use crate::rtp::Stream;
+use crate::time::{MILLISECOND, SECOND, Timestamp};
+use crate::wire::{Endpoint, FlowKey};
+
+/// A flow that had a packet so recently is in full swing.
+const IN_SWING: i64 = 500 * MILLISECOND;
+/// Flows that nobody has claimed are forgotten after this time without packets.
+const UNCLAIMED_IDLE: i64 = 10 * SECOND;
+/// Streams of one flow; a sender that changes its SSRC more often loses the oldest idle one's figures.
+pub(crate) const MAX_STREAMS: usize = 64;
+
+/// A slot in the call table and how often it has been used before: never names a later call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CallKey {
+    pub(crate) slot: usize,
+    pub(crate) generation: u64,
+}
+
+/// Names a flow in [`Flows`].
+pub type FlowId = usize;
+
+/// How a flow was bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BoundBy {
+    /// Both ends stand in the descriptions of the call.
+    Both,
+    /// The receiver does.
+    Destination,
+    /// The sender does.
+    Source,
+    /// Neither; the flow in the opposite direction is bound.
+    Reverse,
+}
+
+impl BoundBy {
+    /// The word used in the catalog.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            BoundBy::Both => "sdp",
+            BoundBy::Destination => "sdp-destination",
+            BoundBy::Source => "sdp-source",
+            BoundBy::Reverse => "symmetric",
+        }
+    }
+}
+
+/// To what a flow is bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// The call.
+    pub call: CallKey,
+    /// Who speaks.
+    pub speaker: Side,
+    /// How that is known.
+    pub by: BoundBy,
+}
+
+/// A description's claim to an endpoint.
+#[derive(Clone, Copy, Debug)]
+struct Claim {
+    call: CallKey,
+    /// Who receives here.
+    side: Side,
+    since: Timestamp,
+    /// Superseded by a newer description of the same side: ends then.
+    until: Timestamp,
+}
+
+/// Media between two endpoints in one direction.
+pub struct Flow {
+    /// The endpoints.
+    pub key: FlowKey,
+    /// The call, once one is known.
+    pub binding: Option<Binding>,
+    /// Its streams, in order of appearance.
+    pub streams: Vec<Stream>,
+    /// Index of the stream that had the last packet.
+    pub current: usize,
+    /// Last packet.
+    pub last: Timestamp,
+    /// Descriptions have changed: the binding must be looked at again.
+    pub dirty: bool,
+    /// The call it belonged to is over; until something new begins, its packets belong to nobody.
+    pub spent: bool,
+}
+
+#[derive(Default)]
+struct Place {
+    claims: Vec<Claim>,
+    flows: Vec<FlowId>,
+}
+
+/// All flows, and the claims to their endpoints.
+pub struct Flows {
+    by_key: HashMap<FlowKey, FlowId, foldhash::fast::RandomState>,
+    flows: Slab<Flow>,
+    places: HashMap<Endpoint, Place, foldhash::fast::RandomState>,
+    capacity: usize,
+    last_sweep: Timestamp,
+    unclaimed: usize,
+}
+
+impl Flows {
+    /// Keeps at most `capacity` flows.
+    pub fn new(capacity: usize) -> Flows {
+        Flows {
+            by_key: HashMap::default(),
+            flows: Slab::new(),
+            places: HashMap::default(),
+            capacity,
+            last_sweep: Timestamp(0),
+            unclaimed: 0,
+        }
+    }
+
+    /// The flow of a packet, if it is known.
+    pub fn find(&self, key: &FlowKey) -> Option<FlowId> {
+        self.by_key.get(key).copied()
+    }
+
+    /// A flow.
+    pub fn get(&self, id: FlowId) -> &Flow {
+        &self.flows[id]
+    }
+
+    /// A flow.
+    pub fn get_mut(&mut self, id: FlowId) -> &mut Flow {
+        &mut self.flows[id]
+    }
+
+    /// Flows known.
+    pub fn len(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// Whether none is known.
+    pub fn is_empty(&self) -> bool {
+        self.flows.is_empty()
+    }
+
+    /// Flows that no call has claimed.
+    pub fn unclaimed(&self) -> usize {
+        self.unclaimed
+    }
+
+    /// Adds a flow; `None` when there is no room.
+    pub fn add(&mut self, key: FlowKey, now: Timestamp) -> Option<FlowId> {
+        if now.since(self.last_sweep) > SECOND || self.flows.len() >= self.capacity {
+            self.sweep(now);
+        }
+        if self.flows.len() >= self.capacity {
+            return None;
+        }
+        let id = self.flows.insert(Flow {
+            key,
+            binding: None,
+            streams: Vec::new(),
+            current: 0,
+            last: now,
+            dirty: true,
+            spent: false,
+        });
+        self.by_key.insert(key, id);
+        self.places.entry(key.source).or_default().flows.push(id);
+        self.places.entry(key.destination).or_default().flows.push(id);
+        self.unclaimed += 1;
+        Some(id)
+    }
+
+    /// Forgets a flow.
+    pub fn remove(&mut self, id: FlowId) -> Flow {
+        let flow = self.flows.remove(id);
+        self.by_key.remove(&flow.key);
+        if flow.binding.is_none() {
+            self.unclaimed -= 1;
+        }
+        for endpoint in [flow.key.source, flow.key.destination] {
+            if let Some(place) = self.places.get_mut(&endpoint) {
+                place.flows.retain(|&other| other != id);
+                if place.flows.is_empty() && place.claims.is_empty() {
+                    self.places.remove(&endpoint);
+                }
+            }
+        }
+        flow
+    }
+
+    /// A description of `call` says that `side` receives at `endpoint`.
+    pub fn claim(&mut self, endpoint: Endpoint, call: CallKey, side: Side, now: Timestamp) {
+        let place = self.places.entry(endpoint).or_default();
+        match place.claims.iter_mut().find(|claim| claim.call == call && claim.side == side) {
+            Some(claim) => (claim.since, claim.until) = (now, Timestamp::FAR_FUTURE),
+            None => place.claims.push(Claim { call, side, since: now, until: Timestamp::FAR_FUTURE }),
+        }
+        self.mark_dirty(endpoint);
+    }
+
+    /// A newer description has moved `side` elsewhere: the claim ends at `until`.
+    pub fn limit_claim(&mut self, endpoint: Endpoint, call: CallKey, side: Side, until: Timestamp) {
+        if let Some(place) = self.places.get_mut(&endpoint) {
+            for claim in place.claims.iter_mut().filter(|claim| claim.call == call && claim.side == side) {
+                claim.until = until;
+            }
+            self.mark_dirty(endpoint);
+        }
+    }
+
+    /// The call, or one side of it, has no claim to `endpoint` any more.
+    pub fn drop_claim(&mut self, endpoint: Endpoint, call: CallKey) {
+        if let Some(place) = self.places.get_mut(&endpoint) {
+            place.claims.retain(|claim| claim.call != call);
+            if place.claims.is_empty() && place.flows.is_empty() {
+                self.places.remove(&endpoint);
+            } else {
+                self.mark_dirty(endpoint);
+            }
+        }
+    }
+
+    /// Sets the binding of a flow.
+    pub fn bind(&mut self, id: FlowId, binding: Option<Binding>) {
+        let flow = &mut self.flows[id];
+        match (flow.binding.is_some(), binding.is_some()) {
+            (false, true) => self.unclaimed -= 1,
+            (true, false) => self.unclaimed += 1,
+            _ => {}
+        }
+        flow.binding = binding;
+        // Symmetric RTP: the opposite direction may have waited for this.
+        let reverse = flow.key.reversed();
+        if binding.is_some()
+            && let Some(&other) = self.by_key.get(&reverse)
+            && self.flows[other].binding.is_none()
+        {
+            self.flows[other].dirty = true;
+        }
+    }
+
+    /// Finds the call that owns a flow, by the rule at the head of this file. `has_side` says whether a
+    /// call has said where that side receives; `is_over` whether it has ended.
+    pub fn resolve(
+        &self,
+        id: FlowId,
+        now: Timestamp,
+        has_side: impl Fn(CallKey, Side) -> bool,
+        is_over: impl Fn(CallKey) -> bool,
+    ) -> Option<Binding> {
+        let flow = &self.flows[id];
+        let live = |claim: &&Claim| claim.until > now && !is_over(claim.call);
+        let claims = |endpoint: &Endpoint| {
+            self.places.get(endpoint).map_or(&[][..], |place| &place.claims).iter().filter(live)
+        };
+        // (may own for sure, since, binding)
+        let mut best: Option<(bool, Timestamp, Binding)> = None;
+        let mut current_owns_both = false;
+        let mut consider = |sure: bool, since: Timestamp, binding: Binding| {
+            if best.is_none_or(|(best_sure, best_since, _)| (sure, since) > (best_sure, best_since)) {
+                best = Some((sure, since, binding));
+            }
+        };
+        let current = flow.binding.filter(|binding| !is_over(binding.call));
+        let in_swing = now.since(flow.last) < IN_SWING;
+        for claim in claims(&flow.key.destination) {
+            let speaker = claim.side.other();
+            let partner =
+                claims(&flow.key.source).find(|other| other.call == claim.call && other.side == speaker);
+            let by = if partner.is_some() { BoundBy::Both } else { BoundBy::Destination };
+            let since = partner.map_or(claim.since, |partner| partner.since.max(claim.since));
+            let is_current = current.is_some_and(|current| current.call == claim.call);
+            current_owns_both |= is_current && partner.is_some();
+            let sure = partner.is_some() || !has_side(claim.call, speaker);
+            consider(sure, since, Binding { call: claim.call, speaker, by });
+        }
+        for claim in claims(&flow.key.source) {
+            let sure = !has_side(claim.call, claim.side.other());
+            consider(
+                sure,
+                claim.since,
+                Binding { call: claim.call, speaker: claim.side, by: BoundBy::Source },
+            );
+        }
+        let found = best.map(|(_, _, binding)| binding);
+        if let (Some(current), Some(found)) = (current, found)
+            && in_swing
+            && current_owns_both
+            && found.by != BoundBy::Both
+        {
+            return Some(current);
+        }
+        found.or_else(|| {
+            let reverse = self.flows.get(*self.by_key.get(&flow.key.reversed())?)?;
+            let binding = reverse.binding.filter(|binding| !is_over(binding.call))?;
+            Some(Binding { call: binding.call, speaker: binding.speaker.other(), by: BoundBy::Reverse })
+        })
+    }
+
+    fn mark_dirty(&mut self, endpoint: Endpoint) {
+        if let Some(place) = self.places.get(&endpoint) {
+            for &id in &place.flows {
+                self.flows[id].dirty = true;
+            }
+        }
+    }
+
+    /// Forgets flows without a call that have gone quiet.
+    fn sweep(&mut self, now: Timestamp) {
+        self.last_sweep = now;
+        let idle: Vec<FlowId> = self
+            .flows
+            .iter()
+            .filter(|(_, flow)| flow.binding.is_none() && now.since(flow.last) > UNCLAIMED_IDLE)
+            .map(|(id, _)| id)
+            .collect();
+        for id in idle {
+            self.remove(id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(host: u8, port: u16) -> Endpoint {
+        Endpoint::v4([10, 0, 0, host], port)
+    }
+
+    fn call(slot: usize) -> CallKey {
+        CallKey { slot, generation: 0 }
+    }
+
+    struct Table {
+        flows: Flows,
+        id: FlowId,
+    }
+
+    impl Table {
+        fn new(last: i64) -> Table {
+            let mut flows = Flows::new(10);
+            let key = FlowKey { source: endpoint(1, 4000), destination: endpoint(2, 5000) };
+            let id = flows.add(key, Timestamp(last)).unwrap();
+            Table { flows, id }
+        }
+
+        fn owner(&self, now: i64, sides: &[(usize, Side)]) -> Option<(usize, Side, BoundBy)> {
+            let has_side = |call: CallKey, side| sides.contains(&(call.slot, side));
+            let binding = self.flows.resolve(self.id, Timestamp(now), has_side, |_| false)?;
+            Some((binding.call.slot, binding.speaker, binding.by))
+        }
+    }
+
+    const BOTH_OF_1: &[(usize, Side)] = &[(1, Side::Caller), (1, Side::Callee)];
+
+    #[test]
+    fn ports_reused_after_a_lost_bye() {
+        let mut table = Table::new(0);
+        table.flows.claim(endpoint(1, 4000), call(1), Side::Caller, Timestamp(0));
+        table.flows.claim(endpoint(2, 5000), call(1), Side::Callee, Timestamp(0));
+        assert_eq!(table.owner(1, BOTH_OF_1), Some((1, Side::Caller, BoundBy::Both)));
+        // Of the second call only the INVITE is seen: it is newer, and its other side is not known.
+        table.flows.claim(endpoint(1, 4000), call(2), Side::Caller, Timestamp(10 * SECOND));
+        let sides = &[BOTH_OF_1, &[(2, Side::Caller)]].concat();
+        assert_eq!(table.owner(10 * SECOND, sides), Some((2, Side::Caller, BoundBy::Source)));
+    }
+
+    #[test]
+    fn one_port_that_serves_many_calls() {
+        let mut table = Table::new(0);
+        table.flows.claim(endpoint(1, 4000), call(1), Side::Caller, Timestamp(0));
+        table.flows.claim(endpoint(2, 5000), call(1), Side::Callee, Timestamp(0));
+        table.flows.claim(endpoint(3, 4000), call(2), Side::Caller, Timestamp(10 * SECOND));
+        table.flows.claim(endpoint(2, 5000), call(2), Side::Callee, Timestamp(10 * SECOND));
+        let sides = &[BOTH_OF_1, &[(2, Side::Caller), (2, Side::Callee)]].concat();
+        assert_eq!(table.owner(10 * SECOND, sides), Some((1, Side::Caller, BoundBy::Both)));
+        // Even where the new call has named nothing but the shared port, while the old one talks.
+        let binding = Binding { call: call(1), speaker: Side::Caller, by: BoundBy::Both };
+        table.flows.bind(table.id, Some(binding));
+        table.flows.claim(endpoint(2, 5000), call(3), Side::Callee, Timestamp(20 * SECOND));
+        table.flows.get_mut(table.id).last = Timestamp(20 * SECOND);
+        assert_eq!(table.owner(20 * SECOND, sides), Some((1, Side::Caller, BoundBy::Both)));
+    }
+
+    #[test]
+    fn nat_and_symmetric_rtp() {
+        let mut table = Table::new(0);
+        table.flows.claim(endpoint(9, 4000), call(1), Side::Caller, Timestamp(0));
+        table.flows.claim(endpoint(2, 5000), call(1), Side::Callee, Timestamp(0));
+        assert_eq!(table.owner(1, BOTH_OF_1), Some((1, Side::Caller, BoundBy::Destination)));
+        let binding = Binding { call: call(1), speaker: Side::Caller, by: BoundBy::Destination };
+        table.flows.bind(table.id, Some(binding));
+        table.flows.drop_claim(endpoint(2, 5000), call(1));
+        let back = FlowKey { source: endpoint(2, 5000), destination: endpoint(1, 4000) };
+        table.id = table.flows.add(back, Timestamp(0)).unwrap();
+        assert_eq!(table.owner(1, BOTH_OF_1), Some((1, Side::Callee, BoundBy::Reverse)));
+    }
+
+    #[test]
+    fn a_claim_that_was_given_up_ends() {
+        let mut table = Table::new(0);
+        table.flows.claim(endpoint(2, 5000), call(1), Side::Callee, Timestamp(0));
+        table.flows.limit_claim(endpoint(2, 5000), call(1), Side::Callee, Timestamp(SECOND));
+        assert!(table.owner(1, &[]).is_some());
+        assert!(table.owner(2 * SECOND, &[]).is_none());
+    }
+}

@@ -1,0 +1,271 @@
+//! A tape: both sides of a call on one timeline, written in blocks as time goes by.
+//!
+//! Packets are mixed in where they belong; a block leaves once nothing can come for it any more. So a tape
+//! holds about a second of audio, however long the call.
+
+use std::collections::VecDeque;
+
+use crate::record::{Completeness, Side};
+use crate::time::{MILLISECOND, SECOND, Timestamp};
+
+/// A block leaves when capture time is this far past its end: longer than a stream waits for packets that
+/// are out of order, and than packets may be delayed.
+pub(crate) const LATENCY: i64 = 600 * MILLISECOND;
+/// Blocks a second.
+const BLOCKS_PER_SECOND: u32 = 4;
+/// Caller and callee.
+pub(crate) const CHANNELS: usize = 2;
+
+/// Names a tape within one run of the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TapeId(pub u64);
+
+/// What leaves a tape.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Reel {
+    /// Interleaved samples that follow those before.
+    Samples(Vec<i16>),
+    /// So many frames in which nobody was heard.
+    Silence(u64),
+}
+
+/// Audio of one call from a moment on.
+pub struct Tape {
+    /// Its name.
+    pub id: TapeId,
+    /// Moment of its first frame.
+    pub start: Timestamp,
+    /// Frames a second.
+    pub rate: u32,
+    /// Report of both sides; `silent_ms` is filled in at the end.
+    pub completeness: [Completeness; 2],
+    /// Codecs heard, in order of appearance.
+    pub codecs: Vec<String>,
+    /// Frames of both sides that carry audio, real or concealed.
+    covered: [u64; 2],
+    concealed: [u64; 2],
+    /// First frame of `blocks`.
+    base: u64,
+    blocks: VecDeque<Option<Vec<i16>>>,
+    /// Blocks to use again.
+    spare: Vec<Vec<i16>>,
+}
+
+impl Tape {
+    /// A tape that begins at `start`.
+    pub fn new(id: TapeId, start: Timestamp, rate: u32) -> Tape {
+        Tape {
+            id,
+            start,
+            rate,
+            completeness: Default::default(),
+            codecs: Vec::new(),
+            covered: [0; 2],
+            concealed: [0; 2],
+            base: 0,
+            blocks: VecDeque::new(),
+            spare: Vec::new(),
+        }
+    }
+
+    /// The frame that is heard at a moment; negative before the tape's start.
+    pub fn frame(&self, at: Timestamp) -> i64 {
+        let nanoseconds = at.since(self.start);
+        let (seconds, rest) = (nanoseconds.div_euclid(SECOND), nanoseconds.rem_euclid(SECOND));
+        let rate = i64::from(self.rate);
+        seconds.saturating_mul(rate) + (rest * rate + SECOND / 2) / SECOND
+    }
+
+    /// The moment of a frame.
+    pub fn moment(&self, frame: u64) -> Timestamp {
+        let rate = u64::from(self.rate);
+        let nanoseconds = (frame % rate) * SECOND as u64 / rate;
+        self.start + ((frame / rate) as i64).saturating_mul(SECOND) + nanoseconds as i64
+    }
+
+    /// Nanoseconds a frame.
+    pub fn frame_time(&self) -> i64 {
+        SECOND / i64::from(self.rate)
+    }
+
+    /// Adds samples of one side from `frame` on to what is there. Returns how many came too late, because
+    /// their block is gone (or stand before the tape's start).
+    pub fn mix(&mut self, side: Side, frame: i64, samples: &[i16], concealed: bool) -> usize {
+        let base = self.base as i64;
+        let late = usize::try_from(base.saturating_sub(frame)).unwrap_or(0).min(samples.len());
+        let samples = &samples[late..];
+        if samples.is_empty() {
+            return late;
+        }
+        let mut at = (frame + late as i64 - base) as usize;
+        // Nothing can be so far ahead of the present that this many blocks are open.
+        if at / self.block_frames() > 64 * BLOCKS_PER_SECOND as usize {
+            return late;
+        }
+        self.covered[side.channel()] += samples.len() as u64;
+        if concealed {
+            self.concealed[side.channel()] += samples.len() as u64;
+        }
+        let mut rest = samples;
+        while !rest.is_empty() {
+            let frames = self.block_frames();
+            let (index, offset) = (at / frames, at % frames);
+            let count = rest.len().min(frames - offset);
+            let block = self.block(index);
+            let target = block[offset * CHANNELS..(offset + count) * CHANNELS].chunks_exact_mut(CHANNELS);
+            for (frame, &sample) in target.zip(rest) {
+                let heard = &mut frame[side.channel()];
+                *heard = heard.saturating_add(sample);
+            }
+            rest = &rest[count..];
+            at += count;
+        }
+        late
+    }
+
+    /// Hands over the blocks that are past at `now`. Returns whether any was.
+    pub fn advance(&mut self, now: Timestamp, deliver: &mut impl FnMut(Reel)) -> bool {
+        let frames = self.block_frames() as u64;
+        let present = self.frame(now - LATENCY).max(0) as u64;
+        let end = present / frames * frames;
+        if end <= self.base {
+            return false;
+        }
+        self.flush(end, deliver);
+        true
+    }
+
+    /// Whether [`Tape::advance`] would hand over a block.
+    pub fn is_due(&self, now: Timestamp) -> bool {
+        self.frame(now - LATENCY) >= (self.base + self.block_frames() as u64) as i64
+    }
+
+    /// Hands over all up to `end`; what is behind that is dropped. If more than that has been handed over
+    /// already, the tape is longer than `end`.
+    pub fn finish(&mut self, end: u64, deliver: &mut impl FnMut(Reel)) {
+        if end > self.base {
+            self.flush(end, deliver);
+        }
+        self.blocks.clear();
+    }
+
+    /// Figures of both sides for a recording of so many frames.
+    pub fn report(&self, frames: u64) -> [Completeness; 2] {
+        let mut report = self.completeness;
+        let rate = u64::from(self.rate);
+        for (side, report) in report.iter_mut().enumerate() {
+            report.concealed_ms = self.concealed[side] * 1000 / rate;
+            report.silent_ms = frames.saturating_sub(self.covered[side]) * 1000 / rate;
+            report.expected = report.received + report.lost;
+        }
+        report
+    }
+
+    /// Gives a block back for use.
+    pub fn recycle(&mut self, block: Vec<i16>) {
+        if self.spare.len() < 2 {
+            self.spare.push(block);
+        }
+    }
+
+    fn block_frames(&self) -> usize {
+        (self.rate / BLOCKS_PER_SECOND) as usize
+    }
+
+    fn block(&mut self, index: usize) -> &mut [i16] {
+        while self.blocks.len() <= index {
+            self.blocks.push_back(None);
+        }
+        let samples = self.block_frames() * CHANNELS;
+        let spare = &mut self.spare;
+        self.blocks[index].get_or_insert_with(|| {
+            let mut block = spare.pop().unwrap_or_default();
+            block.clear();
+            block.resize(samples, 0);
+            block
+        })
+    }
+
+    fn flush(&mut self, end: u64, deliver: &mut impl FnMut(Reel)) {
+        let frames = self.block_frames() as u64;
+        let mut silent = 0;
+        while self.base < end {
+            let count = frames.min(end - self.base);
+            match self.blocks.pop_front() {
+                Some(Some(mut block)) => {
+                    if silent > 0 {
+                        deliver(Reel::Silence(std::mem::take(&mut silent)));
+                    }
+                    block.truncate(count as usize * CHANNELS);
+                    deliver(Reel::Samples(block));
+                    self.base += count;
+                }
+                Some(None) => {
+                    silent += count;
+                    self.base += count;
+                }
+                None => {
+                    silent += end - self.base;
+                    self.base = end;
+                }
+            }
+        }
+        if silent > 0 {
+            deliver(Reel::Silence(silent));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn collect(tape: &mut Tape, now: i64) -> Vec<Reel> {
+        let mut reels = Vec::new();
+        tape.advance(Timestamp(now), &mut |reel| reels.push(reel));
+        reels
+    }
+
+    #[test]
+    fn both_sides_on_one_timeline() {
+        let mut tape = Tape::new(TapeId(1), Timestamp(0), 8000);
+        assert_eq!(tape.mix(Side::Caller, 1999, &[1, 2], false), 0);
+        assert_eq!(tape.mix(Side::Callee, 2000, &[-3], false), 0);
+        assert_eq!(tape.mix(Side::Callee, -1, &[9, 8], false), 1);
+        let reels = collect(&mut tape, 2 * SECOND);
+        let [Reel::Samples(first), Reel::Samples(second), Reel::Silence(silent)] = &reels[..] else {
+            panic!()
+        };
+        assert_eq!((first[3998], first[1], second[0], second[1]), (1, 8, 2, -3));
+        assert_eq!((first.len(), *silent), (4000, 6000));
+        assert_eq!(tape.mix(Side::Caller, 9999, &[1, 2], false), 1);
+        assert_eq!(collect(&mut tape, 2 * SECOND), []);
+    }
+
+    #[test]
+    fn ends_where_it_is_told() {
+        let mut tape = Tape::new(TapeId(1), Timestamp(0), 8000);
+        tape.mix(Side::Caller, 0, &[7; 3000], false);
+        let mut reels = Vec::new();
+        tape.finish(2500, &mut |reel| reels.push(reel));
+        let frames: usize = reels
+            .iter()
+            .map(|reel| match reel {
+                Reel::Samples(samples) => samples.len() / 2,
+                Reel::Silence(frames) => *frames as usize,
+            })
+            .sum();
+        assert_eq!(frames, 2500);
+        assert_eq!(tape.report(2500)[1].silent_ms, 312);
+    }
+
+    #[test]
+    fn frames_and_moments_agree() {
+        for rate in [8000, 16_000, 44_100, 48_000] {
+            let tape = Tape::new(TapeId(1), Timestamp(1_700_000_000_123_456_789), rate);
+            for frame in [0, 1, 159, 44_099, 1_000_003] {
+                assert_eq!(tape.frame(tape.moment(frame)), frame as i64);
+            }
+        }
+    }
+}

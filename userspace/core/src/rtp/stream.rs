@@ -1,0 +1,756 @@
+//! One SSRC on one 5-tuple, from its packets to the tape.
+//!
+//! A packet that comes in order is decoded straight from the frame. Only what must wait is copied: the
+//! first packets of a run, whose least delay anchors it, and those that came before one that is missing.
+
+use std::collections::VecDeque;
+
+use super::dtmf::Dtmf;
+use super::quality::{Jitter, opinion_score};
+use super::sequence::{Sequence, Verdict};
+use super::timeline::Timeline;
+use crate::codec::{Codec, CodecKind, Concealer, Decoder, Upsampler};
+use crate::media::{Tape, TapeId};
+use crate::record::{Completeness, Side};
+use crate::time::{MILLISECOND, SECOND, Timestamp};
+
+/// Packets of a new run are held so long to find the one with the least delay.
+const PROBATION: i64 = 200 * MILLISECOND;
+/// How long packets wait for a missing one before them.
+const REORDER_WAIT: i64 = 220 * MILLISECOND;
+/// A packet so far from its place means that the sender's timestamps have jumped.
+const JUMP: i64 = 300 * MILLISECOND;
+/// After a jump the old anchor stays if some packet is this near to it: the others were only late.
+const SAME_ANCHOR: i64 = 100 * MILLISECOND;
+/// A packet that comes this long after its place belongs to a new run with old numbers.
+const STALE: i64 = 700 * MILLISECOND;
+/// Packets held at most.
+const MAX_HELD: usize = 256;
+/// What is held of a stream that no call has claimed yet.
+const MAX_UNCLAIMED: i64 = 5 * SECOND;
+/// So many packets missing in a row are an event of their own.
+const LOSS_EVENT: u64 = 5;
+/// Joints are cross-faded over this part of a second.
+const CROSSFADE: u32 = 250;
+/// Payload types told apart in one stream.
+const MAX_FORMATS: usize = 16;
+
+/// An RTP packet.
+#[derive(Clone, Copy, Debug)]
+pub struct Packet<'a> {
+    /// When it came.
+    pub at: Timestamp,
+    /// Sequence number.
+    pub sequence: u16,
+    /// RTP timestamp.
+    pub timestamp: u32,
+    /// Payload type.
+    pub payload_type: u8,
+    /// What it carries.
+    pub payload: &'a [u8],
+}
+
+/// A packet that waits.
+pub struct Held {
+    at: Timestamp,
+    number: u64,
+    timestamp: u32,
+    payload_type: u8,
+    payload: Box<[u8]>,
+}
+
+/// Something worth telling that was found in a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// A key was pressed.
+    Key(char),
+    /// The sender changed its codec.
+    Codec {
+        /// Before.
+        from: String,
+        /// Now.
+        to: String,
+    },
+    /// So many packets in a row never came.
+    Loss(u64),
+}
+
+/// Where a stream is heard.
+pub struct Playout<'a> {
+    /// The tape of its call, if one runs.
+    pub tape: Option<&'a mut Tape>,
+    /// Who speaks.
+    pub side: Side,
+    /// What a payload type stands for in this call.
+    pub codec: &'a dyn Fn(u8) -> Codec,
+    /// Takes notes.
+    pub notes: &'a mut Vec<(Timestamp, Note)>,
+    /// Decoded samples on their way; kept for its memory.
+    pub scratch: &'a mut Vec<i16>,
+}
+
+struct Format {
+    payload_type: u8,
+    codec: Codec,
+    decoder: Option<Decoder>,
+    packets: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Packets are held until the run can be anchored.
+    Probation,
+    /// Anchored; packets are heard as they come in order.
+    Playing,
+}
+
+/// The state of one stream.
+pub struct Stream {
+    /// Synchronisation source.
+    pub ssrc: u32,
+    /// First packet.
+    pub first: Timestamp,
+    /// Last packet.
+    pub last: Timestamp,
+    /// All packets, second copies too.
+    pub packets: u64,
+    /// Came after their place had been written.
+    pub late: u64,
+    sequence: Sequence,
+    state: State,
+    held: VecDeque<Held>,
+    /// A packet with an odd sequence number, which may be the first of a new run.
+    stray: Option<Box<(u16, Held)>>,
+    /// Number of the packet that comes next.
+    next: u64,
+    /// Packets that were missing right before `next`.
+    missing: u64,
+    timeline: Option<Timeline>,
+    /// Timestamp of the last packet without the wrap.
+    timestamp: i64,
+    formats: Vec<Format>,
+    current: Option<usize>,
+    dtmf: Dtmf,
+    jitter: Jitter,
+    span: Span,
+    concealer: Option<Concealer>,
+    upsampler: Option<Upsampler>,
+    /// Where the last packet ended on which tape.
+    tail: Option<(TapeId, i64)>,
+    /// The tape in whose list the current codec stands.
+    listed: Option<TapeId>,
+    concealed: u64,
+    heard: bool,
+}
+
+impl Stream {
+    /// A stream that begins with the packet that comes next.
+    pub fn new(ssrc: u32, at: Timestamp) -> Stream {
+        Stream {
+            ssrc,
+            first: at,
+            last: at,
+            packets: 0,
+            late: 0,
+            sequence: Sequence::default(),
+            state: State::Probation,
+            held: VecDeque::new(),
+            stray: None,
+            next: 0,
+            missing: 0,
+            timeline: None,
+            timestamp: 0,
+            formats: Vec::new(),
+            current: None,
+            dtmf: Dtmf::default(),
+            jitter: Jitter::default(),
+            span: Span::default(),
+            concealer: None,
+            upsampler: None,
+            tail: None,
+            listed: None,
+            concealed: 0,
+            heard: false,
+        }
+    }
+
+    /// Takes a packet of a stream that belongs to a call.
+    pub fn receive(&mut self, packet: &Packet<'_>, out: &mut Playout<'_>) {
+        self.note_arrival(packet);
+        let stale = self.lateness(packet) > STALE;
+        match self.sequence.receive(packet.sequence, stale) {
+            Verdict::New(number) => self.accept(number, packet, out),
+            Verdict::Duplicate => {
+                if let Some(tape) = &mut out.tape {
+                    tape.completeness[out.side.channel()].duplicate += 1;
+                }
+            }
+            Verdict::Stray => self.stray = Some(Box::new((packet.sequence, hold(0, packet)))),
+            Verdict::Restart => {
+                self.drain(packet.at, true, out);
+                self.begin_run();
+                if let Some((number, mut first)) = self.stray.take().map(|stray| *stray) {
+                    first.number = self.sequence.restart(number);
+                    self.next = first.number;
+                    self.held.push_back(first);
+                }
+                if let Verdict::New(number) = self.sequence.receive(packet.sequence, false) {
+                    self.accept(number, packet, out);
+                }
+            }
+        }
+    }
+
+    /// Takes a packet of a stream that no call has claimed yet: the last few seconds are kept.
+    pub fn receive_unclaimed(&mut self, packet: &Packet<'_>, keep: bool) {
+        self.note_arrival(packet);
+        match self.sequence.receive(packet.sequence, false) {
+            Verdict::New(number) if keep => {
+                self.insert(hold(number, packet));
+                while self.held.front().is_some_and(|held| {
+                    packet.at.since(held.at) > MAX_UNCLAIMED || self.held.len() > MAX_HELD
+                }) {
+                    self.held.pop_front();
+                }
+            }
+            Verdict::New(_) | Verdict::Duplicate | Verdict::Stray => {}
+            Verdict::Restart => {
+                self.held.clear();
+                self.sequence.restart(packet.sequence);
+            }
+        }
+    }
+
+    /// A call has claimed the stream. What came before `not_before` is not of that call.
+    pub fn claim(&mut self, not_before: Timestamp) {
+        self.held.retain(|held| held.at >= not_before);
+        self.state = State::Probation;
+        self.timeline = None;
+        self.tail = None;
+        self.stray = None;
+    }
+
+    /// Arrival of the oldest packet that waits to be heard.
+    pub fn oldest_held(&self) -> Option<Timestamp> {
+        self.held.iter().map(|held| held.at).min()
+    }
+
+    /// Whether packets wait to be heard.
+    pub fn is_holding(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Forgets what a payload type stood for: another description holds from now on.
+    pub fn renegotiate(&mut self, codec: &dyn Fn(u8) -> Codec) {
+        for format in &mut self.formats {
+            let now = codec(format.payload_type);
+            if now != format.codec {
+                format.decoder = Decoder::new(&now);
+                format.codec = now;
+            }
+        }
+        self.listed = None;
+    }
+
+    /// Lets go what has waited long enough at `now`, or all of it.
+    pub fn drain(&mut self, now: Timestamp, all: bool, out: &mut Playout<'_>) {
+        while let Some(front) = self.held.front() {
+            match self.state {
+                State::Probation => {
+                    let waited = self.oldest_held().is_some_and(|oldest| now.since(oldest) >= PROBATION);
+                    if !(all || waited || self.held.len() >= MAX_HELD) {
+                        return;
+                    }
+                    self.anchor(out);
+                }
+                State::Playing => {
+                    let waited = now.since(front.at) >= REORDER_WAIT;
+                    if front.number > self.next && !(all || waited || self.held.len() >= MAX_HELD) {
+                        return;
+                    }
+                    let Some(held) = self.held.pop_front() else { return };
+                    let packet = Packet {
+                        at: held.at,
+                        sequence: held.number as u16,
+                        timestamp: held.timestamp,
+                        payload_type: held.payload_type,
+                        payload: &held.payload,
+                    };
+                    self.step_to(held.number, now, out);
+                    self.hear(&packet, out);
+                }
+            }
+        }
+    }
+
+    /// Figures over the stream's life.
+    pub fn completeness(&self) -> Completeness {
+        Completeness {
+            expected: self.sequence.expected(),
+            received: self.sequence.unique,
+            lost: self.sequence.lost(),
+            late: self.late,
+            duplicate: self.sequence.duplicate,
+            dropped: 0,
+            concealed_ms: self.concealed / MILLISECOND as u64,
+            silent_ms: 0,
+        }
+    }
+
+    /// First arrivals below the highest number.
+    pub fn reordered(&self) -> u64 {
+        self.sequence.reordered
+    }
+
+    /// Different packets.
+    pub fn unique(&self) -> u64 {
+        self.sequence.unique
+    }
+
+    /// How often the numbers began anew.
+    pub fn restarts(&self) -> u32 {
+        self.sequence.restarts
+    }
+
+    /// Jitter at the end and its maximum, in milliseconds.
+    pub fn jitter_ms(&self) -> (f64, f64) {
+        (self.jitter.now / MILLISECOND as f64, self.jitter.max / MILLISECOND as f64)
+    }
+
+    /// Span of the media by its timestamps, in seconds.
+    pub fn media_seconds(&self) -> f64 {
+        self.main_format()
+            .filter(|format| format.codec.clock != 0)
+            .map_or(0.0, |format| self.span.ticks() as f64 / f64::from(format.codec.clock))
+    }
+
+    /// Opinion score; 0 for what is not audio.
+    pub fn opinion_score(&self) -> f64 {
+        let Some(format) = self.main_format().filter(|format| format.codec.clock != 0) else { return 0.0 };
+        let expected = self.sequence.expected().max(1) as f64;
+        let useless = self.sequence.lost() + self.late;
+        let packet_ms = 1000.0 * self.span.packet as f64 / f64::from(format.codec.clock);
+        opinion_score(&format.codec, useless as f64 / expected, packet_ms, self.jitter_ms().0)
+    }
+
+    /// Codecs by name, in order of appearance.
+    pub fn codecs(&self) -> Vec<String> {
+        self.formats.iter().map(|format| format.codec.to_string()).collect()
+    }
+
+    /// Names of the codecs that carry media here and have no decoder.
+    pub fn undecodable(&self) -> impl Iterator<Item = String> + '_ {
+        self.formats
+            .iter()
+            .filter(|format| !format.codec.is_decodable() && !format.codec.is_auxiliary())
+            .map(|format| format.codec.to_string())
+    }
+
+    /// Whether only key presses were seen.
+    pub fn is_event_only(&self) -> bool {
+        !self.formats.is_empty()
+            && self.formats.iter().all(|format| format.codec.kind == CodecKind::TelephoneEvent)
+    }
+
+    /// Whether anything of it came to be on a tape.
+    pub fn is_heard(&self) -> bool {
+        self.heard
+    }
+
+    /// The audio rate of the next packet to be heard, if it can be.
+    pub fn upcoming_rate(&self, codec: &dyn Fn(u8) -> Codec) -> Option<u32> {
+        let rates = self.held.iter().map(|held| codec(held.payload_type)).filter(Codec::is_decodable);
+        rates.map(|codec| codec.sample_rate()).max()
+    }
+
+    fn main_format(&self) -> Option<&Format> {
+        self.formats
+            .iter()
+            .filter(|format| !format.codec.is_auxiliary())
+            .max_by_key(|format| format.packets)
+            .or(self.formats.first())
+    }
+
+    fn note_arrival(&mut self, packet: &Packet<'_>) {
+        self.packets += 1;
+        self.last = self.last.max(packet.at);
+    }
+
+    fn lateness(&self, packet: &Packet<'_>) -> i64 {
+        match &self.timeline {
+            Some(timeline) => timeline.lateness(self.unwrap(packet.timestamp), packet.at),
+            None => 0,
+        }
+    }
+
+    /// An RTP timestamp without the wrap: near that of the packet before.
+    fn unwrap(&self, timestamp: u32) -> i64 {
+        self.timestamp + i64::from(timestamp.wrapping_sub(self.timestamp as u32) as i32)
+    }
+
+    fn accept(&mut self, number: u64, packet: &Packet<'_>, out: &mut Playout<'_>) {
+        self.stray = None;
+        if self.state == State::Playing && self.held.is_empty() && number == self.next {
+            self.next = number + 1;
+            return self.hear(packet, out);
+        }
+        if self.state == State::Playing && number < self.next {
+            self.note_late(out);
+            return;
+        }
+        self.insert(hold(number, packet));
+        self.drain(packet.at, false, out);
+    }
+
+    fn note_late(&mut self, out: &mut Playout<'_>) {
+        self.late += 1;
+        if let Some(tape) = &mut out.tape {
+            // It was counted as lost when its place was filled.
+            let report = &mut tape.completeness[out.side.channel()];
+            report.late += 1;
+            report.received += 1;
+            report.lost = report.lost.saturating_sub(1);
+        }
+    }
+
+    fn insert(&mut self, held: Held) {
+        let place =
+            self.held.iter().rposition(|other| other.number < held.number).map_or(0, |place| place + 1);
+        self.held.insert(place, held);
+    }
+
+    /// Goes on to the packet with that number; those before it that have not come are lost.
+    fn step_to(&mut self, number: u64, now: Timestamp, out: &mut Playout<'_>) {
+        let missing = number.saturating_sub(self.next);
+        self.next = number + 1;
+        self.missing = missing;
+        if missing == 0 {
+            return;
+        }
+        if let Some(tape) = &mut out.tape {
+            tape.completeness[out.side.channel()].lost += missing;
+        }
+        if missing >= LOSS_EVENT {
+            out.notes.push((now, Note::Loss(missing)));
+        }
+    }
+
+    fn begin_run(&mut self) {
+        self.state = State::Probation;
+        self.timeline = None;
+        self.missing = 0;
+        self.span.close();
+    }
+
+    /// Anchors the run that the held packets begin.
+    fn anchor(&mut self, out: &mut Playout<'_>) {
+        self.state = State::Playing;
+        let Some(front) = self.held.front() else { return };
+        self.next = self.next.max(front.number);
+        if self.missing == 0 && self.timeline.is_none() {
+            self.next = front.number;
+        }
+        let clock = (out.codec)(front.payload_type).clock;
+        if clock == 0 {
+            self.timeline = None;
+            return;
+        }
+        let at = self.unwrap(front.timestamp);
+        let probe = Timeline::new(clock, at, front.at);
+        let lateness = |timeline: &Timeline| {
+            let delays = self.held.iter().map(|held| timeline.lateness(self.unwrap(held.timestamp), held.at));
+            delays.filter(|delay| delay.abs() < JUMP).min_by_key(|delay| *delay)
+        };
+        if let Some(old) = self.timeline.as_ref().filter(|old| old.clock() == clock)
+            && lateness(old).is_some_and(|least| least.abs() <= SAME_ANCHOR)
+        {
+            return;
+        }
+        let least = lateness(&probe).unwrap_or(0);
+        let mut anchor = front.at + least;
+        if let Some(tape) = &out.tape
+            && front.at >= tape.start
+        {
+            anchor = anchor.max(tape.start);
+        }
+        if self.timeline.is_some() {
+            self.span.close();
+        }
+        self.timestamp = at;
+        self.timeline = Some(Timeline::new(clock, at, anchor));
+        self.tail = None;
+    }
+
+    /// A packet's turn has come.
+    fn hear(&mut self, packet: &Packet<'_>, out: &mut Playout<'_>) {
+        let missing = std::mem::take(&mut self.missing);
+        let index = self.format(packet.payload_type, out);
+        let kind = self.formats[index].codec.kind;
+        self.formats[index].packets += 1;
+        if let Some(tape) = &mut out.tape {
+            tape.completeness[out.side.channel()].received += 1;
+        }
+        match kind {
+            CodecKind::TelephoneEvent => {
+                if let Some(key) = self.dtmf.receive(packet.timestamp, packet.payload) {
+                    out.notes.push((packet.at, Note::Key(key)));
+                }
+                return;
+            }
+            CodecKind::ComfortNoise => return,
+            _ => {}
+        }
+        let clock = self.formats[index].codec.clock;
+        if clock == 0 {
+            return;
+        }
+        if self.timeline.as_ref().is_none_or(|timeline| timeline.clock() != clock) {
+            self.timestamp = i64::from(packet.timestamp);
+            self.timeline = Some(Timeline::new(clock, self.timestamp, packet.at));
+            self.tail = None;
+            self.span.close();
+        }
+        let timestamp = self.unwrap(packet.timestamp);
+        let Some(timeline) = &mut self.timeline else { return };
+        if timeline.lateness(timestamp, packet.at).abs() > JUMP && !self.span.is_new() {
+            // Either this packet is late or the sender's clock has jumped: those that follow will tell.
+            self.state = State::Probation;
+            self.missing = missing;
+            self.next -= 1;
+            self.formats[index].packets -= 1;
+            if let Some(tape) = &mut out.tape {
+                tape.completeness[out.side.channel()].received -= 1;
+            }
+            let number = self.next;
+            self.span.renew();
+            self.held.push_front(hold(number, packet));
+            return;
+        }
+        timeline.observe(timestamp, packet.at);
+        self.jitter.receive(packet.at, timeline.place(timestamp).0);
+        self.timestamp = timestamp;
+        self.span.add(timestamp, packet.sequence);
+        if out.tape.is_some() && self.formats[index].decoder.is_some() {
+            self.play(index, timestamp, missing > 0, packet.payload, out);
+        }
+    }
+
+    /// The format of a payload type, which becomes the current one.
+    fn format(&mut self, payload_type: u8, out: &mut Playout<'_>) -> usize {
+        if let Some(current) = self.current
+            && self.formats[current].payload_type == payload_type
+            && (out.tape.is_none() || self.listed == out.tape.as_ref().map(|tape| tape.id))
+        {
+            return current;
+        }
+        let known = self.formats.iter().position(|format| format.payload_type == payload_type);
+        let index = known.unwrap_or_else(|| {
+            if self.formats.len() == MAX_FORMATS {
+                self.formats.pop();
+            }
+            let codec = (out.codec)(payload_type);
+            let decoder = Decoder::new(&codec);
+            self.formats.push(Format { payload_type, codec, decoder, packets: 0 });
+            self.formats.len() - 1
+        });
+        let codec = &self.formats[index].codec;
+        if codec.is_auxiliary() {
+            return index;
+        }
+        if let Some(before) = self.current.filter(|&before| before != index && before < self.formats.len()) {
+            let note = Note::Codec { from: self.formats[before].codec.to_string(), to: codec.to_string() };
+            out.notes.push((self.last, note));
+        }
+        self.current = Some(index);
+        if let Some(tape) = &mut out.tape {
+            self.listed = Some(tape.id);
+            let name = codec.to_string();
+            if codec.is_decodable() && !tape.codecs.contains(&name) {
+                tape.codecs.push(name);
+            }
+        }
+        index
+    }
+
+    /// Decodes a packet and puts it where it belongs.
+    fn play(
+        &mut self,
+        index: usize,
+        timestamp: i64,
+        after_loss: bool,
+        payload: &[u8],
+        out: &mut Playout<'_>,
+    ) {
+        let (Some(tape), Some(timeline)) = (&mut out.tape, &mut self.timeline) else { return };
+        let format = &mut self.formats[index];
+        let Some(decoder) = &mut format.decoder else { return };
+        let rate = format.codec.sample_rate();
+        let samples = &mut *out.scratch;
+        samples.clear();
+        decoder.decode(payload, samples);
+        if samples.is_empty() {
+            return;
+        }
+        if self.concealer.as_ref().is_none_or(|concealer| concealer.rate() != rate) {
+            self.concealer = Some(Concealer::new(rate));
+        }
+        let Some(concealer) = &mut self.concealer else { return };
+        if self.upsampler.as_ref().map_or(rate, |up| up.rates().0) != rate
+            || self.upsampler.as_ref().map_or(rate, |up| up.rates().1) != tape.rate
+        {
+            self.upsampler = Upsampler::new(rate, tape.rate);
+        }
+
+        let tail = self.tail.filter(|(id, _)| *id == tape.id).map(|(_, tail)| tail);
+        let unheard = !after_loss
+            && tail
+                .is_some_and(|tail| tape.frame(timeline.place(timestamp)) - tail > i64::from(tape.rate) / 50);
+        timeline.follow(tape.frame_time(), unheard);
+        let mut frame = tape.frame(timeline.place(timestamp));
+        if let Some(upsampler) = &self.upsampler {
+            frame -= upsampler.delay() as i64;
+        }
+        let gap = tail.map_or(0, |tail| frame - tail);
+
+        if after_loss && gap > 0 {
+            let lost = (gap * i64::from(rate) / i64::from(tape.rate)) as usize;
+            let filled = conceal(concealer, lost, rate, samples);
+            let nanoseconds = filled as u64 * SECOND as u64 / u64::from(rate);
+            self.concealed += nanoseconds;
+            if filled > 0 {
+                let mut piece: Vec<i16> = samples.drain(..filled).collect();
+                if let Some(upsampler) = &mut self.upsampler {
+                    upsampler.convert(&mut piece);
+                }
+                tape.mix(out.side, frame - gap, &piece, true);
+            }
+        } else if gap > 0 && gap > i64::from(tape.rate) / 50 {
+            if let Some(upsampler) = &mut self.upsampler {
+                upsampler.reset();
+            }
+        }
+        concealer.hear(samples);
+        if let Some(upsampler) = &mut self.upsampler {
+            upsampler.convert(samples);
+        }
+        let end = frame + samples.len() as i64;
+        let mut start = frame;
+        if let Some(tail) = tail
+            && !(after_loss && gap > 0)
+        {
+            let slack = (samples.len() as i64 / 32).max(2);
+            if gap != 0 && gap.abs() <= slack && end > tail {
+                stretch(samples, (end - tail) as usize);
+                start = tail;
+            } else if gap < 0 {
+                // Its beginning has been heard already.
+                let heard = usize::try_from(-gap).unwrap_or(usize::MAX).min(samples.len());
+                samples.drain(..heard);
+                start = tail;
+            }
+        }
+        self.heard = true;
+        let late = tape.mix(out.side, start, samples, false);
+        if late > 0 && late == samples.len() && start >= 0 {
+            self.late += 1;
+            tape.completeness[out.side.channel()].late += 1;
+        }
+        self.tail = Some((tape.id, end.max(tail.unwrap_or(i64::MIN))));
+    }
+}
+
+fn hold(number: u64, packet: &Packet<'_>) -> Held {
+    Held {
+        at: packet.at,
+        number,
+        timestamp: packet.timestamp,
+        payload_type: packet.payload_type,
+        payload: packet.payload.into(),
+    }
+}
+
+/// Puts up to `lost` invented samples in front of `samples`, blended into them; returns how many.
+fn conceal(concealer: &mut Concealer, lost: usize, rate: u32, samples: &mut Vec<i16>) -> usize {
+    let mut filled = Vec::with_capacity(concealer.longest());
+    let overlap = ((rate / CROSSFADE) as usize).min(samples.len());
+    let made = concealer.conceal(lost + overlap, &mut filled);
+    if made > lost {
+        let overlap = made - lost;
+        for (i, (sample, invented)) in samples.iter_mut().zip(&filled[lost..]).enumerate() {
+            let (old, new) = (i64::from(*invented), i64::from(*sample));
+            *sample = ((old * (overlap - i) as i64 + new * i as i64) / overlap as i64) as i16;
+        }
+        filled.truncate(lost);
+    }
+    let count = filled.len();
+    samples.splice(0..0, filled);
+    count
+}
+
+/// Makes `samples` a few longer or shorter, so that a clock that drifts is followed without a click.
+fn stretch(samples: &mut Vec<i16>, length: usize) {
+    let old = std::mem::take(samples);
+    if old.len() < 2 || length < 2 {
+        *samples = old;
+        return;
+    }
+    let (last, steps) = (old.len() - 1, length - 1);
+    samples.extend((0..length).map(|i| {
+        let (whole, part) = (i * last / steps, i * last % steps);
+        let (a, b) = (i64::from(old[whole]), i64::from(old[(whole + 1).min(last)]));
+        (a + (b - a) * part as i64 / steps as i64) as i16
+    }));
+}
+
+/// What the timestamps of the audio cover, over all runs.
+#[derive(Default)]
+struct Span {
+    before: i64,
+    first: Option<i64>,
+    last: i64,
+    last_sequence: u16,
+    /// Ticks from one packet to the next.
+    packet: i64,
+    /// The next packet may be anywhere.
+    new: bool,
+}
+
+impl Span {
+    fn add(&mut self, timestamp: i64, sequence: u16) {
+        self.new = false;
+        match self.first {
+            None => (self.first, self.last) = (Some(timestamp), timestamp),
+            Some(first) => {
+                let step = timestamp - self.last;
+                if step > 0
+                    && sequence == self.last_sequence.wrapping_add(1)
+                    && (self.packet == 0 || step < self.packet)
+                {
+                    self.packet = step;
+                }
+                self.first = Some(first.min(timestamp));
+                self.last = self.last.max(timestamp);
+            }
+        }
+        self.last_sequence = sequence;
+    }
+
+    fn close(&mut self) {
+        if let Some(first) = self.first.take() {
+            self.before += self.last - first + self.packet;
+        }
+        self.new = true;
+    }
+
+    fn renew(&mut self) {
+        self.new = true;
+    }
+
+    fn is_new(&self) -> bool {
+        self.new
+    }
+
+    fn ticks(&self) -> i64 {
+        self.before + self.first.map_or(0, |first| self.last - first + self.packet)
+    }
+}

@@ -1,0 +1,299 @@
+//! SDP (RFC 8866): what of a session description matters to find and decode its media.
+//!
+//! Real descriptions break the grammar in many ways, so this scans for the lines it needs and passes over
+//! the others. Numbers that make no sense leave their line unread.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use crate::codec::Codec;
+use crate::wire::Endpoint;
+
+/// Streams read of one description.
+const MAX_MEDIA: usize = 16;
+/// Payload types read of one stream.
+const MAX_FORMATS: usize = 64;
+
+/// `sendrecv` and its kin, as the author of the description means it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Direction {
+    /// Both ways.
+    #[default]
+    SendRecv,
+    /// The author only sends: it has put the other on hold, or plays something.
+    SendOnly,
+    /// The author only listens.
+    RecvOnly,
+    /// Neither.
+    Inactive,
+}
+
+impl Direction {
+    /// Whether the other party is put on hold by it.
+    pub fn holds(self) -> bool {
+        matches!(self, Direction::SendOnly | Direction::Inactive)
+    }
+}
+
+/// The kind of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `m=audio`
+    Audio,
+    /// `m=video`
+    Video,
+    /// Anything else: `image`, `application`, `message`…
+    Other,
+}
+
+/// A payload type and what the description says of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Format {
+    /// RTP payload type.
+    pub payload_type: u8,
+    /// By `a=rtpmap`, or by the static table of RFC 3551.
+    pub codec: Codec,
+}
+
+/// One `m=` section.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Media {
+    /// Kind of stream.
+    pub kind: Kind,
+    /// Where the author of the description wants to receive it. `None`: rejected (port 0), no IP address
+    /// given, or the address 0.0.0.0 by which old phones say "hold".
+    pub endpoint: Option<Endpoint>,
+    /// Held by the old way: `c=IN IP4 0.0.0.0`.
+    pub held_by_address: bool,
+    /// Direction attribute, its own or the session's.
+    pub direction: Direction,
+    /// Payload types in order of preference.
+    pub formats: Vec<Format>,
+    /// The transport says that the media is encrypted (`SAVP`, `SAVPF`, DTLS).
+    pub secure: bool,
+}
+
+impl Media {
+    /// What a payload type stands for.
+    pub fn codec(&self, payload_type: u8) -> Option<&Codec> {
+        self.formats.iter().find(|format| format.payload_type == payload_type).map(|format| &format.codec)
+    }
+
+    /// Whether this puts the other party on hold.
+    pub fn holds(&self) -> bool {
+        self.direction.holds() || self.held_by_address
+    }
+}
+
+/// Reads the streams of a description. Empty when `body` is none.
+pub fn parse(body: &[u8]) -> Vec<Media> {
+    let mut media: Vec<Media> = Vec::new();
+    let mut session = Section::default();
+    let mut section = Section::default();
+    let mut current: Option<MediaLine<'_>> = None;
+
+    for line in body.split(|&byte| byte == b'\n' || byte == b'\r') {
+        let Some((&kind, value)) =
+            line.split_first().and_then(|(kind, rest)| Some((kind, rest.strip_prefix(b"=")?)))
+        else {
+            continue;
+        };
+        let target = if current.is_some() { &mut section } else { &mut session };
+        match kind {
+            b'c' => target.address = address(value).or(target.address),
+            b'a' => target.attribute(value),
+            b'm' => {
+                if let Some(line) = current.take() {
+                    media.push(line.finish(&session, &section));
+                }
+                if media.len() == MAX_MEDIA {
+                    return media;
+                }
+                section = Section::default();
+                current = MediaLine::parse(value);
+            }
+            _ => {}
+        }
+    }
+    media.extend(current.map(|line| line.finish(&session, &section)));
+    media
+}
+
+/// Finds the description in a message body: the body itself, or the part of a multipart body that is one
+/// (RFC 2046). Parts are found by their type, not by their boundary, which is often misquoted.
+pub fn find<'a>(content_type: &[u8], body: &'a [u8]) -> Option<&'a [u8]> {
+    let is = |needle: &[u8]| {
+        content_type.len() >= needle.len() && content_type[..needle.len()].eq_ignore_ascii_case(needle)
+    };
+    if is(b"multipart/") {
+        let mut rest = body;
+        while let Some(at) = memchr::memmem::find(rest, b"v=0") {
+            let begins_line = at == 0 || rest[at - 1] == b'\n' || rest[at - 1] == b'\r';
+            rest = &rest[at..];
+            if begins_line {
+                let end = memchr::memmem::find(rest, b"\n--").unwrap_or(rest.len());
+                return Some(&rest[..end]);
+            }
+            rest = &rest[3..];
+        }
+        return None;
+    }
+    (is(b"application/sdp") || (content_type.is_empty() && body.starts_with(b"v=0"))).then_some(body)
+}
+
+/// What stands in the session's part or in that of one stream.
+#[derive(Default)]
+struct Section {
+    address: Option<IpAddr>,
+    direction: Option<Direction>,
+    /// `a=rtpmap` by payload type.
+    maps: Vec<(u8, Codec)>,
+}
+
+impl Section {
+    fn attribute(&mut self, value: &[u8]) {
+        match value.trim_ascii() {
+            b"sendrecv" => self.direction = Some(Direction::SendRecv),
+            b"sendonly" => self.direction = Some(Direction::SendOnly),
+            b"recvonly" => self.direction = Some(Direction::RecvOnly),
+            b"inactive" => self.direction = Some(Direction::Inactive),
+            other => {
+                if let Some(map) = other.strip_prefix(b"rtpmap:").and_then(rtpmap)
+                    && self.maps.len() < MAX_FORMATS
+                {
+                    self.maps.push(map);
+                }
+            }
+        }
+    }
+}
+
+struct MediaLine<'a> {
+    kind: Kind,
+    port: u16,
+    secure: bool,
+    formats: &'a [u8],
+}
+
+impl<'a> MediaLine<'a> {
+    fn parse(value: &'a [u8]) -> Option<MediaLine<'a>> {
+        let value = value.trim_ascii();
+        let mut words = value.splitn(4, |byte| byte.is_ascii_whitespace());
+        let kind = match words.next()? {
+            kind if kind.eq_ignore_ascii_case(b"audio") => Kind::Audio,
+            kind if kind.eq_ignore_ascii_case(b"video") => Kind::Video,
+            _ => Kind::Other,
+        };
+        // "49170/2" announces two ports; the first is the one that matters.
+        let port = words.next()?.split(|&byte| byte == b'/').next().and_then(number)?;
+        let transport = words.next().unwrap_or_default();
+        let secure = memchr::memmem::find(transport, b"SAVP").is_some();
+        let rtp = memchr::memmem::find(transport, b"RTP").is_some();
+        let kind = if rtp { kind } else { Kind::Other };
+        Some(MediaLine { kind, port, secure, formats: words.next().unwrap_or_default() })
+    }
+
+    fn finish(self, session: &Section, section: &Section) -> Media {
+        let address = section.address.or(session.address);
+        let held_by_address = address.is_some_and(|address| address.is_unspecified()) && self.port != 0;
+        let endpoint = address
+            .filter(|address| !address.is_unspecified() && self.port != 0)
+            .map(|address| Endpoint::new(address, self.port));
+        let formats = self
+            .formats
+            .split(u8::is_ascii_whitespace)
+            .filter_map(number::<u8>)
+            .filter(|payload_type| *payload_type < 128)
+            .take(MAX_FORMATS)
+            .map(|payload_type| Format { payload_type, codec: codec(payload_type, session, section) })
+            .collect();
+        Media {
+            kind: self.kind,
+            endpoint,
+            held_by_address,
+            direction: section.direction.or(session.direction).unwrap_or_default(),
+            formats,
+            secure: self.secure,
+        }
+    }
+}
+
+fn codec(payload_type: u8, session: &Section, section: &Section) -> Codec {
+    let mapped = section.maps.iter().chain(&session.maps).find(|(number, _)| *number == payload_type);
+    match mapped {
+        Some((_, codec)) => codec.clone(),
+        None => Codec::from_static(payload_type),
+    }
+}
+
+/// `IN IP4 192.0.2.1/127`
+fn address(value: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(value).ok()?;
+    let word = text.split_ascii_whitespace().nth(2)?;
+    let address = word.split('/').next()?.trim_matches(['[', ']']);
+    // Old phones write 0.0.0.0 with IP6 as well.
+    address.parse().ok().or_else(|| (address == "0").then_some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)))
+}
+
+/// `96 opus/48000/2`
+fn rtpmap(value: &[u8]) -> Option<(u8, Codec)> {
+    let text = std::str::from_utf8(value).ok()?;
+    let (payload_type, encoding) = text.trim().split_once(|c: char| c.is_ascii_whitespace())?;
+    let payload_type: u8 = payload_type.trim().parse().ok().filter(|&number: &u8| number < 128)?;
+    let mut parts = encoding.trim().split('/');
+    let name = parts.next()?.trim();
+    let clock = parts.next().and_then(|clock| clock.trim().parse().ok()).unwrap_or(8000);
+    let channels = parts.next().and_then(|channels| channels.trim().parse().ok()).unwrap_or(1);
+    Some((payload_type, Codec::from_rtpmap(name, clock, channels)))
+}
+
+fn number<T: std::str::FromStr>(word: &[u8]) -> Option<T> {
+    std::str::from_utf8(word).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn two_streams_with_their_own_addresses() {
+        let media = parse(
+            b"v=0\r\no=- 1 1 IN IP4 10.0.0.9\r\nc=IN IP4 10.0.0.1\r\na=sendonly\r\nt=0 0\r\n\
+              m=audio 4000 RTP/AVP 0 9 101\r\na=rtpmap:101 telephone-event/8000\r\n\
+              m=video 4002 RTP/SAVP 96\r\nc=IN IP6 fd00::1\r\na=rtpmap:96 H264/90000\r\na=inactive\r\n",
+        );
+        assert_eq!(media.len(), 2);
+        assert_eq!(media[0].endpoint.unwrap().socket(), "10.0.0.1:4000".parse().unwrap());
+        assert_eq!((media[0].direction, media[0].kind), (Direction::SendOnly, Kind::Audio));
+        let codecs: Vec<_> = media[0].formats.iter().map(|format| format.codec.to_string()).collect();
+        assert_eq!(codecs, ["PCMU/8000", "G722/8000", "telephone-event/8000"]);
+        assert_eq!(media[1].endpoint.unwrap().socket(), "[fd00::1]:4002".parse().unwrap());
+        assert!(media[1].secure && media[1].direction == Direction::Inactive);
+    }
+
+    #[test]
+    fn hold_by_address_and_rejected_stream() {
+        let media = parse(b"v=0\nc=IN IP4 0.0.0.0\nm=audio 4000 RTP/AVP 8\nm=image 0 udptl t38\n");
+        assert!(media[0].holds() && media[0].endpoint.is_none());
+        assert_eq!((media[1].kind, media[1].endpoint), (Kind::Other, None));
+    }
+
+    #[test]
+    fn found_in_multipart() {
+        let body =
+            b"--b\r\nContent-Type: text/xml\r\n\r\n<v=0/>\r\n--b\r\nContent-Type: application/sdp\r\n\r\n\
+            v=0\r\nm=audio 1 RTP/AVP 0\r\n--b--\r\n";
+        let found = find(b"multipart/mixed;boundary=b", body).unwrap();
+        assert!(found.starts_with(b"v=0\r\nm=") && parse(found).len() == 1);
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(body: Vec<u8>, text in "([mcav]=[ -~]{0,60}\r?\n){0,20}") {
+            parse(&body);
+            parse(text.as_bytes());
+            let _ = find(b"multipart/mixed", &body);
+        }
+    }
+}
