@@ -2,12 +2,17 @@
 //!
 //! Frames go in, calls, recordings and audio come out. There is no socket, file, thread or clock in here.
 
+pub mod call;
 pub mod codec;
+pub mod engine;
+pub mod event;
 pub mod media;
 pub mod reassembly;
 pub mod record;
 pub mod rtp;
+pub mod rules;
 pub mod sdp;
 pub mod sip;
 pub mod time;
+pub mod trigger;
 pub mod wire;

@@ -1,1 +1,106 @@
 //! What spantape keeps: recordings as WAV, the Parquet catalog, and its queries.
+//!
+//! ```text
+//! <archive>/recordings/YYYY/MM/DD/*.wav                      finished recordings (spool, wav)
+//! <archive>/catalog/<table>/day=YYYY-MM-DD/part-*.parquet    what is known of them (catalog, query)
+//! <archive>/spool/                                           recordings still going on (spool)
+//! ```
+
+pub mod catalog;
+mod columns;
+pub mod error;
+mod partition;
+mod predicate;
+pub mod query;
+pub mod rows;
+mod scan;
+pub mod schema;
+pub mod spool;
+pub mod utc;
+pub mod wav;
+
+#[cfg(test)]
+#[path = "../tests/examples/mod.rs"]
+mod testing;
+
+use std::ops::Range;
+use std::path::Path;
+
+use spantape_core::record::{CallRow, EventRow, RecordingRow, StreamRow};
+
+pub use crate::catalog::Catalog;
+pub use crate::error::{Error, Result};
+pub use crate::query::{Query, QueryStats, Rows};
+pub use crate::schema::Table;
+pub use crate::spool::{Saved, Spool, SpoolOptions, TapeId};
+
+/// An archive that is recorded into: its tapes and its catalog.
+#[derive(Debug)]
+pub struct Archive {
+    spool: Spool,
+    catalog: Catalog,
+}
+
+impl Archive {
+    /// Opens an archive, which is created if it is not there. Only one process at a time may have it open.
+    pub fn create(path: &Path) -> Result<Archive> {
+        Archive::create_with(path, SpoolOptions::default())
+    }
+
+    /// Opens an archive with other options than the default ones.
+    pub fn create_with(path: &Path, options: SpoolOptions) -> Result<Archive> {
+        Ok(Archive { spool: Spool::open_with(path, options)?, catalog: Catalog::open(path)? })
+    }
+
+    /// The two halves, for threads of their own.
+    pub fn split(self) -> (Spool, Catalog) {
+        (self.spool, self.catalog)
+    }
+
+    /// See [`Spool::open_tape`].
+    pub fn open_tape(&mut self, id: TapeId, sample_rate: u32, channels: u16) {
+        self.spool.open_tape(id, sample_rate, channels);
+    }
+
+    /// See [`Spool::write`].
+    pub fn write(&mut self, id: TapeId, samples: &[i16]) -> Result<()> {
+        self.spool.write(id, samples)
+    }
+
+    /// See [`Spool::silence`].
+    pub fn silence(&mut self, id: TapeId, frames: u64) -> Result<()> {
+        self.spool.silence(id, frames)
+    }
+
+    /// Makes a recording of a range of a tape ([`Spool::cut`]) and adds it to the catalog.
+    pub fn cut(&mut self, id: TapeId, range: Range<u64>, row: &RecordingRow, last: bool) -> Result<Saved> {
+        let saved = self.spool.cut(id, range, row, last)?;
+        self.catalog.recording(row, &saved)?;
+        Ok(saved)
+    }
+
+    /// See [`Spool::close`].
+    pub fn close(&mut self, id: TapeId) -> Result<()> {
+        self.spool.close(id)
+    }
+
+    /// See [`Catalog::call`].
+    pub fn call(&mut self, row: &CallRow) -> Result<()> {
+        self.catalog.call(row)
+    }
+
+    /// See [`Catalog::stream`].
+    pub fn stream(&mut self, row: &StreamRow) -> Result<()> {
+        self.catalog.stream(row)
+    }
+
+    /// See [`Catalog::event`].
+    pub fn event(&mut self, row: &EventRow) -> Result<()> {
+        self.catalog.event(row)
+    }
+
+    /// See [`Catalog::flush`].
+    pub fn flush(&mut self) -> Result<()> {
+        self.catalog.flush()
+    }
+}

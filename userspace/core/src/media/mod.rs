@@ -3,5 +3,7 @@
 mod flows;
 mod tape;
 
+pub(crate) use flows::MAX_STREAMS;
 pub use flows::{Binding, BoundBy, CallKey, Flow, FlowId, Flows};
+pub(crate) use tape::LATENCY;
 pub use tape::{Reel, Tape, TapeId};

@@ -4,7 +4,9 @@
 //! holds about a second of audio, however long the call.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
+use crate::codec::Upsampler;
 use crate::record::{Completeness, Side};
 use crate::time::{MILLISECOND, SECOND, Timestamp};
 
@@ -47,8 +49,18 @@ pub struct Tape {
     /// First frame of `blocks`.
     base: u64,
     blocks: VecDeque<Option<Vec<i16>>>,
-    /// Blocks to use again.
-    spare: Vec<Vec<i16>>,
+    /// Frame after the last audio.
+    extent: u64,
+    /// Figures as they were at certain frames, for recordings that are only a part of the tape.
+    history: Option<Vec<Figures>>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Figures {
+    frame: u64,
+    completeness: [Completeness; 2],
+    covered: [u64; 2],
+    concealed: [u64; 2],
 }
 
 impl Tape {
@@ -64,7 +76,8 @@ impl Tape {
             concealed: [0; 2],
             base: 0,
             blocks: VecDeque::new(),
-            spare: Vec::new(),
+            extent: 0,
+            history: None,
         }
     }
 
@@ -98,10 +111,12 @@ impl Tape {
             return late;
         }
         let mut at = (frame + late as i64 - base) as usize;
+        let end = self.base + (at + samples.len()) as u64;
         // Nothing can be so far ahead of the present that this many blocks are open.
         if at / self.block_frames() > 64 * BLOCKS_PER_SECOND as usize {
             return late;
         }
+        self.extent = self.extent.max(end);
         self.covered[side.channel()] += samples.len() as u64;
         if concealed {
             self.concealed[side.channel()] += samples.len() as u64;
@@ -132,7 +147,49 @@ impl Tape {
             return false;
         }
         self.flush(end, deliver);
+        let figures = self.figures(end);
+        if let Some(history) = &mut self.history {
+            history.push(figures);
+        }
         true
+    }
+
+    /// Frame after the last audio.
+    pub fn extent(&self) -> u64 {
+        self.extent
+    }
+
+    /// From now on the figures of any part of the tape can be told, not only those of the whole.
+    pub fn keep_history(&mut self) {
+        self.history.get_or_insert_default();
+    }
+
+    /// Goes on at a higher rate. What has been handed over before is the receiver's to convert.
+    pub fn raise(&mut self, rate: u32) {
+        let old = self.rate;
+        let convert = |frame: u64| {
+            // A block is the same part of a second at any rate, and the tape's beginning stands at a block's.
+            let block = u64::from(old / BLOCKS_PER_SECOND);
+            frame / block * u64::from(rate / BLOCKS_PER_SECOND)
+                + frame % block * u64::from(rate) / u64::from(old)
+        };
+        self.base = convert(self.base);
+        self.extent = convert(self.extent);
+        for count in self.covered.iter_mut().chain(&mut self.concealed) {
+            *count = convert(*count);
+        }
+        for figures in self.history.iter_mut().flatten() {
+            figures.frame = convert(figures.frame);
+            for count in figures.covered.iter_mut().chain(&mut figures.concealed) {
+                *count = convert(*count);
+            }
+        }
+        let samples = (rate / BLOCKS_PER_SECOND) as usize * CHANNELS;
+        let mut upsamplers = [Upsampler::new(old, rate), Upsampler::new(old, rate)];
+        for block in self.blocks.iter_mut().flatten() {
+            *block = upsample(block, samples, &mut upsamplers);
+        }
+        self.rate = rate;
     }
 
     /// Whether [`Tape::advance`] would hand over a block.
@@ -149,23 +206,39 @@ impl Tape {
         self.blocks.clear();
     }
 
-    /// Figures of both sides for a recording of so many frames.
-    pub fn report(&self, frames: u64) -> [Completeness; 2] {
-        let mut report = self.completeness;
-        let rate = u64::from(self.rate);
-        for (side, report) in report.iter_mut().enumerate() {
-            report.concealed_ms = self.concealed[side] * 1000 / rate;
-            report.silent_ms = frames.saturating_sub(self.covered[side]) * 1000 / rate;
-            report.expected = report.received + report.lost;
-        }
-        report
+    /// Figures of both sides for a part of the tape.
+    pub fn report(&self, range: Range<u64>) -> [Completeness; 2] {
+        let at = |frame: u64| {
+            let history = self.history.as_deref().unwrap_or_default();
+            history.iter().rev().find(|figures| figures.frame <= frame).copied()
+        };
+        let before = at(range.start).unwrap_or_default();
+        let after = match self.history {
+            Some(_) if range.end < self.base => at(range.end).unwrap_or_default(),
+            _ => self.figures(self.base),
+        };
+        let (rate, frames) = (u64::from(self.rate), range.end - range.start);
+        [0, 1].map(|side| {
+            let (from, to) = (&before.completeness[side], &after.completeness[side]);
+            let covered = after.covered[side].saturating_sub(before.covered[side]);
+            let concealed = after.concealed[side].saturating_sub(before.concealed[side]);
+            let received = to.received.saturating_sub(from.received);
+            let lost = to.lost.saturating_sub(from.lost);
+            Completeness {
+                expected: received + lost,
+                received,
+                lost,
+                late: to.late.saturating_sub(from.late),
+                duplicate: to.duplicate.saturating_sub(from.duplicate),
+                dropped: to.dropped.saturating_sub(from.dropped),
+                concealed_ms: concealed * 1000 / rate,
+                silent_ms: frames.saturating_sub(covered) * 1000 / rate,
+            }
+        })
     }
 
-    /// Gives a block back for use.
-    pub fn recycle(&mut self, block: Vec<i16>) {
-        if self.spare.len() < 2 {
-            self.spare.push(block);
-        }
+    fn figures(&self, frame: u64) -> Figures {
+        Figures { frame, completeness: self.completeness, covered: self.covered, concealed: self.concealed }
     }
 
     fn block_frames(&self) -> usize {
@@ -177,13 +250,7 @@ impl Tape {
             self.blocks.push_back(None);
         }
         let samples = self.block_frames() * CHANNELS;
-        let spare = &mut self.spare;
-        self.blocks[index].get_or_insert_with(|| {
-            let mut block = spare.pop().unwrap_or_default();
-            block.clear();
-            block.resize(samples, 0);
-            block
-        })
+        self.blocks[index].get_or_insert_with(|| vec![0; samples])
     }
 
     fn flush(&mut self, end: u64, deliver: &mut impl FnMut(Reel)) {
@@ -214,6 +281,21 @@ impl Tape {
             deliver(Reel::Silence(silent));
         }
     }
+}
+
+/// Brings a block to another rate, channel by channel.
+fn upsample(block: &[i16], length: usize, upsamplers: &mut [Option<Upsampler>; CHANNELS]) -> Vec<i16> {
+    let mut result = vec![0; length];
+    for (channel, upsampler) in upsamplers.iter_mut().enumerate() {
+        let mut samples: Vec<i16> = block.iter().skip(channel).step_by(CHANNELS).copied().collect();
+        if let Some(upsampler) = upsampler {
+            upsampler.convert(&mut samples);
+        }
+        for (frame, sample) in result.chunks_exact_mut(CHANNELS).zip(samples) {
+            frame[channel] = sample;
+        }
+    }
+    result
 }
 
 #[cfg(test)]
@@ -256,7 +338,7 @@ mod tests {
             })
             .sum();
         assert_eq!(frames, 2500);
-        assert_eq!(tape.report(2500)[1].silent_ms, 312);
+        assert_eq!(tape.report(0..2500)[1].silent_ms, 312);
     }
 
     #[test]

@@ -75,6 +75,11 @@ impl Sequence {
         Verdict::Stray
     }
 
+    /// Whether a number follows the highest one without a great leap.
+    pub fn continues(&self, number: u16) -> bool {
+        self.started && (1..500).contains(&(number.wrapping_sub(self.highest as u16) as i16))
+    }
+
     /// Begins a new run at `number`; returns that without the wrap.
     pub fn restart(&mut self, number: u16) -> u64 {
         self.expected_before = self.expected();
@@ -137,7 +142,9 @@ mod tests {
     #[test]
     fn the_same_numbers_again_much_later_are_a_new_run() {
         let mut sequence = Sequence::default();
-        (1..50).for_each(|number| drop(sequence.receive(number, false)));
+        for number in 1..50 {
+            sequence.receive(number, false);
+        }
         assert_eq!(sequence.receive(1, true), Verdict::Stray);
         assert_eq!(sequence.receive(2, true), Verdict::Restart);
     }

@@ -79,6 +79,8 @@ pub enum Note {
 pub struct Playout<'a> {
     /// The tape of its call, if one runs.
     pub tape: Option<&'a mut Tape>,
+    /// What comes after this moment is counted, but not recorded.
+    pub until: Timestamp,
     /// Who speaks.
     pub side: Side,
     /// What a payload type stands for in this call.
@@ -87,6 +89,14 @@ pub struct Playout<'a> {
     pub notes: &'a mut Vec<(Timestamp, Note)>,
     /// Decoded samples on their way; kept for its memory.
     pub scratch: &'a mut Vec<i16>,
+}
+
+impl Playout<'_> {
+    /// The figures of the tape, for what came at that time.
+    fn report_at(&mut self, at: Timestamp) -> Option<&mut Completeness> {
+        let side = self.side.channel();
+        self.tape.as_deref_mut().filter(|_| at <= self.until).map(|tape| &mut tape.completeness[side])
+    }
 }
 
 struct Format {
@@ -181,8 +191,8 @@ impl Stream {
         match self.sequence.receive(packet.sequence, stale) {
             Verdict::New(number) => self.accept(number, packet, out),
             Verdict::Duplicate => {
-                if let Some(tape) = &mut out.tape {
-                    tape.completeness[out.side.channel()].duplicate += 1;
+                if let Some(report) = out.report_at(packet.at) {
+                    report.duplicate += 1;
                 }
             }
             Verdict::Stray => self.stray = Some(Box::new((packet.sequence, hold(0, packet)))),
@@ -357,6 +367,17 @@ impl Stream {
         self.heard
     }
 
+    /// The audio rate of the packets heard last.
+    pub fn current_rate(&self) -> Option<u32> {
+        let codec = &self.formats.get(self.current?)?.codec;
+        codec.is_decodable().then(|| codec.sample_rate())
+    }
+
+    /// Whether a packet may follow those that came before it in the same run.
+    pub fn continues(&self, sequence: u16) -> bool {
+        self.sequence.continues(sequence)
+    }
+
     /// The audio rate of the next packet to be heard, if it can be.
     pub fn upcoming_rate(&self, codec: &dyn Fn(u8) -> Codec) -> Option<u32> {
         let rates = self.held.iter().map(|held| codec(held.payload_type)).filter(Codec::is_decodable);
@@ -395,18 +416,17 @@ impl Stream {
             return self.hear(packet, out);
         }
         if self.state == State::Playing && number < self.next {
-            self.note_late(out);
+            self.note_late(packet.at, out);
             return;
         }
         self.insert(hold(number, packet));
         self.drain(packet.at, false, out);
     }
 
-    fn note_late(&mut self, out: &mut Playout<'_>) {
+    fn note_late(&mut self, at: Timestamp, out: &mut Playout<'_>) {
         self.late += 1;
-        if let Some(tape) = &mut out.tape {
+        if let Some(report) = out.report_at(at) {
             // It was counted as lost when its place was filled.
-            let report = &mut tape.completeness[out.side.channel()];
             report.late += 1;
             report.received += 1;
             report.lost = report.lost.saturating_sub(1);
@@ -483,6 +503,9 @@ impl Stream {
 
     /// A packet's turn has come.
     fn hear(&mut self, packet: &Packet<'_>, out: &mut Playout<'_>) {
+        if packet.at > out.until {
+            out.tape = None;
+        }
         let missing = std::mem::take(&mut self.missing);
         let index = self.format(packet.payload_type, out);
         let kind = self.formats[index].codec.kind;

@@ -52,6 +52,8 @@ pub enum StartLine<'a> {
 pub struct Message<'a> {
     /// First line.
     pub start: StartLine<'a>,
+    /// From the start line to the end of the body.
+    bytes: &'a [u8],
     /// All header lines, for what is asked for rarely.
     headers: &'a [u8],
     /// Call-ID (`i`).
@@ -80,6 +82,7 @@ impl<'a> Message<'a> {
         let rest = text.get(line_end + 1..).unwrap_or_default();
         let mut message = Message {
             start,
+            bytes: text,
             headers: rest,
             call_id: None,
             from: None,
@@ -99,6 +102,7 @@ impl<'a> Message<'a> {
         let body = message.content_length.unwrap_or(available.len()).min(available.len());
         message.body = &available[..body];
         message.length = bytes.len() - available.len() + body;
+        message.bytes = &bytes[skipped..message.length];
         Some(message)
     }
 
@@ -126,6 +130,11 @@ impl<'a> Message<'a> {
     fn note_length(&mut self, value: &[u8]) {
         let length = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
         self.content_length = self.content_length.or(length);
+    }
+
+    /// All of the message.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
     }
 
     /// From.

@@ -1,0 +1,274 @@
+//! Who has said what about where and how it receives: offers and answers (RFC 3264).
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use crate::codec::{Codec, CodecKind};
+use crate::media::{CallKey, Flows};
+use crate::record::Side;
+use crate::sdp::{Kind, Media};
+use crate::time::{SECOND, Timestamp};
+use crate::wire::{Endpoint, FlowKey};
+
+/// Media goes on to an old address for a while after a new one was agreed on.
+const GRACE: i64 = SECOND;
+/// Descriptions kept of a call; a hostile one has no end of them.
+const MAX_DESCRIPTIONS: usize = 32;
+
+/// Where a description came from: messages of one call may be seen on several hops, with different
+/// addresses in them, and forks answer each for itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Origin {
+    pub(super) side: Side,
+    /// Tag of the callee that wrote it; empty for the caller.
+    pub(super) fork: Box<[u8]>,
+    /// The addresses between which it was seen, in order.
+    pub(super) hop: (u128, u128),
+}
+
+#[derive(Clone, Debug)]
+struct Description {
+    origin: Origin,
+    /// CSeq of the request it came with or answered.
+    cseq: u32,
+    media: Rc<[Media]>,
+    /// An offer within the call that has not been answered: it may still be rejected.
+    tentative: bool,
+    /// Another has taken its place, at once or once the request with this CSeq is answered.
+    superseded: Option<Superseded>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Superseded {
+    Done,
+    OnAnswer(u32),
+}
+
+/// All descriptions of a call that matter.
+#[derive(Debug, Default)]
+pub(super) struct Descriptions {
+    all: Vec<Description>,
+    held: [bool; 2],
+}
+
+impl Descriptions {
+    /// Whether `side` has said where it receives.
+    pub(super) fn has_side(&self, side: Side) -> bool {
+        self.all.iter().any(|description| description.origin.side == side)
+    }
+
+    /// Whether somebody has put the other on hold.
+    pub(super) fn is_held(&self) -> bool {
+        self.held[0] || self.held[1]
+    }
+
+    /// Takes a description. `tentative`: an offer that may be rejected. Returns whether it says anything new.
+    pub(super) fn add(
+        &mut self,
+        origin: Origin,
+        cseq: u32,
+        media: Vec<Media>,
+        tentative: bool,
+        call: CallKey,
+        now: Timestamp,
+        flows: &mut Flows,
+    ) -> bool {
+        for endpoint in media.iter().filter_map(|media| media.endpoint) {
+            flows.claim(endpoint, call, origin.side, now);
+        }
+        let same = |other: &Description| other.origin == origin && *other.media == *media;
+        if self.all.iter().any(|other| same(other) && other.superseded.is_none()) {
+            return false;
+        }
+        let superseded = if tentative { Superseded::OnAnswer(cseq) } else { Superseded::Done };
+        for other in &mut self.all {
+            if other.origin == origin && other.superseded != Some(Superseded::Done) {
+                other.superseded = Some(superseded);
+            }
+        }
+        self.all.push(Description { origin, cseq, media: media.into(), tentative, superseded: None });
+        if !tentative {
+            self.retire(now + GRACE, call, flows);
+        }
+        while self.all.len() > MAX_DESCRIPTIONS {
+            let old = self.all.remove(0);
+            self.limit(&old, now, call, flows);
+        }
+        true
+    }
+
+    /// The request with that CSeq was answered with 2xx: what it offered holds.
+    pub(super) fn commit(&mut self, cseq: u32, call: CallKey, now: Timestamp, flows: &mut Flows) {
+        let mut changed = false;
+        for description in &mut self.all {
+            if description.tentative && description.cseq == cseq {
+                description.tentative = false;
+                changed = true;
+            }
+            if description.superseded == Some(Superseded::OnAnswer(cseq)) {
+                description.superseded = Some(Superseded::Done);
+                changed = true;
+            }
+        }
+        if changed {
+            self.retire(now + GRACE, call, flows);
+        }
+    }
+
+    /// The request with that CSeq was refused: what held before goes on to hold.
+    pub(super) fn reject(&mut self, cseq: u32, call: CallKey, flows: &mut Flows) {
+        let rejected = |description: &Description| description.tentative && description.cseq == cseq;
+        let dropped: Vec<Endpoint> =
+            self.all.iter().filter(|description| rejected(description)).flat_map(endpoints).collect();
+        self.all.retain(|description| !rejected(description));
+        for description in &mut self.all {
+            if description.superseded == Some(Superseded::OnAnswer(cseq)) {
+                description.superseded = None;
+            }
+        }
+        for endpoint in dropped {
+            if !self.all.iter().flat_map(endpoints).any(|other| other == endpoint) {
+                flows.drop_claim(endpoint, call);
+            }
+        }
+    }
+
+    /// Of several callees this one has answered: what the others said is void.
+    pub(super) fn choose(&mut self, fork: &[u8], call: CallKey, now: Timestamp, flows: &mut Flows) {
+        let callee = |description: &Description| description.origin.side == Side::Callee;
+        if !self.all.iter().any(|description| callee(description) && *description.origin.fork == *fork) {
+            return;
+        }
+        for description in &mut self.all {
+            if callee(description) && *description.origin.fork != *fork {
+                description.superseded = Some(Superseded::Done);
+            }
+        }
+        self.retire(now, call, flows);
+    }
+
+    /// Works out who is on hold. Returns, for each side that has changed it, whether it holds now.
+    pub(super) fn update_hold(&mut self) -> Vec<(Side, bool)> {
+        let mut changes = Vec::new();
+        for side in [Side::Caller, Side::Callee] {
+            let latest = self
+                .all
+                .iter()
+                .rev()
+                .find(|description| description.origin.side == side && !description.tentative);
+            let Some(latest) = latest else { continue };
+            let mut audio = latest.media.iter().filter(|media| media.kind == Kind::Audio).peekable();
+            let holds = audio.peek().is_some() && audio.all(Media::holds);
+            if self.held[side.channel()] != holds {
+                self.held[side.channel()] = holds;
+                changes.push((side, holds));
+            }
+        }
+        changes
+    }
+
+    /// What a payload type stands for on a flow: the receiver says so, or else the sender.
+    pub(super) fn codec(&self, flow: &FlowKey, speaker: Side, payload_type: u8) -> Codec {
+        let found = self
+            .media(flow, speaker)
+            .find_map(|media| media.codec(payload_type).map(|codec| (codec, media.secure, media.kind)));
+        let Some((codec, secure, kind)) = found else { return Codec::from_static(payload_type) };
+        let mut codec = codec.clone();
+        // Ciphertext must not be decoded to noise, nor video be taken for audio.
+        if (secure || kind != Kind::Audio) && !codec.is_auxiliary() {
+            codec.kind = CodecKind::Unsupported;
+        }
+        codec
+    }
+
+    /// `audio`, `video` or `unknown`.
+    pub(super) fn kind(&self, flow: &FlowKey, speaker: Side) -> &'static str {
+        match self.media(flow, speaker).next().map(|media| media.kind) {
+            Some(Kind::Audio) | None => "audio",
+            Some(Kind::Video) => "video",
+            Some(Kind::Other) => "unknown",
+        }
+    }
+
+    /// Whether the media of a flow is encrypted.
+    pub(super) fn is_secure(&self, flow: &FlowKey, speaker: Side) -> bool {
+        self.media(flow, speaker).next().is_some_and(|media| media.secure)
+    }
+
+    /// The highest sample rate of the codec that both sides would rather use.
+    pub(super) fn preferred_rate(&self) -> Option<u32> {
+        let formats = |side: Side| {
+            let latest = self.all.iter().rev().find(|description| description.origin.side == side)?;
+            latest.media.iter().find(|media| media.kind == Kind::Audio && !media.secure)
+        };
+        let (caller, callee) = (formats(Side::Caller)?, formats(Side::Callee)?);
+        let common = callee.formats.iter().find(|format| {
+            caller.formats.iter().any(|other| other.codec.name().eq_ignore_ascii_case(format.codec.name()))
+        })?;
+        common.codec.is_decodable().then(|| common.codec.sample_rate())
+    }
+
+    /// Endpoints that any description names.
+    pub(super) fn endpoints(&self) -> Vec<Endpoint> {
+        self.all.iter().flat_map(endpoints).collect()
+    }
+
+    /// Their addresses.
+    pub(super) fn addresses(&self) -> Vec<IpAddr> {
+        self.all.iter().flat_map(endpoints).map(Endpoint::address).collect()
+    }
+
+    /// Names of all audio codecs.
+    pub(super) fn codec_names(&self) -> Vec<String> {
+        let audio = self.all.iter().flat_map(|description| description.media.iter());
+        let formats = audio.filter(|media| media.kind == Kind::Audio).flat_map(|media| &media.formats);
+        formats.map(|format| format.codec.name().to_owned()).collect()
+    }
+
+    /// The streams that a flow may be, best first: the one whose endpoint it goes to, the one it comes from,
+    /// then whatever the receiver and the sender said last.
+    fn media(&self, flow: &FlowKey, speaker: Side) -> impl Iterator<Item = &Media> {
+        let receiver = speaker.other();
+        let newest = |side: Side| {
+            let descriptions =
+                self.all.iter().rev().filter(move |description| description.origin.side == side);
+            descriptions.flat_map(|description| description.media.iter())
+        };
+        let at = |side: Side, endpoint: Endpoint| {
+            newest(side).filter(move |media| media.endpoint == Some(endpoint))
+        };
+        let audio = |side: Side| newest(side).filter(|media| media.kind == Kind::Audio);
+        at(receiver, flow.destination)
+            .chain(at(speaker, flow.source))
+            .chain(audio(receiver))
+            .chain(audio(speaker))
+    }
+
+    /// Ends, at `until`, the claims of descriptions that hold no more, and forgets them but for the codecs
+    /// of the last few.
+    fn retire(&mut self, until: Timestamp, call: CallKey, flows: &mut Flows) {
+        let done: Vec<Description> = self
+            .all
+            .iter()
+            .filter(|description| description.superseded == Some(Superseded::Done))
+            .cloned()
+            .collect();
+        for description in done {
+            self.limit(&description, until, call, flows);
+        }
+    }
+
+    fn limit(&self, old: &Description, until: Timestamp, call: CallKey, flows: &mut Flows) {
+        let kept = self.all.iter().filter(|description| {
+            description.origin.side == old.origin.side && description.superseded != Some(Superseded::Done)
+        });
+        let kept: Vec<Endpoint> = kept.flat_map(endpoints).collect();
+        for endpoint in endpoints(old).filter(|endpoint| !kept.contains(endpoint)) {
+            flows.limit_claim(endpoint, call, old.origin.side, until);
+        }
+    }
+}
+
+fn endpoints(description: &Description) -> impl Iterator<Item = Endpoint> + '_ {
+    description.media.iter().filter_map(|media| media.endpoint)
+}

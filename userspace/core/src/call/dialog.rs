@@ -1,0 +1,371 @@
+//! What SIP messages do to a call.
+
+use std::hash::{BuildHasher, Hasher};
+
+use super::description::Origin;
+use super::{Call, Context, End, LINGER, LINGER_REJECTED, SEEN};
+use crate::record::{EndReason, EventRow, Party, Side};
+use crate::sdp;
+use crate::sip::{Address, Message, StartLine};
+use crate::trigger::{Trigger, sip_info};
+use crate::wire::FlowKey;
+
+/// Tags kept of each side; a fork has one for each branch.
+const MAX_TAGS: usize = 16;
+
+impl Call {
+    /// Takes a message with this call's Call-ID.
+    pub(super) fn handle_message(
+        &mut self,
+        flow: &FlowKey,
+        message: &Message<'_>,
+        context: &mut Context<'_>,
+    ) {
+        if self.is_retransmission(flow, message) {
+            self.retransmissions += 1;
+            return;
+        }
+        self.messages += 1;
+        self.last_signal = self.last_signal.max(context.now);
+        let author = self.author(message);
+        self.note_parties(flow, message, author);
+        self.tell_message(flow, message, context);
+        match message.start {
+            StartLine::Request { method, .. } => self.handle_request(method, flow, message, author, context),
+            StartLine::Response { status, .. } => {
+                self.handle_response(status, flow, message, author, context)
+            }
+        }
+    }
+
+    /// The same message between the same hosts again: sent again, or seen twice by the mirror.
+    fn is_retransmission(&mut self, flow: &FlowKey, message: &Message<'_>) -> bool {
+        // A fixed seed: what is a second copy must not depend on chance.
+        let mut hasher = foldhash::fast::FixedState::with_seed(0).build_hasher();
+        hasher.write_u128(flow.source.ip);
+        hasher.write_u128(flow.destination.ip);
+        hasher.write(message.bytes());
+        let hash = hasher.finish();
+        if self.seen.contains(&hash) {
+            return true;
+        }
+        if self.seen.len() == SEEN {
+            self.seen.pop_front();
+        }
+        self.seen.push_back(hash);
+        false
+    }
+
+    /// Whose words a message carries.
+    fn author(&mut self, message: &Message<'_>) -> Side {
+        let (from, to) = (message.from().tag().unwrap_or_default(), message.to().tag().unwrap_or_default());
+        let is_request = matches!(message.start, StartLine::Request { .. });
+        let sender = self.side_of_sender(from, to);
+        self.learn_tag(sender, from);
+        self.learn_tag(sender.other(), to);
+        if is_request { sender } else { sender.other() }
+    }
+
+    /// Who sent the request that this message is, or answers.
+    fn side_of_sender(&self, from: &[u8], to: &[u8]) -> Side {
+        let knows =
+            |tags: &[Box<[u8]>], tag: &[u8]| !tag.is_empty() && tags.iter().any(|known| **known == *tag);
+        if knows(&self.caller_tags, from) {
+            Side::Caller
+        } else if knows(&self.callee_tags, from) || knows(&self.caller_tags, to) {
+            Side::Callee
+        } else {
+            Side::Caller
+        }
+    }
+
+    fn learn_tag(&mut self, side: Side, tag: &[u8]) {
+        let tags = match side {
+            Side::Caller => &mut self.caller_tags,
+            Side::Callee => &mut self.callee_tags,
+        };
+        if !tag.is_empty() && tags.len() < MAX_TAGS && !tags.iter().any(|known| **known == *tag) {
+            tags.push(tag.into());
+        }
+    }
+
+    fn note_parties(&mut self, flow: &FlowKey, message: &Message<'_>, author: Side) {
+        if self.messages == 1 {
+            let (from, to) = (message.from(), message.to());
+            let (from, to) =
+                match self.side_of_sender(from.tag().unwrap_or_default(), to.tag().unwrap_or_default()) {
+                    Side::Caller => (from, to),
+                    Side::Callee => (to, from),
+                };
+            self.from = party(&from);
+            self.to = party(&to);
+            if let Some(session) = message.header(b"session-id") {
+                // RFC 7989: both halves belong to the session; the caller's half is the first.
+                let local = session.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
+                if local.len() == 32 && local.iter().any(|&digit| digit != b'0') {
+                    self.conversation_id = String::from_utf8_lossy(local).into_owned();
+                }
+            }
+        }
+        let party = match author {
+            Side::Caller => &mut self.from,
+            Side::Callee => &mut self.to,
+        };
+        party.address.get_or_insert(flow.source.address());
+        if party.user_agent.is_empty()
+            && let Some(agent) = message.header(b"user-agent").or_else(|| message.header(b"server"))
+        {
+            party.user_agent = text(agent);
+        }
+    }
+
+    fn tell_message(&self, flow: &FlowKey, message: &Message<'_>, context: &mut Context<'_>) {
+        let mut words = match message.start {
+            StartLine::Request { method, uri } => format!("{} {}", text(method), text(uri)),
+            StartLine::Response { status, reason } => {
+                format!("{status} {} ({})", text(reason), text(message.cseq().method))
+            }
+        };
+        if sdp_of(message).is_some() {
+            words.push_str(" [sdp]");
+        }
+        let row = EventRow {
+            kind: "message",
+            source: Some(flow.source.socket()),
+            destination: Some(flow.destination.socket()),
+            text: words,
+            ..self.event(context.now)
+        };
+        context.events.push_back(crate::event::Event::Happened(Box::new(row)));
+    }
+
+    fn handle_request(
+        &mut self,
+        method: &[u8],
+        flow: &FlowKey,
+        message: &Message<'_>,
+        author: Side,
+        context: &mut Context<'_>,
+    ) {
+        let is = |name: &[u8]| method.eq_ignore_ascii_case(name);
+        let cseq = message.cseq().number;
+        if is(b"INVITE") {
+            let initial = message.to().tag().is_none();
+            if initial {
+                self.invite = cseq;
+                self.try_again();
+            }
+            self.describe(flow, message, author, !initial && self.answer.is_some(), context);
+        } else if is(b"UPDATE") {
+            self.describe(flow, message, author, self.answer.is_some(), context);
+        } else if is(b"ACK") || is(b"PRACK") {
+            self.describe(flow, message, author, false, context);
+        } else if is(b"BYE") {
+            self.end_now(EndReason::Bye, LINGER, context);
+        } else if is(b"CANCEL") {
+            self.cancelled = Some(context.now);
+        } else if is(b"REFER") {
+            let target = message.header(b"refer-to").or_else(|| message.header(b"r")).unwrap_or_default();
+            let words = format!("{} to {}", author.as_str(), text(Address::parse(target).uri));
+            self.tell(context.now, "transfer", words, context);
+        } else if is(b"INFO") {
+            self.handle_info(flow, message, author, context);
+        }
+    }
+
+    fn handle_info(
+        &mut self,
+        flow: &FlowKey,
+        message: &Message<'_>,
+        author: Side,
+        context: &mut Context<'_>,
+    ) {
+        if let Some(key) = sip_info::key(message) {
+            let words = format!("{key} ({})", author.as_str());
+            self.tell(context.now, "dtmf", words, context);
+        }
+        if let Some(verb) = sip_info::verb(message, &context.config.record_headers) {
+            let tag = message.from().tag().unwrap_or_default();
+            let trigger = Trigger {
+                source: sip_info::NAME,
+                verb,
+                at: context.now,
+                from: flow.source.socket(),
+                to: flow.destination.socket(),
+                transaction: (tag.into(), message.cseq().number),
+            };
+            self.request(trigger, context);
+        }
+    }
+
+    fn handle_response(
+        &mut self,
+        status: u16,
+        flow: &FlowKey,
+        message: &Message<'_>,
+        author: Side,
+        context: &mut Context<'_>,
+    ) {
+        let cseq = message.cseq();
+        let is = |name: &[u8]| cseq.method.eq_ignore_ascii_case(name);
+        if is(b"INVITE") {
+            self.handle_invite_response(status, flow, message, author, context);
+        } else if is(b"UPDATE") || is(b"PRACK") {
+            self.answer_offer(status, flow, message, author, context);
+        } else if is(b"INFO") {
+            let tag = message.from().tag().unwrap_or_default();
+            let was_trigger = self.answer_trigger(tag, cseq.number, status, context);
+            if was_trigger && matches!(status, 408 | 481) {
+                self.end_now(EndReason::DialogGone, LINGER, context);
+            }
+        }
+    }
+
+    fn handle_invite_response(
+        &mut self,
+        status: u16,
+        flow: &FlowKey,
+        message: &Message<'_>,
+        author: Side,
+        context: &mut Context<'_>,
+    ) {
+        let cseq = message.cseq().number;
+        // A re-INVITE has a CSeq of its own, or comes from the callee.
+        let initial = author == Side::Callee && (self.invite == 0 || cseq <= self.invite);
+        if !initial {
+            self.answer_offer(status, flow, message, author, context);
+            return;
+        }
+        match status {
+            100..=199 => self.describe(flow, message, author, false, context),
+            200..=299 => {
+                self.describe(flow, message, author, false, context);
+                self.status = status;
+                if self.answer.is_none() {
+                    self.answer = Some(context.now);
+                    let fork = message.to().tag().unwrap_or_default();
+                    self.descriptions.choose(fork, self.key, context.now, context.flows);
+                }
+                // Another branch of the fork had refused, or the CANCEL came too late.
+                self.revive();
+            }
+            _ if self.answer.is_some() => {}
+            401 | 407 => {
+                self.status = status;
+                self.end =
+                    Some(End { at: context.now, reason: EndReason::Rejected, linger: LINGER_REJECTED });
+            }
+            _ => {
+                self.status = status;
+                let (at, reason) = match self.cancelled {
+                    Some(at) => (at, EndReason::Cancelled),
+                    None => (context.now, EndReason::Rejected),
+                };
+                self.end = Some(End { at, reason, linger: LINGER_REJECTED });
+            }
+        }
+    }
+
+    /// The answer to an offer within the call.
+    fn answer_offer(
+        &mut self,
+        status: u16,
+        flow: &FlowKey,
+        message: &Message<'_>,
+        author: Side,
+        context: &mut Context<'_>,
+    ) {
+        let cseq = message.cseq().number;
+        match status {
+            100..=199 => {}
+            200..=299 => {
+                self.descriptions.commit(cseq, self.key, context.now, context.flows);
+                self.describe(flow, message, author, false, context);
+                self.tell_hold(context);
+                self.renegotiate(context);
+            }
+            408 | 481 => self.end_now(EndReason::DialogGone, LINGER, context),
+            _ => self.descriptions.reject(cseq, self.key, context.flows),
+        }
+    }
+
+    fn describe(
+        &mut self,
+        flow: &FlowKey,
+        message: &Message<'_>,
+        author: Side,
+        tentative: bool,
+        context: &mut Context<'_>,
+    ) {
+        let Some(body) = sdp_of(message) else { return };
+        let media = sdp::parse(body);
+        if media.is_empty() || self.is_over() && self.answer.is_some() {
+            return;
+        }
+        let tag = match message.start {
+            StartLine::Request { .. } => message.from().tag(),
+            StartLine::Response { .. } => message.to().tag(),
+        };
+        let fork = match author {
+            Side::Caller => &b""[..],
+            Side::Callee => tag.unwrap_or_default(),
+        };
+        let (a, b) = (flow.source.ip, flow.destination.ip);
+        let origin = Origin { side: author, fork: fork.into(), hop: (a.min(b), a.max(b)) };
+        let cseq = message.cseq().number;
+        let new = self.descriptions.add(origin, cseq, media, tentative, self.key, context.now, context.flows);
+        if new && !tentative {
+            self.renegotiate(context);
+            self.tell_hold(context);
+        }
+    }
+
+    fn tell_hold(&mut self, context: &mut Context<'_>) {
+        for (side, holds) in self.descriptions.update_hold() {
+            // A party that only listens, or rings silently, does not hold anybody before the call is up.
+            let kind = if holds { "hold" } else { "resume" };
+            self.tell(context.now, kind, format!("by {}", side.as_str()), context);
+        }
+    }
+
+    fn end_now(&mut self, reason: EndReason, linger: i64, context: &Context<'_>) {
+        if self.end.is_none_or(|end| end.reason == EndReason::Rejected) {
+            self.end = Some(End { at: context.now, reason, linger });
+        }
+    }
+
+    /// A new INVITE in the same call, with credentials or to another target.
+    fn try_again(&mut self) {
+        self.cancelled = None;
+        self.revive();
+    }
+
+    fn revive(&mut self) {
+        if self.end.is_some_and(|end| matches!(end.reason, EndReason::Rejected | EndReason::Cancelled)) {
+            self.end = None;
+        }
+    }
+}
+
+fn sdp_of<'a>(message: &Message<'a>) -> Option<&'a [u8]> {
+    if message.body.is_empty() {
+        return None;
+    }
+    sdp::find(message.content_type.unwrap_or_default(), message.body)
+}
+
+fn party(address: &Address<'_>) -> Party {
+    Party {
+        user: text(address.user()),
+        uri: text(address.bare_uri()),
+        display: text(address.display),
+        ..Party::default()
+    }
+}
+
+/// Header text for people: whatever the bytes are, at a sensible length.
+fn text(bytes: &[u8]) -> String {
+    const LONGEST: usize = 200;
+    let text = String::from_utf8_lossy(bytes);
+    text.chars().filter(|character| !character.is_control()).take(LONGEST).collect()
+}

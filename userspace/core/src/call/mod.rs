@@ -1,0 +1,483 @@
+//! Calls: from the first INVITE to the last packet.
+
+mod description;
+mod dialog;
+mod recording;
+mod table;
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+
+use description::Descriptions;
+use recording::Recorder;
+pub use table::Calls;
+
+use crate::codec::Codec;
+use crate::event::Event;
+use crate::media::{Binding, CallKey, Flow, FlowId, Flows};
+use crate::record::{CallRow, EndReason, EventRow, Id, Party, Side, StreamRow};
+use crate::rtp::{Note, Packet, Playout, Stream};
+use crate::rules::{Action, Config, Facts};
+use crate::time::{SECOND, Timestamp};
+use crate::trigger::Trigger;
+use crate::wire::FlowKey;
+
+/// A call that is over is kept so long, for late packets and retransmissions.
+const LINGER: i64 = 4 * SECOND;
+/// One whose INVITE was rejected may be tried again, or answered by another branch of a fork.
+const LINGER_REJECTED: i64 = 32 * SECOND;
+/// Media that goes on after the end is waited out, but not for longer.
+const LINGER_MEDIA: i64 = 64 * SECOND;
+/// Such a time without packets means that media has stopped.
+const MEDIA_STOPPED: i64 = 2 * SECOND;
+/// RFC 3261, timer F: a request without an answer after this time will have none.
+const TIMER_F: i64 = 32 * SECOND;
+/// When both sides have been silent for so long, without hold or signalling, and other streams begin on the
+/// same ports, then those are another call's, of which nothing else was seen.
+const SILENT_BEFORE_TAKEOVER: i64 = 5 * SECOND;
+/// A stream must have so many packets before a recording is begun for it.
+const MIN_PACKETS: u64 = 3;
+/// Messages by which retransmissions are known.
+const SEEN: usize = 64;
+
+/// What a call needs of the rest of the engine.
+pub struct Context<'a> {
+    /// Present.
+    pub now: Timestamp,
+    /// Settings.
+    pub config: &'a Config,
+    /// Media flows.
+    pub flows: &'a mut Flows,
+    /// What comes out.
+    pub events: &'a mut VecDeque<Event>,
+    /// Number of the next tape.
+    pub next_tape: &'a mut u64,
+    /// Kept for its memory.
+    pub scratch: &'a mut Vec<i16>,
+}
+
+/// How a call came to its end, or seems to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct End {
+    at: Timestamp,
+    reason: EndReason,
+    linger: i64,
+}
+
+/// One call. A Call-ID that is used again later is another one.
+pub struct Call {
+    key: CallKey,
+    id: Id,
+    /// Call-ID as it was on the wire.
+    raw_call_id: Box<[u8]>,
+    call_id: String,
+    conversation_id: String,
+    caller_tags: Vec<Box<[u8]>>,
+    callee_tags: Vec<Box<[u8]>>,
+    from: Party,
+    to: Party,
+    start: Timestamp,
+    joined: bool,
+    orphan: bool,
+    answer: Option<Timestamp>,
+    status: u16,
+    /// CSeq of the latest INVITE without To tag.
+    invite: u32,
+    cancelled: Option<Timestamp>,
+    end: Option<End>,
+    descriptions: Descriptions,
+    triggers: Vec<Trigger>,
+    rule: Option<usize>,
+    recorder: Recorder,
+    flows: Vec<FlowId>,
+    /// Last packet of a stream that belongs to the call.
+    last_media: Option<Timestamp>,
+    last_signal: Timestamp,
+    seen: VecDeque<u64>,
+    messages: u32,
+    retransmissions: u32,
+    streams: u32,
+    recordings: u32,
+    undecodable: Vec<String>,
+    notes: Vec<(Timestamp, Note)>,
+    /// When to look after it next, as the table knows it.
+    deadline: Timestamp,
+}
+
+impl Call {
+    fn new(key: CallKey, call_id: &[u8], tag: &[u8], now: Timestamp) -> Call {
+        let id = Id::derive(&[call_id, tag, &now.0.to_le_bytes()]);
+        Call {
+            key,
+            id,
+            raw_call_id: call_id.into(),
+            call_id: String::from_utf8_lossy(call_id).into_owned(),
+            conversation_id: id.to_string(),
+            caller_tags: Vec::new(),
+            callee_tags: Vec::new(),
+            from: Party::default(),
+            to: Party::default(),
+            start: now,
+            joined: false,
+            orphan: false,
+            answer: None,
+            status: 0,
+            invite: 0,
+            cancelled: None,
+            end: None,
+            descriptions: Descriptions::default(),
+            triggers: Vec::new(),
+            rule: None,
+            recorder: Recorder::default(),
+            flows: Vec::new(),
+            last_media: None,
+            last_signal: now,
+            seen: VecDeque::new(),
+            messages: 0,
+            retransmissions: 0,
+            streams: 0,
+            recordings: 0,
+            undecodable: Vec::new(),
+            notes: Vec::new(),
+            deadline: Timestamp::FAR_FUTURE,
+        }
+    }
+
+    /// A call made of RTP alone: whoever sends first is called the caller.
+    fn orphan(key: CallKey, flow: &FlowKey, ssrc: u32, now: Timestamp) -> Call {
+        let name = format!("{}-{}", flow.source.socket(), flow.destination.socket());
+        let mut call = Call::new(key, b"", format!("{name}-{ssrc:08x}").as_bytes(), now);
+        let party =
+            |address: IpAddr| Party { user: address.to_string(), address: Some(address), ..Party::default() };
+        call.from = party(flow.source.address());
+        call.to = party(flow.destination.address());
+        call.orphan = true;
+        call
+    }
+
+    /// Whether `side` has said where it receives.
+    pub fn has_side(&self, side: Side) -> bool {
+        self.orphan || self.descriptions.has_side(side)
+    }
+
+    /// Whether the call has ended, though it may still be kept for a while.
+    pub fn is_over(&self) -> bool {
+        self.end.is_some()
+    }
+
+    /// Whether any media has come.
+    pub fn has_media(&self) -> bool {
+        self.last_media.is_some()
+    }
+
+    /// The earliest moment whose media can be of this call.
+    pub fn earliest_media(&self) -> Timestamp {
+        if self.joined || self.orphan { Timestamp(i64::MIN) } else { self.start }
+    }
+
+    /// Whether packets that begin a new stream at `now` are more likely another call's.
+    pub fn is_abandoned(&self, now: Timestamp) -> bool {
+        self.last_media.is_some_and(|last| {
+            now.since(last) > SILENT_BEFORE_TAKEOVER
+                && self.last_signal < last
+                && !self.descriptions.is_held()
+        })
+    }
+
+    /// A flow has been bound to this call.
+    pub fn adopt(&mut self, flow: FlowId) {
+        if !self.flows.contains(&flow) {
+            self.flows.push(flow);
+        }
+    }
+
+    /// A flow is bound to another call from now on.
+    pub fn release(&mut self, flow: FlowId) {
+        self.flows.retain(|&other| other != flow);
+    }
+
+    /// Media that belongs to the call.
+    pub fn receive(
+        &mut self,
+        id: FlowId,
+        binding: &Binding,
+        stream: usize,
+        packet: &Packet<'_>,
+        context: &mut Context<'_>,
+    ) {
+        self.last_media = Some(self.last_media.map_or(packet.at, |last| last.max(packet.at)));
+        if self.recorder.tape.is_none() {
+            self.begin_recording(id, stream, packet, context);
+        }
+        self.with_stream(id, binding.speaker, stream, context, |stream, out| stream.receive(packet, out));
+        if !self.notes.is_empty() {
+            self.tell_notes(binding.speaker, context);
+        }
+        let rate = context.flows.get(id).streams.get(stream).and_then(Stream::current_rate);
+        if let Some(rate) = rate {
+            self.raise_rate(rate, context);
+        }
+        if self.recorder.tape.as_ref().is_some_and(|tape| tape.is_due(context.now)) {
+            self.wind(context);
+        }
+    }
+
+    /// Gives a stream all it needs to be heard.
+    fn with_stream(
+        &mut self,
+        id: FlowId,
+        speaker: Side,
+        stream: usize,
+        context: &mut Context<'_>,
+        run: impl FnOnce(&mut Stream, &mut Playout<'_>),
+    ) {
+        let flow = context.flows.get_mut(id);
+        let (key, descriptions) = (flow.key, &self.descriptions);
+        let Some(stream) = flow.streams.get_mut(stream) else { return };
+        let codec = |payload_type: u8| descriptions.codec(&key, speaker, payload_type);
+        let tape = self.recorder.tape.as_mut();
+        let until = self.end.map_or(Timestamp::FAR_FUTURE, |end| end.at);
+        let mut out = Playout {
+            tape,
+            until,
+            side: speaker,
+            codec: &codec,
+            notes: &mut self.notes,
+            scratch: context.scratch,
+        };
+        run(stream, &mut out);
+    }
+
+    /// Lets go what streams hold back for too long, then writes what is past.
+    fn wind(&mut self, context: &mut Context<'_>) {
+        self.drain_streams(false, context);
+        self.recorder.advance(context);
+    }
+
+    fn drain_streams(&mut self, all: bool, context: &mut Context<'_>) {
+        let now = context.now;
+        for index in 0..self.flows.len() {
+            let id = self.flows[index];
+            let flow = context.flows.get(id);
+            let Some(speaker) = flow.binding.map(|binding| binding.speaker) else { continue };
+            for stream in 0..flow.streams.len() {
+                if context.flows.get(id).streams[stream].is_holding() {
+                    self.with_stream(id, speaker, stream, context, |stream, out| stream.drain(now, all, out));
+                }
+            }
+        }
+    }
+
+    fn tell_notes(&mut self, speaker: Side, context: &mut Context<'_>) {
+        for (at, note) in std::mem::take(&mut self.notes) {
+            let side = speaker.as_str();
+            let (kind, text) = match note {
+                Note::Key(key) => ("dtmf", format!("{key} ({side})")),
+                Note::Codec { from, to } => ("codec", format!("{from} -> {to} ({side})")),
+                Note::Loss(packets) => ("loss", format!("{packets} packets in a row ({side})")),
+            };
+            self.tell(at, kind, text, context);
+        }
+    }
+
+    fn tell(&self, at: Timestamp, kind: &'static str, text: String, context: &mut Context<'_>) {
+        let row = EventRow { kind, text, ..self.event(at) };
+        context.events.push_back(Event::Happened(Box::new(row)));
+    }
+
+    fn event(&self, at: Timestamp) -> EventRow {
+        EventRow {
+            call: self.id,
+            call_id: self.call_id.clone(),
+            at,
+            kind: "",
+            trigger: "",
+            verb: "",
+            outcome: "",
+            source: None,
+            destination: None,
+            text: String::new(),
+        }
+    }
+
+    /// The rule that decides what is recorded; found once, when it is first needed.
+    fn decide(&mut self, heard: Option<&Codec>, config: &Config) -> usize {
+        if let Some(rule) = self.rule {
+            return rule;
+        }
+        let mut addresses: Vec<IpAddr> = self.descriptions.addresses();
+        addresses.extend([self.from.address, self.to.address].into_iter().flatten());
+        let mut codecs = self.descriptions.codec_names();
+        codecs.extend(heard.map(Codec::to_string));
+        let facts =
+            Facts { from: &self.from.user, to: &self.to.user, addresses: &addresses, codecs: &codecs };
+        let rule = config.rules.decide(&facts);
+        self.rule = Some(rule);
+        rule
+    }
+
+    /// When to look after this call next.
+    fn next_deadline(&self, config: &Config) -> Timestamp {
+        let last_life = self.last_media.map_or(self.last_signal, |media| media.max(self.last_signal));
+        let life = match (&self.end, self.last_media) {
+            (Some(end), media) => {
+                let quiet = media.map_or(end.at, |media| media + MEDIA_STOPPED);
+                (end.at + end.linger).max(quiet.min(end.at + LINGER_MEDIA))
+            }
+            (None, Some(_)) if self.descriptions.is_held() => last_life + config.hold_timeout,
+            (None, Some(_)) => last_life + config.rtp_timeout,
+            (None, None) if self.answer.is_some() || self.joined => last_life + config.idle_timeout,
+            (None, None) => last_life + config.ring_timeout,
+        };
+        let answer = self.triggers.iter().map(|trigger| trigger.at + TIMER_F).min();
+        life.min(answer.unwrap_or(Timestamp::FAR_FUTURE)).min(self.recorder.deadline())
+    }
+
+    /// Does what is due. Returns whether the call is done with.
+    fn handle_timeout(&mut self, context: &mut Context<'_>) -> bool {
+        let now = context.now;
+        self.expire_triggers(context);
+        self.close_idle_tape(context);
+        if self.end.is_none() && self.next_deadline(context.config) <= now {
+            let reason =
+                if self.last_media.is_some() { EndReason::RtpTimeout } else { EndReason::SignallingTimeout };
+            self.end_at_last_media(reason, context);
+        }
+        self.end.is_some() && self.next_deadline(context.config) <= now
+    }
+
+    /// The end was not seen: the call ends with its last media.
+    fn end_at_last_media(&mut self, reason: EndReason, context: &mut Context<'_>) {
+        self.drain_streams(true, context);
+        let heard = self.recorder.tape.as_ref().map(|tape| tape.moment(tape.extent()));
+        let at = heard.or(self.last_media).unwrap_or(self.last_signal);
+        self.end = Some(End { at, reason, linger: 0 });
+    }
+
+    /// Ends what is still open and says all there is to say. The call is not to be used afterwards.
+    fn finish(&mut self, reason: EndReason, context: &mut Context<'_>) {
+        if self.end.is_none() {
+            self.end_at_last_media(reason, context);
+        }
+        self.give_up_triggers(context);
+        self.drain_streams(true, context);
+        let Some(end) = self.end else { return };
+        self.tell_notes_of_all(context);
+        self.finish_recording(end.at, end.reason, context);
+        for id in std::mem::take(&mut self.flows) {
+            self.let_go(id, context);
+        }
+        for endpoint in self.descriptions.endpoints() {
+            context.flows.drop_claim(endpoint, self.key);
+        }
+        let rule = self.decide(None, context.config);
+        let rule = context.config.rules.get(rule);
+        let row = CallRow {
+            id: self.id,
+            call_id: self.call_id.clone(),
+            conversation_id: self.conversation_id.clone(),
+            from: self.from.clone(),
+            to: self.to.clone(),
+            start: self.start,
+            answer: self.answer,
+            end: end.at,
+            end_reason: end.reason,
+            status: self.status,
+            joined: self.joined,
+            orphan: self.orphan,
+            rule: rule.name.clone(),
+            action: rule.action.as_str(),
+            messages: self.messages,
+            retransmissions: self.retransmissions,
+            streams: self.streams,
+            recordings: self.recordings,
+            undecodable: std::mem::take(&mut self.undecodable),
+        };
+        context.events.push_back(Event::Call(Box::new(row)));
+    }
+
+    fn tell_notes_of_all(&mut self, context: &mut Context<'_>) {
+        if !self.notes.is_empty() {
+            self.tell_notes(Side::Caller, context);
+        }
+    }
+
+    /// A flow of this call is its own no more: its streams are over.
+    pub fn let_go(&mut self, id: FlowId, context: &mut Context<'_>) {
+        let flow = context.flows.get_mut(id);
+        let streams = std::mem::take(&mut flow.streams);
+        flow.current = 0;
+        flow.spent = true;
+        flow.dirty = true;
+        let (key, binding) = (flow.key, flow.binding);
+        context.flows.bind(id, None);
+        let Some(binding) = binding else { return };
+        for stream in &streams {
+            self.tell_stream(stream, &key, &binding, context);
+        }
+    }
+
+    fn tell_stream(&mut self, stream: &Stream, key: &FlowKey, binding: &Binding, context: &mut Context<'_>) {
+        self.streams += 1;
+        let kind = self.descriptions.kind(key, binding.speaker);
+        for codec in stream.undecodable() {
+            if kind == "audio" && !self.undecodable.contains(&codec) {
+                self.undecodable.push(codec);
+            }
+        }
+        let (jitter_ms, max_jitter_ms) = stream.jitter_ms();
+        let event_only = stream.is_event_only();
+        let not_decoded = if stream.is_heard() || event_only {
+            ""
+        } else if self.descriptions.is_secure(key, binding.speaker) {
+            "encrypted"
+        } else if kind != "audio" {
+            "no audio"
+        } else if stream.undecodable().next().is_some() {
+            "no decoder"
+        } else {
+            "not recorded"
+        };
+        let row = StreamRow {
+            call: self.id,
+            call_id: self.call_id.clone(),
+            side: binding.speaker,
+            source: key.source.socket(),
+            destination: key.destination.socket(),
+            ssrc: stream.ssrc,
+            kind: if event_only { "event" } else { kind },
+            codecs: stream.codecs(),
+            start: stream.first,
+            end: stream.last,
+            packets: stream.packets,
+            completeness: stream.completeness(),
+            reordered: stream.reordered(),
+            restarts: stream.restarts(),
+            media_seconds: stream.media_seconds(),
+            jitter_ms,
+            max_jitter_ms,
+            mos: if kind == "audio" && !event_only { stream.opinion_score() } else { 0.0 },
+            bound_by: binding.by.as_str(),
+            not_decoded,
+        };
+        context.events.push_back(Event::Stream(Box::new(row)));
+    }
+
+    /// What a payload type on a flow stands for changes with the descriptions.
+    fn renegotiate(&mut self, context: &mut Context<'_>) {
+        for &id in &self.flows {
+            let flow: &mut Flow = context.flows.get_mut(id);
+            let Some(binding) = flow.binding else { continue };
+            let (key, descriptions) = (flow.key, &self.descriptions);
+            let codec = |payload_type: u8| descriptions.codec(&key, binding.speaker, payload_type);
+            for stream in &mut flow.streams {
+                stream.renegotiate(&codec);
+            }
+        }
+    }
+
+    fn action(&mut self, heard: Option<&Codec>, config: &Config) -> Action {
+        let rule = self.decide(heard, config);
+        config.rules.get(rule).action
+    }
+}

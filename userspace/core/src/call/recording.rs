@@ -1,0 +1,337 @@
+//! From audio and triggers to recordings.
+//!
+//! A call's audio runs on a tape from the moment it may be wanted; recordings are parts of it. A trigger
+//! counts from the moment it was asked for, although the answer comes later: so a tape runs from the
+//! request on, and is thrown away when the answer is no.
+
+use super::{Call, Context, MIN_PACKETS};
+use crate::event::Event;
+use crate::media::{FlowId, LATENCY, Reel, Tape, TapeId};
+use crate::record::{EndReason, Id, RecordingRow};
+use crate::rtp::Packet;
+use crate::rules::{Action, Beginning, LookBack, OnRefused};
+use crate::time::Timestamp;
+use crate::trigger::{Outcome, Trigger, Verb};
+
+/// The trigger of what is recorded by rule.
+const BY_RULE: &str = "rule";
+/// The trigger of what is recorded because nothing else is known of it.
+const ORPHAN: &str = "orphan";
+
+/// A part of the tape that is to be a recording.
+struct Segment {
+    start: Timestamp,
+    end: Option<(Timestamp, EndReason)>,
+    trigger: &'static str,
+}
+
+/// What is being recorded of a call.
+#[derive(Default)]
+pub(super) struct Recorder {
+    pub(super) tape: Option<Tape>,
+    segments: Vec<Segment>,
+    /// The tape runs for a trigger alone: nothing before or after is wanted.
+    on_demand: bool,
+    /// The tape may be closed then.
+    idle_since: Option<Timestamp>,
+}
+
+impl Recorder {
+    /// Writes what is past.
+    pub(super) fn advance(&mut self, context: &mut Context<'_>) {
+        if let Some(tape) = &mut self.tape {
+            let (id, events) = (tape.id, &mut *context.events);
+            tape.advance(context.now, &mut |reel| events.push_back(reel_event(id, reel)));
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Timestamp {
+        match self.idle_since {
+            Some(since) if self.tape.is_some() => since + LATENCY,
+            _ => Timestamp::FAR_FUTURE,
+        }
+    }
+
+    fn is_recording(&self) -> bool {
+        self.segments.last().is_some_and(|segment| segment.end.is_none())
+    }
+}
+
+impl Call {
+    /// Media has come and no tape runs: begins one if the rule wants it.
+    pub(super) fn begin_recording(
+        &mut self,
+        id: FlowId,
+        stream: usize,
+        packet: &Packet<'_>,
+        context: &mut Context<'_>,
+    ) {
+        let Some(binding) = context.flows.get(id).binding else { return };
+        let key = context.flows.get(id).key;
+        let codec = self.descriptions.codec(&key, binding.speaker, packet.payload_type);
+        let Some(found) = context.flows.get(id).streams.get(stream) else { return };
+        if !codec.is_decodable() || found.unique() + 1 < MIN_PACKETS || self.is_over() {
+            return;
+        }
+        let index = self.decide(Some(&codec), context.config);
+        let rule = context.config.rules.get(index);
+        let keeps_look_back = rule.keeps_look_back();
+        if rule.action != Action::All && !keeps_look_back {
+            return;
+        }
+        let start = match (rule.action, rule.beginning, self.answer) {
+            (Action::All, Beginning::Answer, Some(answer)) => answer,
+            (Action::All, Beginning::Answer, None) => return,
+            _ => self.oldest_held(context).unwrap_or(packet.at).min(packet.at),
+        };
+        let rate = self.rate(codec.sample_rate(), context);
+        self.open_tape(start, rate, context);
+        if rule.action == Action::All {
+            let trigger = if self.orphan { ORPHAN } else { BY_RULE };
+            self.recorder.segments.push(Segment { start, end: None, trigger });
+        } else if let Some(tape) = &mut self.recorder.tape {
+            tape.keep_history();
+        }
+    }
+
+    /// A packet needs a higher rate than the tape has.
+    pub(super) fn raise_rate(&mut self, rate: u32, context: &mut Context<'_>) {
+        if let Some(tape) = self.recorder.tape.as_mut().filter(|tape| tape.rate < rate) {
+            tape.raise(rate);
+            context.events.push_back(Event::TapeRate { tape: tape.id, sample_rate: rate });
+        }
+    }
+
+    /// Somebody asks for a recording, or for its end.
+    pub(super) fn request(&mut self, trigger: Trigger, context: &mut Context<'_>) {
+        // Asked again with credentials: it is the same press, which counts from its beginning.
+        let again = self.triggers.iter_mut().find(|pending| {
+            pending.verb == trigger.verb
+                && pending.transaction.0 == trigger.transaction.0
+                && pending.transaction.1 < trigger.transaction.1
+        });
+        if let Some(pending) = again {
+            pending.transaction = trigger.transaction;
+            return;
+        }
+        if self.triggers.iter().any(|pending| pending.transaction == trigger.transaction) {
+            return;
+        }
+        let wanted = trigger.verb == Verb::Start && !self.is_over() && !self.recorder.is_recording();
+        if wanted && self.action(None, context.config) == Action::OnDemand && self.recorder.tape.is_none() {
+            // Audio is kept from here on, until the answer tells whether it is wanted.
+            let rate = self.rate(0, context);
+            self.open_tape(trigger.at, rate, context);
+            self.recorder.on_demand = true;
+        }
+        self.recorder.idle_since = None;
+        self.triggers.push(trigger);
+    }
+
+    /// The server has answered the request with that From tag and CSeq. Returns whether it was a trigger.
+    pub(super) fn answer_trigger(
+        &mut self,
+        tag: &[u8],
+        cseq: u32,
+        status: u16,
+        context: &mut Context<'_>,
+    ) -> bool {
+        let place = self
+            .triggers
+            .iter()
+            .position(|pending| *pending.transaction.0 == *tag && pending.transaction.1 == cseq);
+        let Some(place) = place else { return false };
+        let outcome = match status {
+            100..=199 | 401 | 407 => return true,
+            200..=299 => Outcome::Confirmed,
+            _ => Outcome::Refused(status),
+        };
+        let trigger = self.triggers.remove(place);
+        self.settle(&trigger, outcome, context);
+        true
+    }
+
+    /// Those that nobody has answered in time are not confirmed.
+    pub(super) fn expire_triggers(&mut self, context: &mut Context<'_>) {
+        while let Some(place) =
+            self.triggers.iter().position(|trigger| context.now.since(trigger.at) >= super::TIMER_F)
+        {
+            let trigger = self.triggers.remove(place);
+            self.settle(&trigger, Outcome::Unconfirmed, context);
+        }
+    }
+
+    /// The call is over: whoever has not answered will not.
+    pub(super) fn give_up_triggers(&mut self, context: &mut Context<'_>) {
+        for trigger in std::mem::take(&mut self.triggers) {
+            self.settle(&trigger, Outcome::Unconfirmed, context);
+        }
+    }
+
+    /// What a trigger does now that its outcome is known.
+    fn settle(&mut self, trigger: &Trigger, outcome: Outcome, context: &mut Context<'_>) {
+        let index = self.decide(None, context.config);
+        let rule = context.config.rules.get(index);
+        let obeyed = outcome == Outcome::Confirmed || rule.on_refused == OnRefused::HonourKey;
+        let mut text = match outcome {
+            Outcome::Refused(status) => format!("{status}"),
+            _ => String::new(),
+        };
+        if obeyed && outcome != Outcome::Confirmed {
+            text = format!("{text} honoured all the same").trim_start().to_owned();
+        }
+        if rule.action == Action::OnDemand && obeyed {
+            let look_back = rule.look_back;
+            match trigger.verb {
+                Verb::Start => self.start_segment(trigger, look_back),
+                Verb::Stop => self.stop_segment(trigger.at),
+            }
+        }
+        self.note_idle(context.now);
+        let row = crate::record::EventRow {
+            kind: "trigger",
+            trigger: trigger.source,
+            verb: trigger.verb.as_str(),
+            outcome: outcome.as_str(),
+            source: Some(trigger.from),
+            destination: Some(trigger.to),
+            text,
+            ..self.event(trigger.at)
+        };
+        context.events.push_back(Event::Happened(Box::new(row)));
+    }
+
+    fn start_segment(&mut self, trigger: &Trigger, look_back: LookBack) {
+        if self.recorder.is_recording() {
+            return;
+        }
+        let Some(tape) = &self.recorder.tape else { return };
+        let wanted = match look_back {
+            LookBack::For(nanoseconds) => trigger.at - nanoseconds,
+            LookBack::CallStart => tape.start,
+        };
+        // What has been recorded already is not recorded twice.
+        let free =
+            self.recorder.segments.last().and_then(|segment| segment.end).map_or(tape.start, |(end, _)| end);
+        let start = wanted.max(tape.start).max(free);
+        self.recorder.segments.push(Segment { start, end: None, trigger: trigger.source });
+    }
+
+    fn stop_segment(&mut self, at: Timestamp) {
+        if let Some(segment) = self.recorder.segments.last_mut().filter(|segment| segment.end.is_none()) {
+            segment.end = Some((at.max(segment.start), EndReason::Trigger));
+        }
+    }
+
+    fn note_idle(&mut self, now: Timestamp) {
+        let idle = self.recorder.on_demand && self.triggers.is_empty() && !self.recorder.is_recording();
+        self.recorder.idle_since = idle.then_some(now);
+    }
+
+    /// Closes a tape that ran for a trigger, once nobody wants it and the audio before its end has come.
+    pub(super) fn close_idle_tape(&mut self, context: &mut Context<'_>) {
+        if self.recorder.deadline() <= context.now {
+            self.drain_streams(false, context);
+            let end = context.now;
+            self.finish_recording(end, EndReason::Trigger, context);
+            self.recorder.on_demand = false;
+            self.recorder.idle_since = None;
+        }
+    }
+
+    /// Ends the tape and names its recordings.
+    pub(super) fn finish_recording(&mut self, end: Timestamp, reason: EndReason, context: &mut Context<'_>) {
+        let Some(mut tape) = self.recorder.tape.take() else { return };
+        let mut segments = std::mem::take(&mut self.recorder.segments);
+        for segment in &mut segments {
+            segment.end.get_or_insert((end, reason));
+        }
+        segments.retain(|segment| {
+            segment.end.is_some_and(|(end, _)| tape.frame(end) > tape.frame(segment.start).max(0))
+        });
+        let last_frame = segments
+            .iter()
+            .filter_map(|segment| segment.end)
+            .map(|(end, _)| tape.frame(end).max(0) as u64)
+            .max();
+        let id = tape.id;
+        if let Some(last_frame) = last_frame {
+            let events = &mut *context.events;
+            tape.finish(last_frame, &mut |reel| events.push_back(reel_event(id, reel)));
+        }
+        let count = segments.len();
+        for (index, segment) in segments.into_iter().enumerate() {
+            let Some((end, reason)) = segment.end else { continue };
+            let range = tape.frame(segment.start).max(0) as u64..tape.frame(end) as u64;
+            let row = self.recording_row(&tape, &segment, range.clone(), reason, context);
+            self.recordings += 1;
+            let last = index + 1 == count;
+            context.events.push_back(Event::Recording { tape: id, range, last, row: Box::new(row) });
+        }
+        context.events.push_back(Event::TapeClosed { tape: id });
+    }
+
+    fn recording_row(
+        &mut self,
+        tape: &Tape,
+        segment: &Segment,
+        range: std::ops::Range<u64>,
+        end_reason: EndReason,
+        context: &Context<'_>,
+    ) -> RecordingRow {
+        let rule = self.decide(None, context.config);
+        let start = tape.moment(range.start);
+        RecordingRow {
+            id: Id::derive(&[&self.id.0, &start.0.to_le_bytes(), segment.trigger.as_bytes()]),
+            call: self.id,
+            call_id: self.call_id.clone(),
+            conversation_id: self.conversation_id.clone(),
+            from: self.from.clone(),
+            to: self.to.clone(),
+            start,
+            end: tape.moment(range.end),
+            sample_rate: tape.rate,
+            frames: range.end - range.start,
+            trigger: segment.trigger,
+            rule: context.config.rules.get(rule).name.clone(),
+            codecs: tape.codecs.clone(),
+            end_reason,
+            joined: self.joined,
+            completeness: tape.report(range),
+        }
+    }
+
+    fn open_tape(&mut self, start: Timestamp, rate: u32, context: &mut Context<'_>) {
+        let id = TapeId(*context.next_tape);
+        *context.next_tape += 1;
+        self.recorder.tape = Some(Tape::new(id, start, rate));
+        context.events.push_back(Event::TapeOpened { tape: id, sample_rate: rate });
+    }
+
+    /// The rate for a tape: that of the stream at hand, of what other streams hold, and of what was agreed on.
+    fn rate(&self, heard: u32, context: &Context<'_>) -> u32 {
+        let mut rate = heard;
+        for &id in &self.flows {
+            let flow = context.flows.get(id);
+            let Some(binding) = flow.binding else { continue };
+            let codec = |payload_type: u8| self.descriptions.codec(&flow.key, binding.speaker, payload_type);
+            let upcoming = flow.streams.iter().filter_map(|stream| {
+                stream.current_rate().into_iter().chain(stream.upcoming_rate(&codec)).max()
+            });
+            rate = rate.max(upcoming.max().unwrap_or(0));
+        }
+        if rate == 0 { self.descriptions.preferred_rate().unwrap_or(8000) } else { rate }
+    }
+
+    fn oldest_held(&self, context: &Context<'_>) -> Option<Timestamp> {
+        let streams = self.flows.iter().flat_map(|&id| &context.flows.get(id).streams);
+        streams.filter_map(|stream| stream.oldest_held()).min()
+    }
+}
+
+fn reel_event(tape: TapeId, reel: Reel) -> Event {
+    match reel {
+        Reel::Samples(samples) => Event::TapeSamples { tape, samples },
+        Reel::Silence(frames) => Event::TapeSilence { tape, frames },
+    }
+}

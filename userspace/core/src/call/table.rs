@@ -1,0 +1,274 @@
+//! All calls, by Call-ID and by when they must be looked after.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use hashbrown::HashMap;
+use slab::Slab;
+
+use super::{Call, Context};
+use crate::media::CallKey;
+use crate::record::EndReason;
+use crate::sip::{Message, StartLine};
+use crate::time::{SECOND, Timestamp};
+use crate::trigger::sip_info;
+use crate::wire::FlowKey;
+
+/// Messages of a call that is done with are known for so long as stragglers.
+const STRAGGLERS: i64 = 64 * SECOND;
+/// Call-IDs of calls that are done with.
+const MAX_ENDED: usize = 65_536;
+
+/// The table of calls.
+pub struct Calls {
+    calls: Slab<Call>,
+    by_call_id: HashMap<Box<[u8]>, CallKey, foldhash::fast::RandomState>,
+    timers: BTreeSet<(Timestamp, CallKey)>,
+    generation: u64,
+    ended: HashMap<Box<[u8]>, Timestamp, foldhash::fast::RandomState>,
+    ended_order: VecDeque<(Timestamp, Box<[u8]>)>,
+    /// Calls seen.
+    pub total: u64,
+    /// Calls given up for want of room.
+    pub evicted: u64,
+}
+
+impl Default for Calls {
+    fn default() -> Calls {
+        Calls {
+            calls: Slab::new(),
+            by_call_id: HashMap::default(),
+            timers: BTreeSet::new(),
+            generation: 0,
+            ended: HashMap::default(),
+            ended_order: VecDeque::new(),
+            total: 0,
+            evicted: 0,
+        }
+    }
+}
+
+impl Calls {
+    /// A call, if it is still known.
+    pub fn get(&self, key: CallKey) -> Option<&Call> {
+        self.calls.get(key.slot).filter(|call| call.key == key)
+    }
+
+    /// A call, if it is still known.
+    pub fn get_mut(&mut self, key: CallKey) -> Option<&mut Call> {
+        self.calls.get_mut(key.slot).filter(|call| call.key == key)
+    }
+
+    /// Calls known at present.
+    pub fn len(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Whether none is known.
+    pub fn is_empty(&self) -> bool {
+        self.calls.is_empty()
+    }
+
+    /// Takes a SIP message. Returns whether it belongs to a call.
+    pub fn handle_message(
+        &mut self,
+        flow: &FlowKey,
+        message: &Message<'_>,
+        context: &mut Context<'_>,
+    ) -> bool {
+        let Some(call_id) = message.call_id.filter(|call_id| !call_id.is_empty()) else { return false };
+        let mut key = self.by_call_id.get(call_id).copied();
+        if let Some(known) = key
+            && self.get(known).is_some_and(|call| begins_anew(call, message))
+        {
+            self.finish(known, EndReason::Superseded, context);
+            key = None;
+        }
+        let key = match key {
+            Some(key) => key,
+            None => match self.open(call_id, message, context) {
+                Some(key) => key,
+                None => return false,
+            },
+        };
+        if let Some(call) = self.get_mut(key) {
+            call.handle_message(flow, message, context);
+        }
+        self.reschedule(key, context);
+        true
+    }
+
+    /// A call made of RTP alone.
+    pub fn add_orphan(&mut self, flow: &FlowKey, ssrc: u32, context: &mut Context<'_>) -> CallKey {
+        let key = self.insert(context, |key, now| Call::orphan(key, flow, ssrc, now));
+        self.reschedule(key, context);
+        key
+    }
+
+    /// When the next call must be looked after.
+    pub fn poll_timeout(&self) -> Timestamp {
+        self.timers.first().map_or(Timestamp::FAR_FUTURE, |(at, _)| *at)
+    }
+
+    /// Does what is due at `context.now`.
+    pub fn handle_timeout(&mut self, context: &mut Context<'_>) {
+        while let Some(&(at, key)) = self.timers.first()
+            && at <= context.now
+        {
+            let Some(call) = self.calls.get_mut(key.slot).filter(|call| call.key == key) else {
+                self.timers.pop_first();
+                continue;
+            };
+            if call.handle_timeout(context) {
+                self.finish(key, EndReason::RtpTimeout, context);
+            } else {
+                self.reschedule(key, context);
+                // Whatever a call says, it gets its turn and no more.
+                if self.timers.first().is_some_and(|&(next, other)| other == key && next <= context.now) {
+                    self.finish(key, EndReason::SignallingTimeout, context);
+                }
+            }
+        }
+    }
+
+    /// Something has changed in a call: works out anew when to look after it.
+    pub fn reschedule(&mut self, key: CallKey, context: &Context<'_>) {
+        let Some(call) = self.calls.get_mut(key.slot).filter(|call| call.key == key) else { return };
+        let deadline = call.next_deadline(context.config);
+        if deadline != call.deadline {
+            self.timers.remove(&(call.deadline, key));
+            call.deadline = deadline;
+            self.timers.insert((deadline, key));
+        }
+    }
+
+    /// Ends a call and says all there is to say of it.
+    pub fn finish(&mut self, key: CallKey, reason: EndReason, context: &mut Context<'_>) {
+        if self.get(key).is_none() {
+            return;
+        }
+        let mut call = self.calls.remove(key.slot);
+        self.timers.remove(&(call.deadline, key));
+        call.finish(reason, context);
+        if call.orphan {
+            return;
+        }
+        if self.by_call_id.get(&call.raw_call_id) == Some(&key) {
+            self.by_call_id.remove(&call.raw_call_id);
+        }
+        self.remember(call.raw_call_id, context.now);
+    }
+
+    /// The capture is over: ends all calls, in the order in which they began.
+    pub fn finish_all(&mut self, context: &mut Context<'_>) {
+        let mut keys: Vec<CallKey> = self.calls.iter().map(|(_, call)| call.key).collect();
+        keys.sort_by_key(|key| key.generation);
+        for key in keys {
+            self.finish(key, EndReason::CaptureEnd, context);
+        }
+    }
+
+    fn open(&mut self, call_id: &[u8], message: &Message<'_>, context: &mut Context<'_>) -> Option<CallKey> {
+        let joined = match opens(message, context) {
+            Opens::Call => false,
+            Opens::JoinedCall => true,
+            Opens::Nothing => return None,
+        };
+        self.forget(context.now);
+        if joined && self.ended.contains_key(call_id) {
+            return None;
+        }
+        let tag = message.from().tag().unwrap_or_default();
+        let key = self.insert(context, |key, now| {
+            let mut call = Call::new(key, call_id, tag, now);
+            call.joined = joined;
+            call
+        });
+        self.by_call_id.insert(call_id.into(), key);
+        Some(key)
+    }
+
+    fn insert(
+        &mut self,
+        context: &mut Context<'_>,
+        make: impl FnOnce(CallKey, Timestamp) -> Call,
+    ) -> CallKey {
+        while self.calls.len() >= context.config.max_calls {
+            let Some(&(_, oldest)) = self.timers.first() else { break };
+            self.evicted += 1;
+            self.finish(oldest, EndReason::Evicted, context);
+        }
+        self.total += 1;
+        self.generation += 1;
+        let entry = self.calls.vacant_entry();
+        let key = CallKey { slot: entry.key(), generation: self.generation };
+        entry.insert(make(key, context.now));
+        key
+    }
+
+    fn remember(&mut self, call_id: Box<[u8]>, now: Timestamp) {
+        self.ended.insert(call_id.clone(), now);
+        self.ended_order.push_back((now, call_id));
+        self.forget(now);
+    }
+
+    fn forget(&mut self, now: Timestamp) {
+        while let Some((at, _)) = self.ended_order.front()
+            && (now.since(*at) > STRAGGLERS || self.ended_order.len() > MAX_ENDED)
+        {
+            if let Some((at, call_id)) = self.ended_order.pop_front()
+                && self.ended.get(&call_id) == Some(&at)
+            {
+                self.ended.remove(&call_id);
+            }
+        }
+    }
+}
+
+/// Whether a message cannot belong to a call that is over, though it has the same Call-ID.
+fn begins_anew(call: &Call, message: &Message<'_>) -> bool {
+    let StartLine::Request { method, .. } = message.start else { return false };
+    let over = call.end.is_some_and(|end| {
+        !matches!(end.reason, EndReason::Rejected | EndReason::Cancelled) || call.answer.is_some()
+    });
+    let initial = method.eq_ignore_ascii_case(b"INVITE") && message.to().tag().is_none();
+    let tag = message.from().tag().unwrap_or_default();
+    let same_transaction =
+        call.invite == message.cseq().number && call.caller_tags.iter().any(|known| **known == *tag);
+    over && initial && !same_transaction
+}
+
+enum Opens {
+    Call,
+    JoinedCall,
+    Nothing,
+}
+
+/// Whether a message of an unknown call is the beginning of one, or shows one that was up before.
+fn opens(message: &Message<'_>, context: &Context<'_>) -> Opens {
+    let method = message.method();
+    let is = |name: &[u8]| method.eq_ignore_ascii_case(name);
+    let in_dialog = message.to().tag().is_some();
+    let has_sdp = !message.body.is_empty()
+        && crate::sdp::find(message.content_type.unwrap_or_default(), message.body).is_some();
+    match message.start {
+        StartLine::Request { .. } if is(b"INVITE") => {
+            if in_dialog {
+                Opens::JoinedCall
+            } else {
+                Opens::Call
+            }
+        }
+        StartLine::Request { .. } if has_sdp && (is(b"ACK") || is(b"UPDATE") || is(b"PRACK")) => {
+            Opens::JoinedCall
+        }
+        StartLine::Request { .. }
+            if is(b"INFO")
+                && in_dialog
+                && sip_info::verb(message, &context.config.record_headers).is_some() =>
+        {
+            Opens::JoinedCall
+        }
+        StartLine::Response { status: 101..=299, .. } if is(b"INVITE") && has_sdp => Opens::JoinedCall,
+        _ => Opens::Nothing,
+    }
+}

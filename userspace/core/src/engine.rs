@@ -1,0 +1,434 @@
+//! The engine: frames in, events out.
+
+use std::collections::VecDeque;
+
+use hashbrown::HashMap;
+use rtp_rs::RtpReader;
+
+use crate::call::{Calls, Context};
+use crate::event::Event;
+use crate::media::{Binding, FlowId, Flows, MAX_STREAMS};
+use crate::reassembly::fragments::Fragments;
+use crate::reassembly::tcp::{Chunk, Direction};
+use crate::record::{EndReason, Side};
+use crate::rtp::{self, Packet as RtpPacket, Stream};
+use crate::rules::Config;
+use crate::sip::{Framer, Framing, Message, looks_like_sip, start_of_message};
+use crate::time::{MILLISECOND, Timestamp};
+use crate::wire::{self, FlowKey, LinkType, Malformed, Packet, Segment};
+
+/// The port on which junk before a message is tolerated.
+const SIP_PORT: u16 = 5060;
+/// An unclaimed stream is one of RTP after so many packets in this time, for `--orphans`.
+const ORPHAN_PACKETS: u64 = 10;
+const ORPHAN_TIME: i64 = 200 * MILLISECOND;
+
+/// What became of the frames.
+#[derive(Clone, Debug, Default)]
+pub struct Counters {
+    /// All frames.
+    pub frames: u64,
+    /// Frames with a damaged header, in the order of [`Malformed::ALL`].
+    pub malformed: [u64; Malformed::ALL.len()],
+    /// Frames that carry neither UDP nor TCP nor a fragment.
+    pub other: u64,
+    /// IP fragments.
+    pub fragments: u64,
+    /// IP packets given up because fragments were missing.
+    pub fragments_abandoned: u64,
+    /// TCP segments.
+    pub tcp_segments: u64,
+    /// Places in TCP streams with SIP where bytes are missing.
+    pub tcp_gaps: u64,
+    /// TCP connections given up for want of room.
+    pub tcp_evicted: u64,
+    /// SIP messages.
+    pub sip_messages: u64,
+    /// SIP messages without Call-ID.
+    pub sip_without_call_id: u64,
+    /// RTP packets.
+    pub rtp_packets: u64,
+    /// RTP packets of no known call.
+    pub rtp_unclaimed: u64,
+    /// RTP packets after the end of their call.
+    pub rtp_after_end: u64,
+    /// RTP packets dropped because there was no room for their flow.
+    pub rtp_no_room: u64,
+    /// RTCP packets.
+    pub rtcp_packets: u64,
+    /// UDP datagrams of other kinds.
+    pub udp_other: u64,
+    /// Calls seen.
+    pub calls: u64,
+    /// Calls given up for want of room.
+    pub calls_evicted: u64,
+}
+
+/// Follows calls through frames. One engine owns its calls outright; it has no clock, no thread and no file.
+pub struct Engine {
+    config: Config,
+    now: Timestamp,
+    fragments: Fragments,
+    tcp: Connections,
+    calls: Calls,
+    flows: Flows,
+    events: VecDeque<Event>,
+    next_tape: u64,
+    scratch: Vec<i16>,
+    counters: Counters,
+}
+
+#[derive(Default)]
+struct Connection {
+    direction: Direction,
+    framer: Framer,
+    foreign: bool,
+}
+
+/// TCP connections, each direction for itself, the longest idle first to go.
+struct Connections {
+    by_flow: HashMap<FlowKey, (Connection, Timestamp), foldhash::fast::RandomState>,
+    capacity: usize,
+    evicted: u64,
+}
+
+impl Engine {
+    /// An engine that has seen nothing yet.
+    pub fn new(config: Config) -> Engine {
+        Engine {
+            now: Timestamp(i64::MIN),
+            fragments: Fragments::new(config.max_fragments),
+            tcp: Connections { by_flow: HashMap::default(), capacity: config.max_tcp_flows, evicted: 0 },
+            calls: Calls::default(),
+            flows: Flows::new(config.max_flows),
+            events: VecDeque::new(),
+            next_tape: 1,
+            scratch: Vec::new(),
+            counters: Counters::default(),
+            config,
+        }
+    }
+
+    /// Takes a frame. Timers that are due before it fire first. Stamps that run backwards (several
+    /// interfaces in one file) count as the latest one seen.
+    pub fn handle_frame(&mut self, at: Timestamp, link: LinkType, frame: &[u8]) {
+        self.handle_timeout(at);
+        self.counters.frames += 1;
+        match wire::parse(link, frame) {
+            Ok(packet) => self.handle_packet(packet),
+            Err(malformed) => self.note_malformed(malformed),
+        }
+    }
+
+    /// Tells the time; does what is due.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.now = self.now.max(now);
+        if self.calls.poll_timeout() <= self.now {
+            let (calls, mut context) = self.split();
+            calls.handle_timeout(&mut context);
+        }
+    }
+
+    /// When [`Engine::handle_timeout`] is to be called at the latest.
+    pub fn poll_timeout(&self) -> Timestamp {
+        self.calls.poll_timeout()
+    }
+
+    /// What has happened since.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// There will be no more frames: ends all calls.
+    pub fn finish(&mut self) {
+        let (calls, mut context) = self.split();
+        calls.finish_all(&mut context);
+    }
+
+    /// Figures so far.
+    pub fn counters(&self) -> Counters {
+        Counters {
+            fragments_abandoned: self.fragments.abandoned,
+            tcp_evicted: self.tcp.evicted,
+            calls: self.calls.total,
+            calls_evicted: self.calls.evicted,
+            ..self.counters.clone()
+        }
+    }
+
+    fn split(&mut self) -> (&mut Calls, Context<'_>) {
+        let context = Context {
+            now: self.now,
+            config: &self.config,
+            flows: &mut self.flows,
+            events: &mut self.events,
+            next_tape: &mut self.next_tape,
+            scratch: &mut self.scratch,
+        };
+        (&mut self.calls, context)
+    }
+
+    fn note_malformed(&mut self, malformed: Malformed) {
+        self.counters.malformed[malformed as usize] += 1;
+    }
+
+    fn handle_packet(&mut self, packet: Packet<'_>) {
+        match packet {
+            Packet::Udp { flow, payload } => self.handle_datagram(&flow, payload),
+            Packet::Tcp { flow, segment } => self.handle_segment(&flow, &segment),
+            Packet::Fragment(fragment) => {
+                self.counters.fragments += 1;
+                if let Some(whole) = self.fragments.add(self.now, &fragment) {
+                    match wire::parse_reassembled(fragment.key, &whole) {
+                        Ok(packet) => self.handle_packet(packet),
+                        Err(malformed) => self.note_malformed(malformed),
+                    }
+                }
+            }
+            Packet::Other => self.counters.other += 1,
+        }
+    }
+
+    fn handle_datagram(&mut self, flow: &FlowKey, payload: &[u8]) {
+        if rtp::is_version_2(payload) {
+            if rtp::is_rtcp(payload) {
+                self.counters.rtcp_packets += 1;
+            } else if let Ok(reader) = RtpReader::new(payload) {
+                self.counters.rtp_packets += 1;
+                self.handle_rtp(flow, &reader);
+            } else {
+                self.counters.udp_other += 1;
+            }
+        } else if looks_like_sip(payload) {
+            self.handle_messages(flow, payload);
+        } else if (flow.source.port == SIP_PORT || flow.destination.port == SIP_PORT)
+            && let Some(start) = start_of_message(payload)
+        {
+            self.handle_messages(flow, &payload[start..]);
+        } else {
+            self.counters.udp_other += 1;
+        }
+    }
+
+    /// A datagram should hold one message; some hold several.
+    fn handle_messages(&mut self, flow: &FlowKey, mut payload: &[u8]) {
+        while let Some(message) = Message::parse(payload) {
+            self.handle_message(flow, &message);
+            payload = &payload[message.length..];
+        }
+    }
+
+    fn handle_message(&mut self, flow: &FlowKey, message: &Message<'_>) {
+        self.counters.sip_messages += 1;
+        if message.call_id.is_none_or(<[u8]>::is_empty) {
+            self.counters.sip_without_call_id += 1;
+            return;
+        }
+        let (calls, mut context) = self.split();
+        calls.handle_message(flow, message, &mut context);
+    }
+
+    fn handle_segment(&mut self, flow: &FlowKey, segment: &Segment<'_>) {
+        self.counters.tcp_segments += 1;
+        if segment.payload.is_empty() && !segment.syn && !segment.rst && !segment.fin {
+            return;
+        }
+        let now = self.now;
+        let Some(connection) = self.tcp.find(flow, segment, now) else { return };
+        let Connection { mut direction, mut framer, mut foreign } = std::mem::take(connection);
+        let mut gaps = 0;
+        direction.add(now, segment, |chunk| match chunk {
+            Chunk::Data(bytes) if !foreign => {
+                foreign = framer.add(bytes, |message| self.handle_message(flow, message)) == Framing::Foreign;
+            }
+            Chunk::Data(_) => {}
+            Chunk::Gap => {
+                framer.gap();
+                gaps += 1;
+            }
+        });
+        self.counters.tcp_gaps += gaps;
+        self.tcp.put_back(flow, Connection { direction, framer, foreign });
+        if segment.rst || segment.fin {
+            self.tcp.close(flow, segment.rst);
+        }
+    }
+
+    fn handle_rtp(&mut self, key: &FlowKey, reader: &RtpReader<'_>) {
+        let now = self.now;
+        let packet = RtpPacket {
+            at: now,
+            sequence: reader.sequence_number().into(),
+            timestamp: reader.timestamp(),
+            payload_type: reader.payload_type(),
+            payload: reader.payload(),
+        };
+        let id = match self.flows.find(key).or_else(|| self.flows.add(*key, now)) {
+            Some(id) => id,
+            None => {
+                self.counters.rtp_no_room += 1;
+                return;
+            }
+        };
+        if self.flows.get(id).dirty {
+            self.bind(id);
+        }
+        let ssrc = reader.ssrc();
+        let mut binding = self.flows.get(id).binding;
+        if let Some(bound) = binding
+            && self.is_taken_over(id, &bound, ssrc, packet.sequence)
+        {
+            let (calls, mut context) = self.split();
+            calls.finish(bound.call, EndReason::RtpTimeout, &mut context);
+            binding = None;
+        }
+        match binding {
+            Some(binding) => self.handle_claimed(id, &binding, ssrc, &packet),
+            None => self.handle_unclaimed(id, ssrc, &packet),
+        }
+        self.flows.get_mut(id).last = now;
+    }
+
+    /// The call of a flow has been silent for long, and now something begins that does not go on where it
+    /// stopped.
+    fn is_taken_over(&self, id: FlowId, binding: &Binding, ssrc: u32, sequence: u16) -> bool {
+        let abandoned = self.calls.get(binding.call).is_some_and(|call| call.is_abandoned(self.now));
+        abandoned
+            && !self
+                .flows
+                .get(id)
+                .streams
+                .iter()
+                .any(|stream| stream.ssrc == ssrc && stream.continues(sequence))
+    }
+
+    fn handle_claimed(&mut self, id: FlowId, binding: &Binding, ssrc: u32, packet: &RtpPacket<'_>) {
+        let stream = self.find_stream(id, ssrc, packet.at);
+        let (calls, mut context) = self.split();
+        let Some(call) = calls.get_mut(binding.call) else { return };
+        let begins = call.is_over();
+        let had_media = call.has_media();
+        call.receive(id, binding, stream, packet, &mut context);
+        if !had_media {
+            calls.reschedule(binding.call, &context);
+        }
+        self.counters.rtp_after_end += u64::from(begins);
+    }
+
+    fn handle_unclaimed(&mut self, id: FlowId, ssrc: u32, packet: &RtpPacket<'_>) {
+        self.counters.rtp_unclaimed += 1;
+        let keep = self.flows.unclaimed() <= self.config.max_unclaimed || self.config.orphans;
+        let stream = self.find_stream(id, ssrc, packet.at);
+        let flow = self.flows.get_mut(id);
+        if flow.spent && packet.at.since(flow.last) > crate::time::SECOND {
+            flow.spent = false;
+        }
+        let (spent, key) = (flow.spent, flow.key);
+        let Some(stream) = flow.streams.get_mut(stream) else { return };
+        stream.receive_unclaimed(packet, keep && !spent);
+        let lasting = stream.unique() >= ORPHAN_PACKETS && packet.at.since(stream.first) >= ORPHAN_TIME;
+        if self.config.orphans && lasting && !spent {
+            let now = self.now;
+            let (calls, mut context) = self.split();
+            let call = calls.add_orphan(&key, ssrc, &mut context);
+            self.flows.claim(key.source, call, Side::Caller, now);
+            self.flows.claim(key.destination, call, Side::Callee, now);
+        }
+    }
+
+    /// The stream's place in its flow; a new one where the SSRC is new.
+    fn find_stream(&mut self, id: FlowId, ssrc: u32, at: Timestamp) -> usize {
+        let flow = self.flows.get_mut(id);
+        if flow.streams.get(flow.current).is_some_and(|stream| stream.ssrc == ssrc) {
+            return flow.current;
+        }
+        let known = flow.streams.iter().position(|stream| stream.ssrc == ssrc);
+        flow.current = known.unwrap_or_else(|| {
+            if flow.streams.len() >= MAX_STREAMS {
+                flow.streams.remove(0);
+            }
+            flow.streams.push(Stream::new(ssrc, at));
+            flow.streams.len() - 1
+        });
+        flow.current
+    }
+
+    /// Finds out anew which call a flow belongs to.
+    fn bind(&mut self, id: FlowId) {
+        let now = self.now;
+        let calls = &self.calls;
+        let found = self.flows.resolve(
+            id,
+            now,
+            |call, side| calls.get(call).is_some_and(|call| call.has_side(side)),
+            |call| calls.get(call).is_none_or(|call| call.is_over()),
+        );
+        let flow = self.flows.get_mut(id);
+        flow.dirty = false;
+        let before = flow.binding;
+        let Some(found) = found else { return };
+        if before.is_some_and(|before| before.call == found.call && before.speaker == found.speaker) {
+            return;
+        }
+        let (calls, mut context) = self.split();
+        if let Some(before) = before
+            && let Some(old) = calls.get_mut(before.call)
+        {
+            old.let_go(id, &mut context);
+            old.release(id);
+        }
+        let Some(call) = calls.get_mut(found.call) else { return };
+        call.adopt(id);
+        let earliest = call.earliest_media();
+        let flow = context.flows.get_mut(id);
+        (flow.spent, flow.dirty) = (false, false);
+        // Streams that ended before the call began, or had stopped by now, are not its own.
+        let in_time =
+            |stream: &Stream| stream.last >= earliest && now.since(stream.last) < crate::time::SECOND;
+        flow.streams.retain(in_time);
+        flow.current = 0;
+        for stream in &mut flow.streams {
+            stream.claim(earliest);
+        }
+        context.flows.bind(id, Some(found));
+    }
+}
+
+impl Connections {
+    fn find(&mut self, flow: &FlowKey, segment: &Segment<'_>, now: Timestamp) -> Option<&mut Connection> {
+        if !self.by_flow.contains_key(flow) {
+            if segment.payload.is_empty() && !segment.syn {
+                return None;
+            }
+            if self.by_flow.len() >= self.capacity {
+                self.make_room();
+            }
+        }
+        let (connection, last) = self.by_flow.entry(*flow).or_default();
+        *last = now;
+        Some(connection)
+    }
+
+    fn put_back(&mut self, flow: &FlowKey, connection: Connection) {
+        if let Some((place, _)) = self.by_flow.get_mut(flow) {
+            *place = connection;
+        }
+    }
+
+    fn close(&mut self, flow: &FlowKey, both: bool) {
+        self.by_flow.remove(flow);
+        if both {
+            self.by_flow.remove(&flow.reversed());
+        }
+    }
+
+    /// Gives up the idle half, so that this is rarely done.
+    fn make_room(&mut self) {
+        let mut times: Vec<Timestamp> = self.by_flow.values().map(|(_, last)| *last).collect();
+        times.sort_unstable();
+        let Some(&middle) = times.get(times.len() / 2) else { return };
+        let before = self.by_flow.len();
+        self.by_flow.retain(|_, (_, last)| *last > middle);
+        self.evicted += (before - self.by_flow.len()) as u64;
+    }
+}

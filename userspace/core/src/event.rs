@@ -1,0 +1,61 @@
+//! What comes out of the engine.
+
+use std::ops::Range;
+
+use crate::media::TapeId;
+use crate::record::{CallRow, EventRow, RecordingRow, StreamRow};
+
+/// In the order in which they must be carried out.
+#[derive(Debug)]
+pub enum Event {
+    /// Audio of a call will follow: interleaved samples of 16 bits, two channels.
+    TapeOpened {
+        /// Its name.
+        tape: TapeId,
+        /// Frames a second.
+        sample_rate: u32,
+    },
+    /// Interleaved samples that follow those before.
+    TapeSamples {
+        /// Which tape.
+        tape: TapeId,
+        /// Two samples a frame.
+        samples: Vec<i16>,
+    },
+    /// So many frames in which nobody was heard.
+    TapeSilence {
+        /// Which tape.
+        tape: TapeId,
+        /// How many.
+        frames: u64,
+    },
+    /// The call has a higher rate from here on: what is on the tape is to be brought to it.
+    TapeRate {
+        /// Which tape.
+        tape: TapeId,
+        /// Frames a second from here on.
+        sample_rate: u32,
+    },
+    /// A part of a tape is a recording. The tape is longer than the part's end, or ends there.
+    Recording {
+        /// Which tape.
+        tape: TapeId,
+        /// Its frames.
+        range: Range<u64>,
+        /// Nothing else of the tape will be asked for.
+        last: bool,
+        /// What is to be known of it.
+        row: Box<RecordingRow>,
+    },
+    /// The tape is done with: what is not a recording must go.
+    TapeClosed {
+        /// Which tape.
+        tape: TapeId,
+    },
+    /// A call is over.
+    Call(Box<CallRow>),
+    /// A stream is over.
+    Stream(Box<StreamRow>),
+    /// Something has happened.
+    Happened(Box<EventRow>),
+}

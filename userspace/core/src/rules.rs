@@ -1,0 +1,288 @@
+//! What is recorded: rules, of which the first that matches a call decides.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use regex::Regex;
+
+use crate::time::SECOND;
+
+/// What a rule does with a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Records the whole call; triggers are kept as marks.
+    All,
+    /// Records from trigger to trigger.
+    OnDemand,
+    /// Records nothing.
+    Ignore,
+}
+
+impl Action {
+    /// The word used in configuration and catalog.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Action::All => "all",
+            Action::OnDemand => "on-demand",
+            Action::Ignore => "ignore",
+        }
+    }
+}
+
+/// Where a whole-call recording begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Beginning {
+    /// With the first media packet, early media included.
+    #[default]
+    Media,
+    /// With the 2xx.
+    Answer,
+}
+
+/// What a recording on demand holds of the time before its trigger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LookBack {
+    /// So many nanoseconds.
+    For(i64),
+    /// All since the first media packet.
+    CallStart,
+}
+
+/// What happens when the PBX refuses a record trigger.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnRefused {
+    /// The phone shows that nothing is recorded, so nothing is.
+    #[default]
+    FollowServer,
+    /// The PBX cannot record and says so; this recorder can, and does what the key says.
+    HonourKey,
+}
+
+/// Whether a call stays within the house, by the users that the configuration calls internal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallDirection {
+    /// From outside to an internal user.
+    Inbound,
+    /// From an internal user to outside.
+    Outbound,
+    /// Between internal users.
+    Internal,
+    /// Between others.
+    External,
+}
+
+/// A rule: all conditions that are given must hold.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// Shown in the catalog.
+    pub name: String,
+    /// User part of From matches one of these.
+    pub from: Vec<Regex>,
+    /// User part of To matches one of these.
+    pub to: Vec<Regex>,
+    /// Either matches one of these.
+    pub party: Vec<Regex>,
+    /// One of these.
+    pub direction: Vec<CallDirection>,
+    /// Some address of the call's signalling or media lies in one of these.
+    pub network: Vec<IpNet>,
+    /// Some codec of the call has one of these names.
+    pub codec: Vec<String>,
+    /// What to do.
+    pub action: Action,
+    /// For [`Action::All`].
+    pub beginning: Beginning,
+    /// For [`Action::OnDemand`].
+    pub look_back: LookBack,
+    /// For triggers.
+    pub on_refused: OnRefused,
+}
+
+impl Rule {
+    /// A rule without conditions.
+    pub fn new(name: &str, action: Action) -> Rule {
+        Rule {
+            name: name.to_owned(),
+            from: Vec::new(),
+            to: Vec::new(),
+            party: Vec::new(),
+            direction: Vec::new(),
+            network: Vec::new(),
+            codec: Vec::new(),
+            action,
+            beginning: Beginning::default(),
+            look_back: LookBack::For(0),
+            on_refused: OnRefused::default(),
+        }
+    }
+
+    /// Whether audio is kept before anything asks for it.
+    pub fn keeps_look_back(&self) -> bool {
+        self.action == Action::OnDemand && self.look_back != LookBack::For(0)
+    }
+}
+
+/// What is known of a call when its rule is looked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// User part of From.
+    pub from: &'a str,
+    /// User part of To.
+    pub to: &'a str,
+    /// Addresses of its signalling and media.
+    pub addresses: &'a [IpAddr],
+    /// Names of its codecs.
+    pub codecs: &'a [String],
+}
+
+/// The rules in their order. Where none matches, the whole call is recorded.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    rules: Vec<Rule>,
+    internal: Vec<Regex>,
+}
+
+impl Default for Rules {
+    fn default() -> Rules {
+        Rules::new(Vec::new(), Vec::new())
+    }
+}
+
+impl Rules {
+    /// Takes the rules, and the patterns of users that are internal.
+    pub fn new(mut rules: Vec<Rule>, internal: Vec<Regex>) -> Rules {
+        rules.push(Rule::new("default", Action::All));
+        Rules { rules, internal }
+    }
+
+    /// The index of the first rule that matches.
+    pub fn decide(&self, facts: &Facts<'_>) -> usize {
+        let last = self.rules.len() - 1;
+        self.rules.iter().position(|rule| self.matches(rule, facts)).unwrap_or(last)
+    }
+
+    /// A rule by its index.
+    pub fn get(&self, index: usize) -> &Rule {
+        &self.rules[index]
+    }
+
+    fn matches(&self, rule: &Rule, facts: &Facts<'_>) -> bool {
+        let any = |patterns: &[Regex], users: &[&str]| {
+            patterns.is_empty()
+                || patterns.iter().any(|pattern| users.iter().any(|user| pattern.is_match(user)))
+        };
+        any(&rule.from, &[facts.from])
+            && any(&rule.to, &[facts.to])
+            && any(&rule.party, &[facts.from, facts.to])
+            && (rule.direction.is_empty() || rule.direction.contains(&self.direction(facts)))
+            && (rule.network.is_empty()
+                || rule.network.iter().any(|net| facts.addresses.iter().any(|address| net.contains(address))))
+            && (rule.codec.is_empty()
+                || rule.codec.iter().any(|name| {
+                    facts.codecs.iter().any(|codec| {
+                        codec.split('/').next().is_some_and(|codec| codec.eq_ignore_ascii_case(name))
+                    })
+                }))
+    }
+
+    fn direction(&self, facts: &Facts<'_>) -> CallDirection {
+        let internal = |user: &str| self.internal.iter().any(|pattern| pattern.is_match(user));
+        match (internal(facts.from), internal(facts.to)) {
+            (true, true) => CallDirection::Internal,
+            (true, false) => CallDirection::Outbound,
+            (false, true) => CallDirection::Inbound,
+            (false, false) => CallDirection::External,
+        }
+    }
+}
+
+/// A glob (`*` any characters, `?` one) as a regular expression over the whole user part.
+pub fn glob(pattern: &str) -> Result<Regex, regex::Error> {
+    let mut expression = String::from("^(?:");
+    for character in pattern.chars() {
+        match character {
+            '*' => expression.push_str(".*"),
+            '?' => expression.push('.'),
+            other => expression.push_str(&regex::escape(other.encode_utf8(&mut [0; 4]))),
+        }
+    }
+    expression.push_str(")$");
+    Regex::new(&expression)
+}
+
+/// How the engine is to work.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What is recorded.
+    pub rules: Rules,
+    /// Record RTP that belongs to no call as well.
+    pub orphans: bool,
+    /// Names of the header fields by which phones ask for a recording in INFO.
+    pub record_headers: Vec<String>,
+    /// A call that had media and has none for so long (nanoseconds) is over: its BYE was lost.
+    pub rtp_timeout: i64,
+    /// The same for a call on hold.
+    pub hold_timeout: i64,
+    /// An INVITE without a final answer is given up after so long.
+    pub ring_timeout: i64,
+    /// A call without media and without signalling is given up after so long.
+    pub idle_timeout: i64,
+    /// Calls kept at most; the one that has been idle longest goes first.
+    pub max_calls: usize,
+    /// Media flows kept at most.
+    pub max_flows: usize,
+    /// TCP connections (each direction) kept at most.
+    pub max_tcp_flows: usize,
+    /// Incomplete IP packets kept at most.
+    pub max_fragments: usize,
+    /// Flows without a call of which the last seconds are kept, in case a call claims them.
+    pub max_unclaimed: usize,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            rules: Rules::default(),
+            orphans: false,
+            record_headers: ["Record", "X-Record"].map(str::to_owned).to_vec(),
+            rtp_timeout: 60 * SECOND,
+            hold_timeout: 2 * 3600 * SECOND,
+            ring_timeout: 300 * SECOND,
+            idle_timeout: 4 * 3600 * SECOND,
+            max_calls: 100_000,
+            max_flows: 500_000,
+            max_tcp_flows: 100_000,
+            max_fragments: 4096,
+            max_unclaimed: 1000,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts<'a>(from: &'a str, to: &'a str) -> Facts<'a> {
+        Facts { from, to, addresses: &[], codecs: &[] }
+    }
+
+    #[test]
+    fn the_first_match_decides() {
+        let mut sales = Rule::new("sales", Action::OnDemand);
+        sales.party = vec![glob("10?9").unwrap()];
+        let mut outbound = Rule::new("outbound", Action::Ignore);
+        outbound.direction = vec![CallDirection::Outbound];
+        let rules = Rules::new(vec![sales, outbound], vec![glob("1???").unwrap()]);
+        let decide = |from, to| rules.get(rules.decide(&facts(from, to))).name.clone();
+        assert_eq!(decide("1009", "0301234"), "sales");
+        assert_eq!(decide("1001", "0301234"), "outbound");
+        assert_eq!(decide("0301234", "1001"), "default");
+    }
+
+    #[test]
+    fn globs_match_the_whole_user() {
+        assert!(glob("+49*").unwrap().is_match("+4930123"));
+        assert!(!glob("100").unwrap().is_match("1001"));
+        assert!(!glob("1.0").unwrap().is_match("100"));
+    }
+}

@@ -1,0 +1,315 @@
+//! Writing the catalog.
+//!
+//! ```text
+//! <archive>/catalog/calls/day=2026-11-22/part-0123456789abcdef.parquet
+//!                   recordings/day=…/…
+//!                   streams/day=…/…
+//!                   events/day=…/…
+//! ```
+//!
+//! A part is written under a temporary name (`.part-*.tmp`) and renamed. Its rows are sorted by time and
+//! id; its name is a hash of their ids, and nothing in it tells when or where it was written: the same
+//! rows give the same file. Rows that the partition has already are left out.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array};
+use arrow::compute::take;
+use arrow::datatypes::TimestampNanosecondType;
+use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+};
+use parquet::arrow::{ArrowWriter, ProjectionMask};
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::{ParquetError, Result as ParquetResult};
+use parquet::file::metadata::SortingColumn;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
+use sha2::{Digest, Sha256};
+use spantape_core::record::{CallRow, EventRow, Id, RecordingRow, StreamRow};
+use spantape_core::time::Timestamp;
+
+use crate::columns::{self, CALLS, EVENTS, RECORDINGS, STREAMS};
+use crate::error::{Result, io, parquet};
+use crate::partition;
+use crate::schema::{Builder, Column, TIME_COLUMN, Table};
+use crate::spool::{self, Saved};
+use crate::utc::Day;
+
+/// Rows of a table that are kept in memory before they are written.
+pub const BUFFERED_ROWS: usize = 100_000;
+
+/// The tables of an archive, for writing.
+///
+/// Rows not flushed when it is dropped are lost.
+pub struct Catalog {
+    archive: PathBuf,
+    limit: usize,
+    buffers: BTreeMap<(Table, Day), Buffer>,
+    /// Rows in the buffers of each table.
+    buffered: BTreeMap<Table, usize>,
+    /// What is known of the partitions written to lately.
+    partitions: BTreeMap<(Day, Table), Vec<Part>>,
+}
+
+impl Catalog {
+    /// Opens the catalog of an archive, which is created if it is not there.
+    pub fn open(archive: &Path) -> Result<Catalog> {
+        Catalog::with_buffer(archive, BUFFERED_ROWS)
+    }
+
+    /// Opens the catalog with another number of rows than [`BUFFERED_ROWS`].
+    pub fn with_buffer(archive: &Path, rows: usize) -> Result<Catalog> {
+        let dir = archive.join("catalog");
+        fs::create_dir_all(&dir).map_err(io("create", &dir))?;
+        let (buffers, buffered, partitions) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Ok(Catalog { archive: archive.to_owned(), limit: rows.max(1), buffers, buffered, partitions })
+    }
+
+    /// Adds a call.
+    pub fn call(&mut self, row: &CallRow) -> Result<()> {
+        self.add(Table::Calls, CALLS, row.start, row.id, row)
+    }
+
+    /// Adds a recording and where it was saved.
+    pub fn recording(&mut self, row: &RecordingRow, saved: &Saved) -> Result<()> {
+        self.add(Table::Recordings, RECORDINGS, row.start, row.id, &(row.clone(), saved.clone()))
+    }
+
+    /// Adds a stream.
+    pub fn stream(&mut self, row: &StreamRow) -> Result<()> {
+        self.add(Table::Streams, STREAMS, row.start, columns::stream_id(row), row)
+    }
+
+    /// Adds an event.
+    pub fn event(&mut self, row: &EventRow) -> Result<()> {
+        self.add(Table::Events, EVENTS, row.at, columns::event_id(row), row)
+    }
+
+    /// Writes what is buffered. The rows of a part that cannot be written are lost here; a replay of the
+    /// capture brings them back.
+    pub fn flush(&mut self) -> Result<()> {
+        Table::ALL.into_iter().try_for_each(|table| self.flush_table(table))
+    }
+
+    fn add<R>(&mut self, table: Table, columns: &[Column<R>], at: Timestamp, id: Id, row: &R) -> Result<()> {
+        let buffer = self.buffers.entry((table, Day::of(at))).or_insert_with(|| Buffer::new(columns));
+        buffer.keys.push((at, id));
+        for (builder, column) in buffer.builders.iter_mut().zip(columns) {
+            builder.append(column, row);
+        }
+        let rows = self.buffered.entry(table).or_default();
+        *rows += 1;
+        if *rows >= self.limit { self.flush_table(table) } else { Ok(()) }
+    }
+
+    fn flush_table(&mut self, table: Table) -> Result<()> {
+        self.buffered.remove(&table);
+        let days: Vec<Day> = self.buffers.keys().filter(|key| key.0 == table).map(|key| key.1).collect();
+        for day in days {
+            if let Some(buffer) = self.buffers.remove(&(table, day)) {
+                self.write(table, day, buffer)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, table: Table, day: Day, mut buffer: Buffer) -> Result<()> {
+        let dir = partition::directory(&self.archive, table, day);
+        let known = self.known(table, day, &dir)?;
+        let mut rows: Vec<(Timestamp, Id, u32)> =
+            (0..).zip(&buffer.keys).map(|(row, &(at, id))| (at, id, row)).collect();
+        rows.sort_unstable();
+        let mut fresh = fresh(table, known, &rows)?;
+        // Taken out as it is kept: of a row told twice the second is left out.
+        rows.retain(|row| fresh.remove(&row.1));
+        let (Some(&(first, ..)), Some(&(last, ..))) = (rows.first(), rows.last()) else { return Ok(()) };
+
+        let path = dir.join(format!("part-{}.parquet", name(&rows)));
+        let order = UInt32Array::from_iter_values(rows.iter().map(|row| row.2));
+        let columns = buffer.builders.iter_mut().map(|builder| Ok(take(&builder.finish(), &order, None)?));
+        let columns: Vec<ArrayRef> =
+            columns.collect::<ParquetResult<_>>().map_err(parquet("write", &path))?;
+        let batch = RecordBatch::try_new(table.schema(), columns).map_err(parquet("write", &path))?;
+        save(table, &batch, &dir, &path)?;
+        known.push(Part { path, first, last });
+        Ok(())
+    }
+
+    /// The parts of a partition. They are looked at once, then remembered while it is written to.
+    fn known(&mut self, table: Table, day: Day, dir: &Path) -> Result<&mut Vec<Part>> {
+        if !self.partitions.contains_key(&(day, table)) {
+            let parts = partition::parts(dir)?.into_iter().map(Part::read);
+            let parts = parts.collect::<Result<Vec<_>>>()?;
+            while self.partitions.len() >= PARTITIONS {
+                self.partitions.pop_first();
+            }
+            self.partitions.insert((day, table), parts);
+        }
+        Ok(self.partitions.entry((day, table)).or_default())
+    }
+}
+
+impl std::fmt::Debug for Catalog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Catalog").field("archive", &self.archive).field("buffered", &self.buffered).finish()
+    }
+}
+
+/// Partitions whose parts are remembered.
+const PARTITIONS: usize = 64;
+/// Rows a row group: small enough for its statistics to tell something, large enough to compress.
+const ROW_GROUP_ROWS: usize = 32_768;
+/// Rows a page.
+const PAGE_ROWS: usize = 2_048;
+
+struct Buffer {
+    keys: Vec<(Timestamp, Id)>,
+    builders: Vec<Builder>,
+}
+
+impl Buffer {
+    fn new<R>(columns: &[Column<R>]) -> Buffer {
+        Buffer { keys: Vec::new(), builders: Builder::for_columns(columns) }
+    }
+}
+
+/// A part that is there already, and the times its rows lie between.
+struct Part {
+    path: PathBuf,
+    first: Timestamp,
+    last: Timestamp,
+}
+
+impl Part {
+    fn read(path: PathBuf) -> Result<Part> {
+        let file = File::open(&path).map_err(io("open", &path))?;
+        let spans = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())
+            .and_then(|metadata| spans(&metadata))
+            .map_err(parquet("read", &path))?;
+        let first = spans.iter().map(|span| span.0).min().unwrap_or_default();
+        let last = spans.iter().map(|span| span.1).max().unwrap_or_default();
+        Ok(Part { path, first, last })
+    }
+
+    /// Takes the ids that this part has out of `ids`. Only row groups of that time are read.
+    fn strike(&self, table: Table, first: Timestamp, last: Timestamp, ids: &mut HashSet<Id>) -> Result<()> {
+        if self.last < first || last < self.first {
+            return Ok(());
+        }
+        let file = match File::open(&self.path) {
+            // Thrown away by retention meanwhile.
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            file => file.map_err(io("open", &self.path))?,
+        };
+        strike(table, file, first, last, ids).map_err(parquet("read", &self.path))
+    }
+}
+
+fn strike(
+    table: Table,
+    file: File,
+    first: Timestamp,
+    last: Timestamp,
+    ids: &mut HashSet<Id>,
+) -> ParquetResult<()> {
+    let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())?;
+    let spans = spans(&metadata)?;
+    let groups = (0..spans.len()).filter(|&group| spans[group].0 <= last && first <= spans[group].1);
+    let mask = ProjectionMask::columns(metadata.parquet_schema(), [table.id_column()]);
+    let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata.clone())
+        .with_row_groups(groups.collect())
+        .with_projection(mask)
+        .with_batch_size(8192)
+        .build()?;
+    for batch in reader {
+        for id in batch?.column(0).as_string::<i32>().iter().flatten().filter_map(parse_id) {
+            ids.remove(&id);
+        }
+    }
+    Ok(())
+}
+
+/// The ids of rows that no part has yet.
+fn fresh(table: Table, known: &[Part], rows: &[(Timestamp, Id, u32)]) -> Result<HashSet<Id>> {
+    let mut ids: HashSet<Id> = rows.iter().map(|row| row.1).collect();
+    if let (Some(first), Some(last)) = (rows.first(), rows.last()) {
+        known.iter().try_for_each(|part| part.strike(table, first.0, last.0, &mut ids))?;
+    }
+    Ok(ids)
+}
+
+/// First and last moment of each row group.
+fn spans(metadata: &ArrowReaderMetadata) -> ParquetResult<Vec<(Timestamp, Timestamp)>> {
+    let converter = StatisticsConverter::try_new(TIME_COLUMN, metadata.schema(), metadata.parquet_schema())?;
+    let groups = metadata.metadata().row_groups();
+    let (first, last) = (converter.row_group_mins(groups)?, converter.row_group_maxes(groups)?);
+    let (Some(first), Some(last)) = (
+        first.as_primitive_opt::<TimestampNanosecondType>(),
+        last.as_primitive_opt::<TimestampNanosecondType>(),
+    ) else {
+        return Err(ParquetError::General(format!("the column `{TIME_COLUMN}` is no time in nanoseconds")));
+    };
+    let spans = first.iter().zip(last.iter());
+    Ok(spans
+        .map(|(first, last)| (Timestamp(first.unwrap_or(i64::MIN)), Timestamp(last.unwrap_or(i64::MAX))))
+        .collect())
+}
+
+fn save(table: Table, batch: &RecordBatch, dir: &Path, path: &Path) -> Result<()> {
+    fs::create_dir_all(dir).map_err(io("create", dir))?;
+    let file = spool::new_file(dir, ".part-", ".tmp").map_err(io("create a file in", dir))?;
+    let written = properties(table).and_then(|properties| {
+        let mut writer = ArrowWriter::try_new(file.as_file(), batch.schema(), Some(properties))?;
+        writer.write(batch)?;
+        writer.close()
+    });
+    written.map_err(parquet("write", path))?;
+    file.as_file().sync_data().map_err(io("write", path))?;
+    file.persist(path).map_err(|error| io("rename into place", path)(error.error))?;
+    Ok(())
+}
+
+fn properties(table: Table) -> ParquetResult<WriterProperties> {
+    let schema = table.schema();
+    let sorted = |name: &str| -> ParquetResult<SortingColumn> {
+        let column_idx = i32::try_from(schema.index_of(name)?)?;
+        Ok(SortingColumn { column_idx, descending: false, nulls_first: false })
+    };
+    let mut properties = WriterProperties::builder()
+        .set_created_by(concat!("spantape version ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?))
+        .set_statistics_enabled(EnabledStatistics::Page)
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_data_page_row_count_limit(PAGE_ROWS)
+        .set_sorting_columns(Some(vec![sorted(TIME_COLUMN)?, sorted(table.id_column())?]));
+    for name in table.unique() {
+        properties = properties.set_column_dictionary_enabled(ColumnPath::from(name), false);
+    }
+    for name in table.lookups() {
+        // Sized for a full row group; the writer folds it to what the values need.
+        properties = properties
+            .set_column_bloom_filter_enabled(ColumnPath::from(name), true)
+            .set_column_bloom_filter_fpp(ColumnPath::from(name), 0.01)
+            .set_column_bloom_filter_max_ndv(ColumnPath::from(name), ROW_GROUP_ROWS as u64);
+    }
+    Ok(properties.build())
+}
+
+fn name(rows: &[(Timestamp, Id, u32)]) -> String {
+    let mut hash = Sha256::new();
+    rows.iter().for_each(|(_, id, _)| hash.update(id.0));
+    hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn parse_id(hex: &str) -> Option<Id> {
+    let mut id = Id::default();
+    for (byte, digits) in id.0.iter_mut().zip(hex.as_bytes().as_chunks::<2>().0) {
+        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    }
+    (hex.len() == 32).then_some(id)
+}

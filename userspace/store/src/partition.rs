@@ -1,0 +1,67 @@
+//! Where the parts of the catalog lie.
+//!
+//! ```text
+//! <archive>/catalog/<table>/day=2026-11-22/part-<16 hex digits>.parquet
+//! ```
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result, io};
+use crate::schema::Table;
+use crate::utc::Day;
+
+/// Where the rows of a day lie.
+pub(crate) fn directory(archive: &Path, table: Table, day: Day) -> PathBuf {
+    table_directory(archive, table).join(format!("day={day}"))
+}
+
+/// The days a table has rows of, oldest first.
+pub(crate) fn days(archive: &Path, table: Table) -> Result<Vec<Day>> {
+    let mut days: Vec<Day> = names(&table_directory(archive, table))?
+        .iter()
+        .filter_map(|name| name.strip_prefix("day=").and_then(Day::parse))
+        .collect();
+    days.sort();
+    Ok(days)
+}
+
+/// The parts of a day by name.
+pub(crate) fn parts(directory: &Path) -> Result<Vec<PathBuf>> {
+    let mut names = names(directory)?;
+    names.retain(|name| name.starts_with("part-") && name.ends_with(".parquet"));
+    names.sort();
+    Ok(names.iter().map(|name| directory.join(name)).collect())
+}
+
+/// Says what is wrong with a path that holds no catalog.
+pub(crate) fn check(archive: &Path) -> Result<()> {
+    let reason = if !archive.exists() {
+        "there is no such directory"
+    } else if !archive.is_dir() {
+        "it is not a directory"
+    } else if !archive.join("catalog").is_dir() {
+        "it has no directory `catalog`"
+    } else {
+        return Ok(());
+    };
+    Err(Error::NoArchive { path: archive.to_owned(), reason })
+}
+
+fn table_directory(archive: &Path, table: Table) -> PathBuf {
+    archive.join("catalog").join(table.as_str())
+}
+
+/// Names in a directory; none if it is not there.
+fn names(directory: &Path) -> Result<Vec<String>> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(io("read", directory))?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        names.extend(entry.map_err(io("read", directory))?.file_name().into_string().ok());
+    }
+    Ok(names)
+}

@@ -1,0 +1,301 @@
+//! Searching the catalog.
+//!
+//! What is asked is pushed down as far as it goes: days that cannot match are not opened; of a part's row
+//! groups those are read whose statistics and bloom filters allow a match; of a row group those pages
+//! whose statistics do; and of a page's rows only those that pass have their other columns decoded.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::compute::{SortColumn, concat_batches, lexsort_to_indices, take_record_batch};
+use spantape_core::time::Timestamp;
+
+use crate::error::{Error, Result, io, parquet};
+use crate::partition;
+use crate::predicate::{Predicate, Test};
+use crate::rows;
+use crate::scan;
+use crate::schema::{TIME_COLUMN, Table};
+use crate::utc::Day;
+
+/// What to look for. Everything that is set must hold; the default finds every recording.
+#[derive(Clone, Debug, Default)]
+pub struct Query {
+    /// Where to look.
+    pub table: Table,
+    /// Who called: the user, exact or with `*` and `?`.
+    pub from: Option<String>,
+    /// Who was called.
+    pub to: Option<String>,
+    /// Who took part on either side.
+    pub party: Option<String>,
+    /// SIP Call-ID, exact or with `*` and `?`, or the call's `call_uid`.
+    pub call_id: Option<String>,
+    /// The first digits of a recording's id, or its file, with or without directories.
+    pub recording: Option<String>,
+    /// Leave out what was over before.
+    pub since: Option<Timestamp>,
+    /// Leave out what began then or later.
+    pub until: Option<Timestamp>,
+    /// Shortest duration, in seconds.
+    pub min_duration: Option<f64>,
+    /// What caused the recording, or an event.
+    pub trigger: Option<String>,
+    /// A codec heard, with or without its clock rate, in any case.
+    pub codec: Option<String>,
+    /// Not more rows than these, the earliest.
+    pub limit: Option<usize>,
+}
+
+/// What was read to answer a query.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueryStats {
+    /// Days opened.
+    pub partitions: usize,
+    /// Files opened.
+    pub parts: usize,
+    /// Row groups in these files.
+    pub row_groups_total: usize,
+    /// Row groups of which rows were read.
+    pub row_groups_read: usize,
+    /// Rows of which at least one column was decoded.
+    pub rows_read: usize,
+}
+
+/// The rows found, in order of time; one batch a day.
+#[derive(Debug)]
+pub struct Rows {
+    archive: PathBuf,
+    table: Table,
+    predicates: Arc<[Predicate]>,
+    days: std::vec::IntoIter<Day>,
+    left: usize,
+    stats: QueryStats,
+}
+
+impl Query {
+    /// Starts the search. Files are read as the rows are taken.
+    pub fn run(&self, archive: &Path) -> Result<Rows> {
+        partition::check(archive)?;
+        let mut stats = QueryStats::default();
+        let mut predicates = self.predicates()?;
+        if self.asks_parties() && !self.has("from_user") {
+            predicates.push(self.calls(archive, &mut stats)?);
+        }
+        let (first, last) = self.days();
+        let mut days = partition::days(archive, self.table)?;
+        days.retain(|&day| first.is_none_or(|first| first <= day) && last.is_none_or(|last| day <= last));
+        Ok(Rows {
+            archive: archive.to_owned(),
+            table: self.table,
+            predicates: predicates.into(),
+            days: days.into_iter(),
+            left: self.limit.unwrap_or(usize::MAX),
+            stats,
+        })
+    }
+
+    fn predicates(&self) -> Result<Vec<Predicate>> {
+        let mut all = Vec::new();
+        let mut add =
+            |columns: &[&'static str], test| all.push(Predicate { columns: columns.to_vec(), test });
+        if let Some(wanted) = &self.recording {
+            self.demand("--recording", "recording_id")?;
+            match full_name(wanted) {
+                Some((_, file)) => add(&["file"], Test::Equals(file)),
+                None if wanted.len() == 32 => {
+                    add(&["recording_id"], Test::Equals(wanted.to_ascii_lowercase()));
+                }
+                None => add(&["recording_id"], Test::Prefix(wanted.to_ascii_lowercase())),
+            }
+        }
+        if let Some(wanted) = &self.call_id {
+            add(&["call_id", "call_uid"], Test::text(wanted));
+        }
+        if self.has("from_user") {
+            for (wanted, columns) in [
+                (&self.from, &["from_user"][..]),
+                (&self.to, &["to_user"][..]),
+                (&self.party, &["from_user", "to_user"][..]),
+            ] {
+                if let Some(wanted) = wanted {
+                    add(columns, Test::text(wanted));
+                }
+            }
+        }
+        if let Some(at) = self.until {
+            add(&[TIME_COLUMN], Test::Before(at));
+        }
+        if let Some(at) = self.since {
+            let column = if self.has("ended") { "ended" } else { TIME_COLUMN };
+            add(&[column], Test::From(at));
+        }
+        if let Some(wanted) = &self.trigger {
+            self.demand("--trigger", "trigger")?;
+            add(&["trigger"], Test::text(wanted));
+        }
+        if let Some(least) = self.min_duration {
+            self.demand("--min-duration", "duration_s")?;
+            add(&["duration_s"], Test::AtLeast(least));
+        }
+        if let Some(wanted) = &self.codec {
+            self.demand("--codec", "codecs")?;
+            add(&["codecs"], Test::Codec(wanted.clone()));
+        }
+        Ok(all)
+    }
+
+    /// Streams and events do not name the parties: they are those of the calls that do.
+    fn calls(&self, archive: &Path, stats: &mut QueryStats) -> Result<Predicate> {
+        let calls = Query {
+            table: Table::Calls,
+            from: self.from.clone(),
+            to: self.to.clone(),
+            party: self.party.clone(),
+            call_id: self.call_id.clone(),
+            since: self.since,
+            until: self.until,
+            ..Query::default()
+        };
+        let mut found = calls.run(archive)?;
+        let mut ids = HashSet::new();
+        for batch in &mut found {
+            let batch = batch?;
+            let column = batch.column_by_name("call_uid").map(rows::texts);
+            ids.extend(column.into_iter().flatten());
+        }
+        *stats = found.stats();
+        Ok(Predicate { columns: vec!["call_uid"], test: Test::OneOf(Arc::new(ids)) })
+    }
+
+    fn asks_parties(&self) -> bool {
+        self.from.is_some() || self.to.is_some() || self.party.is_some()
+    }
+
+    fn has(&self, column: &str) -> bool {
+        self.table.schema().index_of(column).is_ok()
+    }
+
+    fn demand(&self, option: &'static str, column: &str) -> Result<()> {
+        if self.has(column) {
+            return Ok(());
+        }
+        let tables = Table::ALL.into_iter().filter(|table| table.schema().index_of(column).is_ok());
+        let tables = tables.map(Table::as_str).collect::<Vec<_>>().join(", ");
+        Err(Error::NotInTable { option, table: self.table, tables })
+    }
+
+    /// First and last day a match can have begun on.
+    fn days(&self) -> (Option<Day>, Option<Day>) {
+        if let Some((day, _)) = self.recording.as_deref().and_then(full_name) {
+            return (Some(day), Some(day));
+        }
+        let look_back = if self.has("ended") { LOOK_BACK_DAYS } else { 0 };
+        (self.since.map(|at| Day::of(at).before(look_back)), self.until.map(Day::of))
+    }
+}
+
+impl Rows {
+    /// What was read so far.
+    pub fn stats(&self) -> QueryStats {
+        self.stats
+    }
+
+    /// The rows of one day, sorted.
+    fn day(&mut self, day: Day) -> Result<Option<RecordBatch>> {
+        let dir = partition::directory(&self.archive, self.table, day);
+        self.stats.partitions += 1;
+        let (mut found, mut sources) = (Vec::new(), 0);
+        for path in partition::parts(&dir)? {
+            let file = match File::open(&path) {
+                // Thrown away by retention meanwhile.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                file => file.map_err(io("open", &path))?,
+            };
+            self.stats.parts += 1;
+            let batches = scan::part(file, &self.predicates, self.left, &mut self.stats);
+            let batches = batches.map_err(parquet("read", &path))?;
+            sources += usize::from(!batches.is_empty());
+            found.extend(batches);
+        }
+        let Some(schema) = found.first().map(RecordBatch::schema) else { return Ok(None) };
+        let all = concat_batches(&schema, &found).map_err(parquet("read", &dir))?;
+        let all = if sources > 1 { sort(self.table, &all).map_err(parquet("read", &dir))? } else { all };
+        let all = all.slice(0, all.num_rows().min(self.left));
+        self.left -= all.num_rows();
+        Ok(Some(all))
+    }
+}
+
+impl Iterator for Rows {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.left > 0 {
+            let day = self.days.next()?;
+            if let Some(answer) = self.day(day).transpose() {
+                return Some(answer);
+            }
+        }
+        None
+    }
+}
+
+/// What began so many days before `since` and was not over by then is still found.
+const LOOK_BACK_DAYS: i64 = 7;
+
+/// Parts of a day overlap in time when several engines wrote them, or several replays.
+fn sort(table: Table, rows: &RecordBatch) -> Result<RecordBatch, arrow::error::ArrowError> {
+    let key = |name: &str| -> Result<SortColumn, arrow::error::ArrowError> {
+        let values = rows.column(rows.schema().index_of(name)?).clone();
+        Ok(SortColumn { values, options: None })
+    };
+    let order = lexsort_to_indices(&[key(TIME_COLUMN)?, key(table.id_column())?], None)?;
+    take_record_batch(rows, &order)
+}
+
+/// The day and the path within the archive that the name of a recording's file tells.
+fn full_name(file: &str) -> Option<(Day, String)> {
+    let name = file.rsplit('/').next().filter(|name| name.ends_with(".wav"))?;
+    let (year, month, day) = (name.get(..4)?, name.get(4..6)?, name.get(6..8)?);
+    let date = Day::parse(&format!("{year}-{month}-{day}"))?;
+    Some((date, format!("recordings/{year}/{month}/{day}/{name}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_by_any_of_its_names() {
+        let name = "20231114T221321.000Z_1009_1010_00000001.wav";
+        let full = format!("recordings/2023/11/14/{name}");
+        for file in [name.to_owned(), full.clone(), format!("/srv/tape/{full}"), format!("./{name}")] {
+            assert_eq!(full_name(&file), Some((Day::parse("2023-11-14").unwrap(), full.clone())));
+        }
+        assert_eq!(full_name("00000001"), None);
+        assert_eq!(full_name("x.wav"), None);
+    }
+
+    #[test]
+    fn an_option_that_a_table_lacks() {
+        let query = Query { table: Table::Calls, codec: Some("pcmu".into()), ..Query::default() };
+        let message = query.predicates().unwrap_err().to_string();
+        assert_eq!(
+            message,
+            "the table `calls` cannot be searched by --codec; tables that can: recordings, streams"
+        );
+    }
+
+    #[test]
+    fn no_archive() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = |path: &Path| Query::default().run(path).unwrap_err().to_string();
+        assert!(error(&dir.path().join("x")).contains("x is no archive: there is no such directory; name"));
+        assert!(error(dir.path()).contains("it has no directory `catalog`"));
+    }
+}

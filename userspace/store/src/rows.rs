@@ -1,0 +1,119 @@
+//! Rows as people and programs read them: JSON objects, CSV lines, the cells of a table.
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Float64Type, Int64Type, SchemaRef, TimestampNanosecondType};
+use serde_json::{Map, Value};
+use spantape_core::time::Timestamp;
+
+use crate::utc;
+
+/// The rows as JSON objects. Moments are RFC 3339 in UTC, numbers have at most three decimals.
+pub fn objects(batch: &RecordBatch) -> impl Iterator<Item = Map<String, Value>> {
+    let schema = batch.schema();
+    (0..batch.num_rows()).map(move |row| {
+        let columns = schema.fields().iter().zip(batch.columns());
+        columns.map(|(field, column)| (field.name().clone(), value(column, row))).collect()
+    })
+}
+
+/// The first line of a CSV file: the columns' names.
+pub fn csv_header(schema: &SchemaRef) -> String {
+    let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    names.join(",")
+}
+
+/// The rows as lines of a CSV file (RFC 4180), without line ends.
+pub fn csv_lines(batch: &RecordBatch) -> impl Iterator<Item = String> {
+    (0..batch.num_rows()).map(|row| {
+        let cells: Vec<String> = batch.columns().iter().map(|column| quoted(text(column, row))).collect();
+        cells.join(",")
+    })
+}
+
+/// The named columns of each row as text; empty where there is no value or no such column.
+pub fn cells(batch: &RecordBatch, columns: &[&str]) -> impl Iterator<Item = Vec<String>> {
+    let columns: Vec<Option<ArrayRef>> =
+        columns.iter().map(|name| batch.column_by_name(name).cloned()).collect();
+    (0..batch.num_rows()).map(move |row| {
+        let cell = |column: &Option<ArrayRef>| column.as_ref().map(|column| text(column, row));
+        columns.iter().map(|column| cell(column).unwrap_or_default()).collect()
+    })
+}
+
+/// The texts of a column.
+pub(crate) fn texts(column: &ArrayRef) -> Vec<String> {
+    (0..column.len()).map(|row| text(column, row)).collect()
+}
+
+fn value(column: &ArrayRef, row: usize) -> Value {
+    if column.is_null(row) {
+        return Value::Null;
+    }
+    match column.data_type() {
+        DataType::Utf8 => column.as_string::<i32>().value(row).into(),
+        DataType::Int64 => column.as_primitive::<Int64Type>().value(row).into(),
+        DataType::Boolean => column.as_boolean().value(row).into(),
+        DataType::Float64 => {
+            let value = column.as_primitive::<Float64Type>().value(row);
+            ((value * 1000.0).round() / 1000.0).into()
+        }
+        DataType::Timestamp(..) => {
+            let column = column.as_primitive_opt::<TimestampNanosecondType>();
+            column.map_or(Value::Null, |column| utc::rfc3339(Timestamp(column.value(row))).into())
+        }
+        _ => Value::Null,
+    }
+}
+
+fn text(column: &ArrayRef, row: usize) -> String {
+    match value(column, row) {
+        Value::Null => String::new(),
+        Value::String(text) => text,
+        value => value.to_string(),
+    }
+}
+
+fn quoted(cell: String) -> String {
+    if cell.contains([',', '"', '\n', '\r']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{BooleanArray, Float64Array, Int64Array, StringArray, TimestampNanosecondArray};
+
+    use super::*;
+
+    fn batch() -> RecordBatch {
+        let time = TimestampNanosecondArray::from(vec![Some(1_700_000_000_000_000_000), None]);
+        RecordBatch::try_from_iter_with_nullable([
+            ("text", Arc::new(StringArray::from(vec!["say \"a, b\"", "é"])) as ArrayRef, true),
+            ("at", Arc::new(time.with_timezone("UTC")) as ArrayRef, true),
+            ("n", Arc::new(Int64Array::from(vec![Some(-3), None])) as ArrayRef, true),
+            ("x", Arc::new(Float64Array::from(vec![1.234_56, f64::NAN])) as ArrayRef, true),
+            ("flag", Arc::new(BooleanArray::from(vec![true, false])) as ArrayRef, true),
+        ])
+        .unwrap()
+    }
+
+    #[test]
+    fn json() {
+        let rows: Vec<String> = objects(&batch()).map(|row| Value::Object(row).to_string()).collect();
+        let first = r#"{"at":"2023-11-14T22:13:20.000Z","flag":true,"n":-3,"text":"say \"a, b\"","x":1.235}"#;
+        assert_eq!(rows, [first, r#"{"at":null,"flag":false,"n":null,"text":"é","x":null}"#]);
+    }
+
+    #[test]
+    fn csv() {
+        assert_eq!(csv_header(&batch().schema()), "text,at,n,x,flag");
+        let lines: Vec<String> = csv_lines(&batch()).collect();
+        assert_eq!(lines, [r#""say ""a, b""",2023-11-14T22:13:20.000Z,-3,1.235,true"#, "é,,,,false"]);
+    }
+
+    #[test]
+    fn table() {
+        let rows: Vec<Vec<String>> = cells(&batch(), &["n", "none", "flag"]).collect();
+        assert_eq!(rows, [["-3", "", "true"], ["", "", "false"]]);
+    }
+}

@@ -1,0 +1,162 @@
+//! Reading one part of the catalog, and as little of it as will do.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use arrow::array::{Array, RecordBatch};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
+use parquet::arrow::arrow_reader::{
+    ArrowPredicate, ArrowPredicateFn, ArrowReaderMetadata, ArrowReaderOptions,
+    ParquetRecordBatchReaderBuilder, RowFilter, RowSelection,
+};
+use parquet::errors::{ParquetError, Result};
+use parquet::file::metadata::PageIndexPolicy;
+
+use crate::predicate::Predicate;
+use crate::query::QueryStats;
+
+/// The first `limit` rows of a part that pass all predicates.
+pub(crate) fn part(
+    file: File,
+    predicates: &Arc<[Predicate]>,
+    limit: usize,
+    stats: &mut QueryStats,
+) -> Result<Vec<RecordBatch>> {
+    let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())?;
+    stats.row_groups_total += metadata.metadata().num_row_groups();
+    let groups = by_statistics(&metadata, predicates)?;
+    let groups = by_bloom_filter(&file, &metadata, predicates, groups)?;
+    if groups.is_empty() {
+        return Ok(Vec::new());
+    }
+    // The page index is as long as the rest of the footer: it is read only where it can help.
+    let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
+    let metadata = ArrowReaderMetadata::load(&file, options)?;
+    let selection = by_pages(&metadata, predicates, &groups)?;
+    let rows: i64 = groups.iter().map(|&group| metadata.metadata().row_group(group).num_rows()).sum();
+    stats.row_groups_read += groups.len();
+    stats.rows_read += selection.as_ref().map_or(rows as usize, RowSelection::row_count);
+
+    let filter =
+        RowFilter::new(predicates.iter().map(|predicate| row_filter(&metadata, predicate)).collect());
+    let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
+        .with_row_groups(groups)
+        .with_batch_size(8192)
+        .with_limit(limit);
+    if let Some(selection) = selection {
+        builder = builder.with_row_selection(selection);
+    }
+    if !predicates.is_empty() {
+        builder = builder.with_row_filter(filter);
+    }
+    let mut found = Vec::new();
+    for batch in builder.build()? {
+        let batch = batch?;
+        if batch.num_rows() > 0 {
+            found.push(batch);
+        }
+    }
+    Ok(found)
+}
+
+/// Row groups whose statistics allow a match.
+fn by_statistics(metadata: &ArrowReaderMetadata, predicates: &[Predicate]) -> Result<Vec<usize>> {
+    let groups = metadata.metadata().row_groups();
+    let mut keep = vec![true; groups.len()];
+    for predicate in predicates {
+        let mut may = vec![false; groups.len()];
+        for name in &predicate.columns {
+            let converter = converter(metadata, name)?;
+            let (mins, maxes) = (converter.row_group_mins(groups)?, converter.row_group_maxes(groups)?);
+            for (group, may) in may.iter_mut().enumerate() {
+                *may |= predicate.test.may_pass(&mins, &maxes, group);
+            }
+        }
+        keep.iter_mut().zip(may).for_each(|(keep, may)| *keep &= may);
+    }
+    Ok((0..groups.len()).filter(|&group| keep[group]).collect())
+}
+
+/// Of these row groups those whose bloom filters allow a match.
+fn by_bloom_filter(
+    file: &File,
+    metadata: &ArrowReaderMetadata,
+    predicates: &[Predicate],
+    groups: Vec<usize>,
+) -> Result<Vec<usize>> {
+    let mut keep = Vec::new();
+    if groups.is_empty() {
+        return Ok(keep);
+    }
+    let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file.try_clone()?, metadata.clone());
+    'groups: for group in groups {
+        for predicate in predicates {
+            let Some(values) = predicate.test.values() else { continue };
+            let mut may = false;
+            for name in &predicate.columns {
+                let column = metadata.schema().index_of(name)?;
+                let filter = builder.get_row_group_column_bloom_filter(group, column)?;
+                may |= filter.is_none_or(|filter| values.iter().any(|value| filter.check(*value)));
+            }
+            if !may {
+                continue 'groups;
+            }
+        }
+        keep.push(group);
+    }
+    Ok(keep)
+}
+
+/// The rows of these row groups that lie in pages whose statistics allow a match; `None` for all of them.
+fn by_pages(
+    metadata: &ArrowReaderMetadata,
+    predicates: &[Predicate],
+    groups: &[usize],
+) -> Result<Option<RowSelection>> {
+    let parquet = metadata.metadata();
+    let (Some(columns), Some(offsets)) = (parquet.column_index(), parquet.offset_index()) else {
+        return Ok(None);
+    };
+    let total: i64 = groups.iter().map(|&group| parquet.row_group(group).num_rows()).sum();
+    let mut selection: Option<RowSelection> = None;
+    for predicate in predicates {
+        let mut may: Option<RowSelection> = None;
+        for name in &predicate.columns {
+            let converter = converter(metadata, name)?;
+            let column = metadata.schema().index_of(name)?;
+            let (mut ranges, mut begin) = (Vec::new(), 0);
+            for group in groups {
+                let rows = parquet.row_group(*group).num_rows() as usize;
+                let mins = converter.data_page_mins(columns, offsets, [group])?;
+                let maxes = converter.data_page_maxes(columns, offsets, [group])?;
+                let pages = offsets[*group][column].page_locations();
+                if mins.len() != pages.len() || maxes.len() != pages.len() {
+                    return Err(ParquetError::General(format!("the page index of `{name}` is broken")));
+                }
+                for page in (0..pages.len()).filter(|&page| predicate.test.may_pass(&mins, &maxes, page)) {
+                    let from = pages[page].first_row_index as usize;
+                    let to = pages.get(page + 1).map_or(rows, |next| next.first_row_index as usize);
+                    ranges.push(begin + from..begin + to);
+                }
+                begin += rows;
+            }
+            let rows = RowSelection::from_consecutive_ranges(ranges.into_iter(), total as usize);
+            may = Some(may.map_or(rows.clone(), |may| may.union(&rows)));
+        }
+        if let Some(may) = may {
+            selection = Some(selection.map_or(may.clone(), |selection| selection.intersection(&may)));
+        }
+    }
+    Ok(selection)
+}
+
+fn row_filter(metadata: &ArrowReaderMetadata, predicate: &Predicate) -> Box<dyn ArrowPredicate> {
+    let mask = ProjectionMask::columns(metadata.parquet_schema(), predicate.columns.iter().copied());
+    let predicate = predicate.clone();
+    Box::new(ArrowPredicateFn::new(mask, move |batch| predicate.evaluate(&batch)))
+}
+
+fn converter<'a>(metadata: &'a ArrowReaderMetadata, name: &str) -> Result<StatisticsConverter<'a>> {
+    StatisticsConverter::try_new(name, metadata.schema(), metadata.parquet_schema())
+}

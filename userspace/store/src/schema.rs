@@ -1,0 +1,249 @@
+//! The tables of the catalog and how a row becomes columns. What the columns mean is in `docs/catalog.md`.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BooleanBuilder, Float64Builder, Int64Builder, StringBuilder, TimestampNanosecondBuilder,
+};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use spantape_core::time::Timestamp;
+
+use crate::columns::{CALLS, EVENTS, RECORDINGS, STREAMS};
+
+/// The column of each table that tells when a row began: the first sort key, and what the partition's day
+/// is of.
+pub const TIME_COLUMN: &str = "start";
+
+/// A table of the catalog.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Table {
+    /// One row a call.
+    Calls,
+    /// One row a recording, that is, a WAV file.
+    #[default]
+    Recordings,
+    /// One row an RTP stream.
+    Streams,
+    /// One row for each thing that happened in a call.
+    Events,
+}
+
+impl Table {
+    /// All of them.
+    pub const ALL: [Table; 4] = [Table::Calls, Table::Recordings, Table::Streams, Table::Events];
+
+    /// Its name, and the name of its directory.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Table::Calls => "calls",
+            Table::Recordings => "recordings",
+            Table::Streams => "streams",
+            Table::Events => "events",
+        }
+    }
+
+    /// Its columns.
+    pub fn schema(self) -> SchemaRef {
+        Arc::new(Schema::new(match self {
+            Table::Calls => fields(CALLS),
+            Table::Recordings => fields(RECORDINGS),
+            Table::Streams => fields(STREAMS),
+            Table::Events => fields(EVENTS),
+        }))
+    }
+
+    /// The column that is different in each row: the second sort key.
+    pub fn id_column(self) -> &'static str {
+        match self {
+            Table::Calls => "call_uid",
+            Table::Recordings => "recording_id",
+            Table::Streams => "stream_id",
+            Table::Events => "event_id",
+        }
+    }
+
+    /// Columns with a bloom filter.
+    pub(crate) fn lookups(self) -> Vec<&'static str> {
+        match self {
+            Table::Calls => names(CALLS, |column| column.lookup),
+            Table::Recordings => names(RECORDINGS, |column| column.lookup),
+            Table::Streams => names(STREAMS, |column| column.lookup),
+            Table::Events => names(EVENTS, |column| column.lookup),
+        }
+    }
+
+    /// Columns in which hardly a value comes twice, so that a dictionary of them is no use.
+    pub(crate) fn unique(self) -> Vec<&'static str> {
+        match self {
+            Table::Calls => names(CALLS, |column| column.unique),
+            Table::Recordings => names(RECORDINGS, |column| column.unique),
+            Table::Streams => names(STREAMS, |column| column.unique),
+            Table::Events => names(EVENTS, |column| column.unique),
+        }
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Table {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Table, String> {
+        let table = Table::ALL.into_iter().find(|table| table.as_str() == name);
+        table.ok_or_else(|| {
+            format!("`{name}` is no table; the tables are calls, recordings, streams and events")
+        })
+    }
+}
+
+/// A column of the table whose rows are made of `R`.
+pub(crate) struct Column<R> {
+    name: &'static str,
+    value: Value<R>,
+    nullable: bool,
+    lookup: bool,
+    unique: bool,
+}
+
+impl<R> Column<R> {
+    pub(crate) const fn text(name: &'static str, value: fn(&R) -> Option<Cow<'_, str>>) -> Column<R> {
+        Column::new(name, Value::Text(value))
+    }
+
+    pub(crate) const fn time(name: &'static str, value: fn(&R) -> Option<Timestamp>) -> Column<R> {
+        Column::new(name, Value::Time(value))
+    }
+
+    pub(crate) const fn int(name: &'static str, value: fn(&R) -> Option<i64>) -> Column<R> {
+        Column::new(name, Value::Int(value))
+    }
+
+    pub(crate) const fn float(name: &'static str, value: fn(&R) -> Option<f64>) -> Column<R> {
+        Column::new(name, Value::Float(value))
+    }
+
+    pub(crate) const fn flag(name: &'static str, value: fn(&R) -> Option<bool>) -> Column<R> {
+        Column::new(name, Value::Flag(value))
+    }
+
+    pub(crate) const fn nullable(mut self) -> Column<R> {
+        self.nullable = true;
+        self
+    }
+
+    pub(crate) const fn lookup(mut self) -> Column<R> {
+        self.lookup = true;
+        self
+    }
+
+    pub(crate) const fn unique(mut self) -> Column<R> {
+        self.unique = true;
+        self
+    }
+
+    const fn new(name: &'static str, value: Value<R>) -> Column<R> {
+        Column { name, value, nullable: false, lookup: false, unique: false }
+    }
+}
+
+/// The values of a column on their way into an array.
+pub(crate) enum Builder {
+    Text(StringBuilder),
+    Time(TimestampNanosecondBuilder),
+    Int(Int64Builder),
+    Float(Float64Builder),
+    Flag(BooleanBuilder),
+}
+
+impl Builder {
+    /// One for each column.
+    pub(crate) fn for_columns<R>(columns: &[Column<R>]) -> Vec<Builder> {
+        let builder = |column: &Column<R>| match column.value {
+            Value::Text(_) => Builder::Text(StringBuilder::new()),
+            Value::Time(_) => Builder::Time(TimestampNanosecondBuilder::new().with_timezone(UTC)),
+            Value::Int(_) => Builder::Int(Int64Builder::new()),
+            Value::Float(_) => Builder::Float(Float64Builder::new()),
+            Value::Flag(_) => Builder::Flag(BooleanBuilder::new()),
+        };
+        columns.iter().map(builder).collect()
+    }
+
+    /// Appends what the column says of a row.
+    pub(crate) fn append<R>(&mut self, column: &Column<R>, row: &R) {
+        match (self, &column.value) {
+            (Builder::Text(to), Value::Text(value)) => to.append_option(value(row)),
+            (Builder::Time(to), Value::Time(value)) => to.append_option(value(row).map(|at| at.0)),
+            (Builder::Int(to), Value::Int(value)) => to.append_option(value(row)),
+            (Builder::Float(to), Value::Float(value)) => to.append_option(value(row)),
+            (Builder::Flag(to), Value::Flag(value)) => to.append_option(value(row)),
+            _ => debug_assert!(false, "builders are made for these columns"),
+        }
+    }
+
+    pub(crate) fn finish(&mut self) -> ArrayRef {
+        match self {
+            Builder::Text(from) => Arc::new(from.finish()),
+            Builder::Time(from) => Arc::new(from.finish()),
+            Builder::Int(from) => Arc::new(from.finish()),
+            Builder::Float(from) => Arc::new(from.finish()),
+            Builder::Flag(from) => Arc::new(from.finish()),
+        }
+    }
+}
+
+enum Value<R> {
+    Text(fn(&R) -> Option<Cow<'_, str>>),
+    Time(fn(&R) -> Option<Timestamp>),
+    Int(fn(&R) -> Option<i64>),
+    Float(fn(&R) -> Option<f64>),
+    Flag(fn(&R) -> Option<bool>),
+}
+
+const UTC: &str = "UTC";
+
+fn fields<R>(columns: &[Column<R>]) -> Vec<Field> {
+    let field = |column: &Column<R>| {
+        let data_type = match column.value {
+            Value::Text(_) => DataType::Utf8,
+            Value::Time(_) => DataType::Timestamp(TimeUnit::Nanosecond, Some(UTC.into())),
+            Value::Int(_) => DataType::Int64,
+            Value::Float(_) => DataType::Float64,
+            Value::Flag(_) => DataType::Boolean,
+        };
+        Field::new(column.name, data_type, column.nullable)
+    };
+    columns.iter().map(field).collect()
+}
+
+fn names<R>(columns: &[Column<R>], wanted: fn(&Column<R>) -> bool) -> Vec<&'static str> {
+    columns.iter().filter(|column| wanted(column)).map(|column| column.name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_have_the_columns_the_rest_relies_on() {
+        for table in Table::ALL {
+            let schema = table.schema();
+            assert_eq!(table.as_str().parse(), Ok(table));
+            for name in [TIME_COLUMN, table.id_column(), "call_uid", "call_id"] {
+                assert!(!schema.field_with_name(name).unwrap().is_nullable(), "{table} {name}");
+            }
+            assert!(table.lookups().contains(&"call_id"));
+            let mut names: Vec<_> = schema.fields().iter().map(|field| field.name()).collect();
+            names.sort();
+            names.dedup();
+            assert_eq!(names.len(), schema.fields().len(), "{table}: a name comes twice");
+        }
+        assert!("call".parse::<Table>().is_err());
+    }
+}

@@ -1,0 +1,468 @@
+//! Tapes: the audio of calls that are still going on, and the recordings that are cut from them.
+//!
+//! ```text
+//! <archive>/spool/lock                    held by the process that records into the archive
+//! <archive>/spool/17.part                 tape 17: a WAV header of unknown length and its samples
+//! <archive>/spool/17.0.left               a tape that an earlier process could not finish
+//! <archive>/recordings/2026/11/22/20261122T061209.123Z_1009_1010_0a1b2c3d.wav
+//! ```
+//!
+//! A recording appears under its final name by a rename, whole and with its final header. A tape that
+//! is silent for a while gets a hole, not zeros.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+use spantape_core::record::RecordingRow;
+
+use crate::error::{Error, Result, io};
+use crate::utc;
+use crate::wav::{self, Format, HEADER_LEN};
+
+/// Names a tape for as long as the process lives. Never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TapeId(pub u64);
+
+impl fmt::Display for TapeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// How a [`Spool`] works.
+#[derive(Clone, Debug)]
+pub struct SpoolOptions {
+    /// Files held open; of more tapes the one not written to for longest is closed.
+    pub open_files: usize,
+    /// Wait for the disk before a recording gets its name.
+    pub sync: bool,
+    /// Hash each recording.
+    pub sha256: bool,
+}
+
+impl Default for SpoolOptions {
+    fn default() -> Self {
+        SpoolOptions { open_files: 512, sync: false, sha256: false }
+    }
+}
+
+/// A finished recording.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Saved {
+    /// Path relative to the archive, with `/`.
+    pub file: String,
+    /// Size of the file.
+    pub bytes: u64,
+    /// Hash of the file in hex, if the spool was asked for it.
+    pub sha256: Option<String>,
+}
+
+/// The tapes of an archive.
+#[derive(Debug)]
+pub struct Spool {
+    archive: PathBuf,
+    options: SpoolOptions,
+    tapes: HashMap<TapeId, Tape>,
+    files: Files,
+    left: Vec<PathBuf>,
+    /// A block of samples as bytes, used again and again.
+    bytes: Vec<u8>,
+    _lock: File,
+}
+
+impl Spool {
+    /// Opens the spool of an archive, which is created if it is not there.
+    pub fn open(archive: &Path) -> Result<Spool> {
+        Spool::open_with(archive, SpoolOptions::default())
+    }
+
+    /// Opens the spool with other options than the default ones.
+    pub fn open_with(archive: &Path, options: SpoolOptions) -> Result<Spool> {
+        let dir = archive.join("spool");
+        fs::create_dir_all(&dir).map_err(io("create", &dir))?;
+        let lock = lock(archive, &dir)?;
+        let left = put_aside(&dir)?;
+        let files = Files::new(dir, options.open_files);
+        let (tapes, bytes) = (HashMap::new(), Vec::new());
+        Ok(Spool { archive: archive.to_owned(), options, tapes, files, left, bytes, _lock: lock })
+    }
+
+    /// Tapes that an earlier process left behind, oldest name first. They are WAV files.
+    pub fn left(&self) -> &[PathBuf] {
+        &self.left
+    }
+
+    /// Begins a tape. Its file is made when the first sample comes.
+    pub fn open_tape(&mut self, id: TapeId, sample_rate: u32, channels: u16) {
+        let format = Format { sample_rate, channels };
+        self.tapes.insert(id, Tape { format, frames: 0, on_disk: false });
+    }
+
+    /// Appends interleaved samples, in one write.
+    pub fn write(&mut self, id: TapeId, samples: &[i16]) -> Result<()> {
+        let tape = self.tapes.get_mut(&id).ok_or(Error::NoTape(id))?;
+        wav::to_bytes(samples, &mut self.bytes);
+        let path = self.files.path(id);
+        let file = self.files.get(id, tape)?;
+        file.write_all_at(&self.bytes, tape.offset(tape.frames)).map_err(io("write", &path))?;
+        tape.frames += samples.len() as u64 / u64::from(tape.format.channels.max(1));
+        Ok(())
+    }
+
+    /// Appends frames of silence, which take no room on the disk.
+    pub fn silence(&mut self, id: TapeId, frames: u64) -> Result<()> {
+        self.tapes.get_mut(&id).ok_or(Error::NoTape(id))?.frames += frames;
+        Ok(())
+    }
+
+    /// Makes a recording of the tape's frames in `range`; what lies beyond the tape's end is silence.
+    /// `last` says that nothing more will be cut from this tape, and closes it.
+    ///
+    /// A recording that the archive has already is left as it is.
+    pub fn cut(&mut self, id: TapeId, range: Range<u64>, row: &RecordingRow, last: bool) -> Result<Saved> {
+        let file = file_name(row);
+        let target = self.archive.join(&file);
+        if !target.try_exists().map_err(io("look for", &target))? {
+            if let Some(dir) = target.parent() {
+                fs::create_dir_all(dir).map_err(io("create", dir))?;
+            }
+            if last && range.start == 0 {
+                self.keep_tape(id, range.end, row, &target)?;
+            } else {
+                self.copy(id, range, row, &target)?;
+            }
+        }
+        if last {
+            self.close(id)?;
+        }
+        let bytes = fs::metadata(&target).map_err(io("look at", &target))?.len();
+        let sha256 = if self.options.sha256 { Some(hash(&target)?) } else { None };
+        Ok(Saved { file, bytes, sha256 })
+    }
+
+    /// Drops a tape and what is left of its file. One that is gone already is no error.
+    pub fn close(&mut self, id: TapeId) -> Result<()> {
+        self.files.forget(id);
+        if self.tapes.remove(&id).is_some_and(|tape| tape.on_disk) {
+            let path = self.files.path(id);
+            fs::remove_file(&path).map_err(io("remove", &path))?;
+        }
+        Ok(())
+    }
+
+    /// The tape's own file, cut off at `end`, becomes the recording.
+    fn keep_tape(&mut self, id: TapeId, end: u64, row: &RecordingRow, target: &Path) -> Result<()> {
+        let tape = self.tapes.get_mut(&id).ok_or(Error::NoTape(id))?;
+        let path = self.files.path(id);
+        let file = self.files.get(id, tape)?;
+        file.set_len(tape.offset(end)).map_err(io("cut off", &path))?;
+        finish(file, &wav::header(tape.format, end, row), self.options.sync).map_err(io("finish", &path))?;
+        fs::rename(&path, target).map_err(io("rename into place", target))?;
+        tape.on_disk = false;
+        Ok(())
+    }
+
+    /// A range of the tape becomes a file of its own.
+    fn copy(&mut self, id: TapeId, range: Range<u64>, row: &RecordingRow, target: &Path) -> Result<()> {
+        let tape = self.tapes.get_mut(&id).ok_or(Error::NoTape(id))?;
+        let path = self.files.path(id);
+        let dir = self.files.dir.clone();
+        let mut source = self.files.get(id, tape)?;
+        let end = tape.offset(tape.frames.max(range.end));
+        // Silence at the end is not in the file until now.
+        if source.metadata().map_err(io("look at", &path))?.len() < end {
+            source.set_len(end).map_err(io("lengthen", &path))?;
+        }
+        let frames = range.end.saturating_sub(range.start);
+        let mut copy = new_file(&dir, "cut-", ".tmp").map_err(io("create a file in", &dir))?;
+        source.seek(SeekFrom::Start(tape.offset(range.start))).map_err(io("read", &path))?;
+        copy.as_file_mut().seek(SeekFrom::Start(HEADER_LEN as u64)).map_err(io("write", target))?;
+        let bytes = frames * tape.format.frame_bytes();
+        io::copy(&mut source.take(bytes), copy.as_file_mut()).map_err(io("copy to", target))?;
+        finish(copy.as_file(), &wav::header(tape.format, frames, row), self.options.sync)
+            .map_err(io("finish", target))?;
+        copy.persist(target).map_err(|error| io("rename into place", target)(error.error))?;
+        Ok(())
+    }
+}
+
+/// A file that other users may read as far as the process's umask lets them.
+pub(crate) fn new_file(dir: &Path, prefix: &str, suffix: &str) -> io::Result<tempfile::NamedTempFile> {
+    let mode = fs::Permissions::from_mode(0o666);
+    tempfile::Builder::new().prefix(prefix).suffix(suffix).permissions(mode).tempfile_in(dir)
+}
+
+/// Where a recording lies, relative to the archive.
+pub(crate) fn file_name(row: &RecordingRow) -> String {
+    let t = utc::civil(row.start);
+    let (year, month, day) = (t.year(), t.month(), t.day());
+    let (hour, minute, second, ms) = (t.hour(), t.minute(), t.second(), t.millisecond());
+    let (from, to) = (safe(&row.from.user), safe(&row.to.user));
+    let id = row.id.to_string();
+    format!(
+        "recordings/{year:04}/{month:02}/{day:02}/{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}.{ms:03}Z_{from}_{to}_{}.wav",
+        &id[..8]
+    )
+}
+
+#[derive(Debug)]
+struct Tape {
+    format: Format,
+    /// Length so far, silence at its end included.
+    frames: u64,
+    on_disk: bool,
+}
+
+impl Tape {
+    fn offset(&self, frame: u64) -> u64 {
+        HEADER_LEN as u64 + frame.saturating_mul(self.format.frame_bytes())
+    }
+}
+
+/// The open files of tapes, not more than `limit`.
+#[derive(Debug)]
+struct Files {
+    dir: PathBuf,
+    limit: usize,
+    open: HashMap<TapeId, (File, u64)>,
+    /// Who was used when: the first is the one to close.
+    order: BTreeMap<u64, TapeId>,
+    uses: u64,
+}
+
+impl Files {
+    fn new(dir: PathBuf, limit: usize) -> Files {
+        Files { dir, limit: limit.max(1), open: HashMap::new(), order: BTreeMap::new(), uses: 0 }
+    }
+
+    fn path(&self, id: TapeId) -> PathBuf {
+        self.dir.join(format!("{id}.part"))
+    }
+
+    fn get(&mut self, id: TapeId, tape: &mut Tape) -> Result<&File> {
+        self.uses += 1;
+        if let Some((_, used)) = self.open.get(&id) {
+            self.order.remove(used);
+        } else {
+            while self.open.len() >= self.limit {
+                let Some((_, oldest)) = self.order.pop_first() else { break };
+                self.open.remove(&oldest);
+            }
+        }
+        self.order.insert(self.uses, id);
+        let path = self.path(id);
+        let slot = match self.open.entry(id) {
+            std::collections::hash_map::Entry::Occupied(slot) => slot.into_mut(),
+            std::collections::hash_map::Entry::Vacant(slot) => slot.insert((open_file(&path, tape)?, 0)),
+        };
+        slot.1 = self.uses;
+        Ok(&slot.0)
+    }
+
+    fn forget(&mut self, id: TapeId) {
+        if let Some((_, used)) = self.open.remove(&id) {
+            self.order.remove(&used);
+        }
+    }
+}
+
+fn open_file(path: &Path, tape: &mut Tape) -> Result<File> {
+    let file = File::options().read(true).write(true).create_new(!tape.on_disk).open(path);
+    let file = file.map_err(io("open", path))?;
+    if !tape.on_disk {
+        tape.on_disk = true;
+        file.write_all_at(&wav::open_header(tape.format), 0).map_err(io("write", path))?;
+    }
+    Ok(file)
+}
+
+fn finish(file: &File, header: &[u8], sync: bool) -> io::Result<()> {
+    file.write_all_at(header, 0)?;
+    if sync { file.sync_data() } else { Ok(()) }
+}
+
+fn lock(archive: &Path, dir: &Path) -> Result<File> {
+    let path = dir.join("lock");
+    let lock = File::create(&path).map_err(io("create", &path))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(Error::Busy { path: archive.to_owned() }),
+        Err(TryLockError::Error(error)) => Err(io("lock", &path)(error)),
+    }
+}
+
+/// Gives the tapes of a process that crashed names that no tape of this one will have.
+fn put_aside(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut left = Vec::new();
+    for entry in fs::read_dir(dir).map_err(io("read", dir))? {
+        let path = entry.map_err(io("read", dir))?.path();
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("left") => left.push(path),
+            Some("part") => {
+                let mut free = (0..).map(|n| path.with_extension(format!("{n}.left")));
+                let Some(aside) = free.find(|path| !path.exists()) else { continue };
+                fs::rename(&path, &aside).map_err(io("rename", &path))?;
+                left.push(aside);
+            }
+            Some("tmp") => fs::remove_file(&path).map_err(io("remove", &path))?,
+            _ => {}
+        }
+    }
+    left.sort();
+    left.dedup();
+    Ok(left)
+}
+
+fn safe(user: &str) -> String {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "+._-".contains(c);
+    let name: String = user.chars().take(32).map(|c| if allowed(c) { c } else { '_' }).collect();
+    if name.is_empty() { "unknown".to_owned() } else { name }
+}
+
+fn hash(path: &Path) -> Result<String> {
+    let mut file = File::open(path).map_err(io("open", path))?;
+    let mut hash = Sha256::new();
+    let mut block = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut block).map_err(io("read", path))? {
+            0 => break,
+            n => hash.update(&block[..n]),
+        }
+    }
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::recording;
+
+    fn samples(path: &Path) -> Vec<i16> {
+        hound::WavReader::open(path).unwrap().samples::<i16>().map(|s| s.unwrap()).collect()
+    }
+
+    fn spooled(dir: &Path) -> usize {
+        fs::read_dir(dir.join("spool")).unwrap().count() - 1 // the lock
+    }
+
+    #[test]
+    fn the_whole_tape() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut spool = Spool::open(dir.path()).unwrap();
+        let tape = TapeId(7);
+        spool.open_tape(tape, 8000, 2);
+        spool.write(tape, &[1, 2, 3, 4]).unwrap();
+        spool.silence(tape, 2).unwrap();
+        spool.write(tape, &[5, 6, 7, 8]).unwrap();
+        let saved = spool.cut(tape, 0..5, &recording(1), true).unwrap();
+        assert_eq!(saved.file, "recordings/2023/11/14/20231114T221321.000Z_1009_1010_00000001.wav");
+        assert_eq!(saved.bytes, HEADER_LEN as u64 + 20);
+        assert_eq!(samples(&dir.path().join(&saved.file)), [1, 2, 3, 4, 0, 0, 0, 0, 5, 6]);
+        assert_eq!(spooled(dir.path()), 0);
+        assert!(matches!(spool.write(tape, &[1, 2]), Err(Error::NoTape(TapeId(7)))));
+        spool.close(tape).unwrap();
+    }
+
+    #[test]
+    fn ranges_of_a_tape() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut spool = Spool::open(dir.path()).unwrap();
+        let tape = TapeId(0);
+        spool.open_tape(tape, 8000, 2);
+        let all: Vec<i16> = (0..200).collect();
+        spool.write(tape, &all).unwrap();
+        spool.silence(tape, 10).unwrap();
+        let first = spool.cut(tape, 0..50, &recording(1), false).unwrap();
+        let second = spool.cut(tape, 90..105, &recording(2), false).unwrap();
+        // Cutting has not moved the place where the tape goes on.
+        spool.write(tape, &[-1, -2]).unwrap();
+        let third = spool.cut(tape, 105..120, &recording(3), true).unwrap();
+        assert_eq!(samples(&dir.path().join(first.file)), all[..100]);
+        let mut expected = all[180..].to_vec();
+        expected.extend([0; 10]);
+        assert_eq!(samples(&dir.path().join(second.file)), expected);
+        let mut expected = vec![0; 10];
+        expected.extend([-1, -2]);
+        expected.extend([0; 18]);
+        assert_eq!(samples(&dir.path().join(third.file)), expected);
+        assert_eq!(spooled(dir.path()), 0);
+    }
+
+    #[test]
+    fn a_recording_that_is_there_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut spool =
+            Spool::open_with(dir.path(), SpoolOptions { sha256: true, ..Default::default() }).unwrap();
+        let mut make = |tape, sample, last| {
+            spool.open_tape(tape, 8000, 1);
+            spool.write(tape, &[sample; 10]).unwrap();
+            spool.cut(tape, 0..10, &recording(1), last).unwrap()
+        };
+        let first = make(TapeId(1), 1, true);
+        assert_eq!(make(TapeId(2), 2, true), first);
+        assert_eq!(make(TapeId(3), 3, false), first);
+        assert_eq!(samples(&dir.path().join(&first.file)), [1; 10]);
+        assert_eq!(first.sha256.unwrap().len(), 64);
+        assert_eq!(spooled(dir.path()), 1);
+        spool.close(TapeId(3)).unwrap();
+        assert_eq!(spooled(dir.path()), 0);
+    }
+
+    #[test]
+    fn more_tapes_than_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut spool =
+            Spool::open_with(dir.path(), SpoolOptions { open_files: 3, ..Default::default() }).unwrap();
+        for tape in 0..10 {
+            spool.open_tape(TapeId(tape), 8000, 1);
+        }
+        for block in 0..5i16 {
+            for tape in 0..10 {
+                spool.write(TapeId(tape), &[tape as i16, block]).unwrap();
+                assert!(spool.files.open.len() <= 3 && spool.files.order.len() == spool.files.open.len());
+            }
+        }
+        for tape in 0..10 {
+            let saved = spool.cut(TapeId(tape), 0..10, &recording(tape), true).unwrap();
+            let expected: Vec<i16> = (0..5).flat_map(|block| [tape as i16, block]).collect();
+            assert_eq!(samples(&dir.path().join(saved.file)), expected);
+        }
+        assert_eq!(spooled(dir.path()), 0);
+    }
+
+    #[test]
+    fn one_process_a_time_and_what_a_crash_leaves() {
+        let dir = tempfile::tempdir().unwrap();
+        for _ in 0..2 {
+            let mut spool = Spool::open(dir.path()).unwrap();
+            assert!(matches!(Spool::open(dir.path()), Err(Error::Busy { .. })));
+            spool.open_tape(TapeId(4), 8000, 1);
+            spool.write(TapeId(4), &[1, 2, 3]).unwrap();
+        }
+        let spool = Spool::open(dir.path()).unwrap();
+        let names: Vec<_> = spool.left().iter().map(|path| path.file_name().unwrap().to_owned()).collect();
+        assert_eq!(names, ["4.0.left", "4.1.left"]);
+        // Playable, although its length was never written.
+        let body = fs::read(&spool.left()[0]).unwrap();
+        assert_eq!((&body[..4], body.len()), (&b"RIFF"[..], HEADER_LEN + 6));
+    }
+
+    #[test]
+    fn names_are_safe() {
+        let mut row = recording(1);
+        row.from.user = "../Zoë /".into();
+        row.to.user = String::new();
+        assert_eq!(
+            file_name(&row),
+            "recordings/2023/11/14/20231114T221321.000Z_.._Zo____unknown_00000001.wav"
+        );
+        row.to.user = "x".repeat(100);
+        assert!(file_name(&row).len() < 120);
+    }
+}

@@ -1,0 +1,316 @@
+//! The header of a recording: 16-bit PCM as Broadcast Wave (EBU Tech 3285), RF64 past 4 GB (EBU Tech 3306).
+//!
+//! ```text
+//! offset  size  chunk
+//!      0    12  "RIFF" size "WAVE"          past 4 GB: "RF64" ffffffff "WAVE"
+//!     12    36  "JUNK" 28 bytes of nothing  past 4 GB: "ds64" sizes of file and data, frames
+//!     48   866  "bext" description, originator, reference, date, time, time reference, coding history
+//!    914  1102  "LIST" INFO: INAM parties, IART caller, ICRD start, ICMT ids, ISFT program
+//!   2016    24  "fmt "
+//!   2040     8  "data" size
+//!   2048        the samples, interleaved, little-endian
+//! ```
+//!
+//! The header's size never depends on what is in it, so that it can be written over when a recording
+//! ends and all is known. Texts too long for their field are cut.
+
+use spantape_core::record::{Party, RecordingRow};
+use spantape_core::time::{SECOND, Timestamp};
+
+use crate::utc;
+
+/// Bytes before the first sample.
+pub const HEADER_LEN: usize = 2048;
+
+/// What a sample of a file means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Format {
+    /// Frames a second.
+    pub sample_rate: u32,
+    /// Samples a frame.
+    pub channels: u16,
+}
+
+impl Format {
+    /// Bytes of one sample of every channel.
+    pub fn frame_bytes(self) -> u64 {
+        u64::from(self.channels) * 2
+    }
+}
+
+/// The header of a finished file of so many frames.
+pub fn header(format: Format, frames: u64, row: &RecordingRow) -> [u8; HEADER_LEN] {
+    let mut out = Layout::new();
+    let data = frames.saturating_mul(format.frame_bytes());
+    out.riff(Some(data), frames);
+    out.broadcast(format, row);
+    out.info(row);
+    out.format(format);
+    out.data(Some(data));
+    out.bytes
+}
+
+/// The header of a file that is still growing: its length is "unknown", which players take as "to the end".
+pub fn open_header(format: Format) -> [u8; HEADER_LEN] {
+    let mut out = Layout::new();
+    out.riff(None, 0);
+    out.chunk(b"JUNK", (FORMAT_AT - out.at - 8) as u32);
+    out.at = FORMAT_AT;
+    out.format(format);
+    out.data(None);
+    out.bytes
+}
+
+/// Turns samples into the bytes of a WAV file. `bytes` is used again from block to block.
+pub fn to_bytes(samples: &[i16], bytes: &mut Vec<u8>) {
+    bytes.resize(samples.len() * 2, 0);
+    for (to, sample) in bytes.as_chunks_mut::<2>().0.iter_mut().zip(samples) {
+        *to = sample.to_le_bytes();
+    }
+}
+
+/// "1009 -> 1010".
+pub(crate) fn parties(row: &RecordingRow) -> String {
+    format!("{} -> {}", user(&row.from), user(&row.to))
+}
+
+const FORMAT_AT: usize = 2016;
+const HISTORY: usize = 256;
+const UNKNOWN: u32 = u32::MAX;
+const PROGRAM: &str = "spantape";
+
+struct Layout {
+    bytes: [u8; HEADER_LEN],
+    at: usize,
+}
+
+impl Layout {
+    fn new() -> Layout {
+        Layout { bytes: [0; HEADER_LEN], at: 0 }
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        self.bytes[self.at..self.at + bytes.len()].copy_from_slice(bytes);
+        self.at += bytes.len();
+    }
+
+    fn chunk(&mut self, name: &[u8; 4], size: u32) {
+        self.put(name);
+        self.put(&size.to_le_bytes());
+    }
+
+    /// A text in a field of fixed width, cut between characters, padded with zeros.
+    fn text(&mut self, text: &str, width: usize) {
+        self.put(&text.as_bytes()[..text.floor_char_boundary(width)]);
+        self.at += width - text.floor_char_boundary(width);
+    }
+
+    /// An INFO text always keeps a zero at its end.
+    fn info_text(&mut self, name: &[u8; 4], text: &str, width: usize) {
+        self.chunk(name, width as u32);
+        self.text(&text[..text.floor_char_boundary(width - 1)], width);
+    }
+
+    fn riff(&mut self, data: Option<u64>, frames: u64) {
+        let file = data.map(|data| data.saturating_add(HEADER_LEN as u64 - 8));
+        match file.map(u32::try_from) {
+            // The last value means "see ds64" to a reader of RF64.
+            Some(Ok(size)) if size != UNKNOWN => {
+                self.chunk(b"RIFF", size);
+                self.put(b"WAVE");
+                self.chunk(b"JUNK", 28);
+                self.at += 28;
+            }
+            Some(_) => {
+                self.chunk(b"RF64", UNKNOWN);
+                self.put(b"WAVE");
+                self.chunk(b"ds64", 28);
+                self.put(&file.unwrap_or_default().to_le_bytes());
+                self.put(&data.unwrap_or_default().to_le_bytes());
+                self.put(&frames.to_le_bytes());
+                self.put(&0u32.to_le_bytes());
+            }
+            None => {
+                self.chunk(b"RIFF", UNKNOWN);
+                self.put(b"WAVE");
+            }
+        }
+    }
+
+    fn broadcast(&mut self, format: Format, row: &RecordingRow) {
+        let start = utc::civil(row.start);
+        self.chunk(b"bext", 602 + HISTORY as u32);
+        let description = format!("{}, recording {}, Call-ID {}", parties(row), row.id, row.call_id);
+        self.text(&ascii(&description), 256);
+        self.text(PROGRAM, 32);
+        self.text(&row.id.to_string(), 32);
+        self.text(&start.date().to_string(), 10);
+        self.text(&format!("{:02}:{:02}:{:02}", start.hour(), start.minute(), start.second()), 8);
+        self.put(&time_reference(row.start, format.sample_rate).to_le_bytes());
+        self.put(&1u16.to_le_bytes());
+        self.at += 64 + 190; // UMID, reserved
+        let mode = match format.channels {
+            1 => "mono",
+            2 => "stereo",
+            _ => "multi",
+        };
+        // A comma would end the field T of EBU R98.
+        let codecs = row.codecs.join(" ").replace(',', " ");
+        let rate = format.sample_rate;
+        let mut history = ascii(&format!("A=PCM,F={rate},W=16,M={mode},T={PROGRAM} {codecs}"));
+        history.truncate(HISTORY - 3);
+        self.text(&(history + "\r\n"), HISTORY);
+    }
+
+    fn info(&mut self, row: &RecordingRow) {
+        self.chunk(b"LIST", (FORMAT_AT - self.at - 8) as u32);
+        self.put(b"INFO");
+        self.info_text(b"INAM", &parties(row), 256);
+        self.info_text(b"IART", user(&row.from), 256);
+        self.info_text(b"ICRD", &utc::rfc3339(row.start), 32);
+        self.info_text(b"ICMT", &format!("recording {}, Call-ID {}", row.id, row.call_id), 474);
+        self.info_text(b"ISFT", PROGRAM, 32);
+    }
+
+    fn format(&mut self, format: Format) {
+        debug_assert_eq!(self.at, FORMAT_AT);
+        let frame = format.channels.saturating_mul(2);
+        self.chunk(b"fmt ", 16);
+        self.put(&1u16.to_le_bytes());
+        self.put(&format.channels.to_le_bytes());
+        self.put(&format.sample_rate.to_le_bytes());
+        self.put(&format.sample_rate.saturating_mul(frame.into()).to_le_bytes());
+        self.put(&frame.to_le_bytes());
+        self.put(&16u16.to_le_bytes());
+    }
+
+    fn data(&mut self, bytes: Option<u64>) {
+        // Once the file is RF64 its data has its size in ds64, whether it would fit here or not.
+        let fits = bytes.filter(|bytes| bytes + (HEADER_LEN as u64 - 8) < u64::from(UNKNOWN));
+        self.chunk(b"data", fits.map_or(UNKNOWN, |bytes| bytes as u32));
+        debug_assert_eq!(self.at, HEADER_LEN);
+    }
+}
+
+/// Samples from midnight to the first one.
+fn time_reference(start: Timestamp, rate: u32) -> u64 {
+    let samples =
+        u128::from(utc::since_midnight(start)) * u128::from(rate) / u128::from(SECOND.unsigned_abs());
+    samples as u64
+}
+
+fn user(party: &Party) -> &str {
+    if party.user.is_empty() { "unknown" } else { &party.user }
+}
+
+/// EBU Tech 3285 knows ASCII only.
+fn ascii(text: &str) -> String {
+    text.chars().map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+    use crate::testing::recording;
+
+    const STEREO: Format = Format { sample_rate: 8000, channels: 2 };
+
+    fn u32_at(bytes: &[u8], at: usize) -> u32 {
+        u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
+    }
+
+    fn u64_at(bytes: &[u8], at: usize) -> u64 {
+        u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
+    }
+
+    /// Chunks by name and place, found the way a reader finds them.
+    fn chunks(bytes: &[u8]) -> Vec<(String, usize)> {
+        let (mut at, mut found) = (12, Vec::new());
+        while at + 8 <= bytes.len() {
+            found.push((String::from_utf8_lossy(&bytes[at..at + 4]).into_owned(), at));
+            at = at.saturating_add(8 + u32_at(bytes, at + 4) as usize);
+        }
+        found
+    }
+
+    #[test]
+    fn chunks_are_where_the_table_says() {
+        let mut row = recording(1);
+        let places = ["JUNK", "bext", "LIST", "fmt ", "data"]
+            .map(String::from)
+            .into_iter()
+            .zip([12, 48, 914, 2016, 2040]);
+        assert_eq!(chunks(&header(STEREO, 10, &row)), places.collect::<Vec<_>>());
+        row.call_id = "é".repeat(3000);
+        row.from.user = "ü".repeat(500);
+        row.to.user = String::new();
+        row.codecs = vec!["a-very-long-codec-name".into(); 100];
+        let long = header(STEREO, 10, &row);
+        assert_eq!(chunks(&long).last().unwrap(), &("data".into(), 2040));
+        // LIST is made of whole sub-chunks.
+        let (mut at, mut names) = (926, Vec::new());
+        while at < 2016 {
+            names.push(String::from_utf8(long[at..at + 4].to_vec()).unwrap());
+            let size = u32_at(&long, at + 4) as usize;
+            let text = &long[at + 8..at + 8 + size];
+            assert_eq!(text.last(), Some(&0));
+            std::str::from_utf8(text).unwrap();
+            at += 8 + size;
+        }
+        assert_eq!((at, names.join(" ").as_str()), (2016, "INAM IART ICRD ICMT ISFT"));
+    }
+
+    #[test]
+    fn texts() {
+        let row = recording(1);
+        let bytes = header(STEREO, 10, &row);
+        let text = |at: usize, width: usize| {
+            String::from_utf8(bytes[at..at + width].to_vec()).unwrap().trim_end_matches('\0').to_owned()
+        };
+        assert!(text(56, 256).starts_with("1009 -> 1010, recording "), "{}", text(56, 256));
+        assert_eq!(text(312, 32), "spantape");
+        assert_eq!(text(344, 32), row.id.to_string());
+        assert_eq!((text(376, 10), text(386, 8)), ("2023-11-14".into(), "22:13:21".into()));
+        let midnight_to_start = (22 * 3600 + 13 * 60 + 21) * 8000;
+        assert_eq!(u64_at(&bytes, 394), midnight_to_start);
+        assert_eq!(text(658, 256), "A=PCM,F=8000,W=16,M=stereo,T=spantape PCMU\r\n");
+        assert_eq!(text(934, 256), "1009 -> 1010");
+    }
+
+    #[test]
+    fn becomes_rf64_past_4_gb() {
+        let row = recording(1);
+        let last = (u64::from(u32::MAX) - 1 - (HEADER_LEN as u64 - 8)) / 4;
+        let small = header(STEREO, last, &row);
+        assert_eq!(&small[..4], b"RIFF");
+        assert_eq!(u64::from(u32_at(&small, 4)), last * 4 + 2040);
+        assert_eq!(u64::from(u32_at(&small, 2044)), last * 4);
+        for frames in [last + 1, 2_000_000_000] {
+            let big = header(STEREO, frames, &row);
+            assert_eq!((&big[..4], &big[12..16]), (&b"RF64"[..], &b"ds64"[..]));
+            assert_eq!((u32_at(&big, 4), u32_at(&big, 2044)), (u32::MAX, u32::MAX));
+            assert_eq!(u64_at(&big, 20), frames * 4 + 2040);
+            assert_eq!(u64_at(&big, 28), frames * 4);
+            assert_eq!(u64_at(&big, 36), frames);
+        }
+    }
+
+    #[test]
+    fn hound_reads_it() {
+        let samples: Vec<i16> = (0..2000).map(|n| (n * 37 % 4001 - 2000) as i16).collect();
+        let mut body = Vec::new();
+        to_bytes(&samples, &mut body);
+        let mut file = header(STEREO, 1000, &recording(1)).to_vec();
+        file.extend(&body);
+        let mut reader = hound::WavReader::new(Cursor::new(file)).unwrap();
+        assert_eq!((reader.spec().sample_rate, reader.spec().channels, reader.duration()), (8000, 2, 1000));
+        assert_eq!(reader.samples::<i16>().map(|s| s.unwrap()).collect::<Vec<_>>(), samples);
+    }
+
+    #[test]
+    fn a_growing_file_has_its_data_at_the_same_place() {
+        assert_eq!(chunks(&open_header(STEREO)).last().unwrap(), &("data".into(), 2040));
+    }
+}
