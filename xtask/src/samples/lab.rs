@@ -1,0 +1,231 @@
+//! A switch with a mirror port, out of network namespaces.
+//!
+//! ```text
+//!  phone-a ── a ┐                 ┌ b ── phone-b
+//!               ├ bridge (switch) ┤
+//!               └─ tc mirred ─────┴─> mon ── eth0 (monitor): tcpdump
+//! ```
+//!
+//! Namespaces carry our process id, so that two runs do not meet and the left-overs of a killed run are known.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::process::run;
+use super::wire::Endpoint;
+
+const PREFIX: &str = "spantape-";
+
+/// What the switch copies to its mirror port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mirror {
+    /// What enters a phone's port: every frame once.
+    Ingress,
+    /// What enters and what leaves: every frame between two phones twice.
+    Both,
+}
+
+/// Which addresses the phones have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    V4,
+    V6,
+}
+
+/// The calling and the called phone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phone {
+    A,
+    B,
+}
+
+impl Phone {
+    pub(super) fn ip(self, family: Family) -> IpAddr {
+        match (self, family) {
+            (Self::A, Family::V4) => [10, 20, 0, 9].into(),
+            (Self::B, Family::V4) => [10, 20, 0, 10].into(),
+            (Self::A, Family::V6) => [0xfd00, 0x20, 0, 0, 0, 0, 0, 9].into(),
+            (Self::B, Family::V6) => [0xfd00, 0x20, 0, 0, 0, 0, 0, 0x10].into(),
+        }
+    }
+
+    /// A Yealink's and a Snom's, by their vendor prefix.
+    pub(super) fn mac(self) -> [u8; 6] {
+        match self {
+            Self::A => [0x00, 0x15, 0x65, 0x74, 0xb1, 0x50],
+            Self::B => [0x00, 0x04, 0x13, 0xaa, 0x10, 0x10],
+        }
+    }
+
+    pub(super) fn endpoint(self, port: u16) -> Endpoint {
+        Endpoint { mac: self.mac(), ip: self.ip(Family::V4), port }
+    }
+
+    pub(super) fn other(self) -> Self {
+        match self {
+            Self::A => Self::B,
+            Self::B => Self::A,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::A => "phone-a",
+            Self::B => "phone-b",
+        }
+    }
+
+    fn port(self) -> &'static str {
+        match self {
+            Self::A => "port-a",
+            Self::B => "port-b",
+        }
+    }
+}
+
+/// The namespaces of one run; they go when this does.
+pub(super) struct Lab {
+    prefix: String,
+}
+
+impl Lab {
+    pub(super) fn build(mirror: Mirror) -> Result<Self> {
+        let lab = Self { prefix: format!("{PREFIX}{}-", std::process::id()) };
+        for name in ["switch", "monitor", "phone-a", "phone-b"] {
+            run(&format!("ip netns add {}", lab.namespace(name)))?;
+        }
+        let switch = lab.namespace("switch");
+        // Neither the bridge nor its ports may speak: only phones are to be heard at the mirror port.
+        lab.quiet("switch")?;
+        lab.quiet("monitor")?;
+        let monitor = lab.namespace("monitor");
+        run(&format!("ip -n {switch} link add mon type veth peer name eth0 netns {monitor}"))?;
+        run(&format!("ip -n {switch} link add br0 type bridge stp_state 0 mcast_snooping 0"))?;
+        run(&format!("ip -n {switch} link set mon up"))?;
+        run(&format!("ip -n {monitor} link set eth0 up"))?;
+        for phone in [Phone::A, Phone::B] {
+            lab.plug(phone)?;
+        }
+        run(&format!("ip -n {switch} link set br0 up"))?;
+        for phone in [Phone::A, Phone::B] {
+            lab.address(phone)?;
+            lab.mirror(phone, mirror)?;
+        }
+        Ok(lab)
+    }
+
+    /// `program`, to be run at a phone.
+    pub(super) fn at_phone(&self, phone: Phone, program: &str, folder: &Path) -> Command {
+        let mut command = self.inside(phone.name(), program);
+        command.current_dir(folder);
+        command
+    }
+
+    pub(super) fn at_monitor(&self, program: &str) -> Command {
+        self.inside("monitor", program)
+    }
+
+    fn inside(&self, name: &str, program: &str) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.namespace(name), program]);
+        command
+    }
+
+    fn namespace(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    fn quiet(&self, name: &str) -> Result<()> {
+        let namespace = self.namespace(name);
+        for scope in ["all", "default"] {
+            run(&format!("ip netns exec {namespace} sysctl -q -w net.ipv6.conf.{scope}.disable_ipv6=1"))?;
+        }
+        Ok(())
+    }
+
+    fn plug(&self, phone: Phone) -> Result<()> {
+        let (switch, namespace, port) =
+            (self.namespace("switch"), self.namespace(phone.name()), phone.port());
+        run(&format!("ip -n {switch} link add {port} type veth peer name eth0 netns {namespace}"))?;
+        run(&format!("ip -n {switch} link set {port} master br0 up"))?;
+        run(&format!("ip -n {namespace} link set eth0 address {}", text_of(phone.mac())))?;
+        Ok(())
+    }
+
+    /// Neighbours are fixed, so that a capture holds the calls and nothing else.
+    fn address(&self, phone: Phone) -> Result<()> {
+        let namespace = self.namespace(phone.name());
+        let other = phone.other();
+        run(&format!("ip -n {namespace} link set lo up"))?;
+        run(&format!("ip -n {namespace} link set eth0 up"))?;
+        for (family, prefix) in [(Family::V4, "24"), (Family::V6, "64 nodad")] {
+            run(&format!("ip -n {namespace} address add {}/{prefix} dev eth0", phone.ip(family)))?;
+            run(&format!(
+                "ip -n {namespace} neighbour replace {} lladdr {} dev eth0 nud permanent",
+                other.ip(family),
+                text_of(other.mac())
+            ))?;
+        }
+        Ok(())
+    }
+
+    fn mirror(&self, phone: Phone, mirror: Mirror) -> Result<()> {
+        let (switch, port) = (self.namespace("switch"), phone.port());
+        run(&format!("tc -n {switch} qdisc add dev {port} clsact"))?;
+        let sides: &[&str] = match mirror {
+            Mirror::Ingress => &["ingress"],
+            Mirror::Both => &["ingress", "egress"],
+        };
+        for side in sides {
+            run(&format!(
+                "tc -n {switch} filter add dev {port} {side} protocol all u32 match u32 0 0 \
+                 action mirred egress mirror dev mon"
+            ))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        remove_all(&self.prefix);
+    }
+}
+
+/// Removes the namespaces of runs that were killed before they could, and what still runs in them.
+pub(super) fn remove_leftovers() -> Result<()> {
+    for name in namespaces() {
+        let Some(rest) = name.strip_prefix(PREFIX) else { continue };
+        let Some(owner) = rest.split('-').next().and_then(|id| id.parse::<u32>().ok()) else { continue };
+        if !Path::new(&format!("/proc/{owner}")).exists() {
+            // A namespace lives on, nameless, for as long as a program is in it.
+            for program in run(&format!("ip netns pids {name}"))?.split_whitespace() {
+                // It may have ended by itself in the meantime.
+                let _ = run(&format!("kill {program}"));
+            }
+            run(&format!("ip netns delete {name}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn remove_all(prefix: &str) {
+    for name in namespaces().iter().filter(|name| name.starts_with(prefix)) {
+        if let Err(error) = run(&format!("ip netns delete {name}")) {
+            eprintln!("warning: {error:#}");
+        }
+    }
+}
+
+/// The machine's named namespaces; none where there is no iproute2, as then none of ours can exist.
+fn namespaces() -> Vec<String> {
+    let list = run("ip netns list").unwrap_or_default();
+    list.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
+}
+
+fn text_of(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}

@@ -1,0 +1,110 @@
+//! Running other programs: checks, one-shot commands, and children that never outlive us.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+/// Says which package to install when `program` is not on the PATH.
+pub(super) fn require(program: &str, package: &str) -> Result<()> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if std::env::split_paths(&path).any(|folder| folder.join(program).is_file()) {
+        return Ok(());
+    }
+    bail!(
+        "{program} is not installed: install the package {package} (Debian, Ubuntu: apt-get install {package})"
+    );
+}
+
+/// Namespaces, tc and raw sockets all need it; asking early gives one clear line in place of ten.
+pub(super) fn require_root() -> Result<()> {
+    let out = Command::new("id").arg("-u").output().context("run id -u")?;
+    if String::from_utf8_lossy(&out.stdout).trim() == "0" {
+        return Ok(());
+    }
+    bail!("live samples need root, for network namespaces and raw sockets: run as root");
+}
+
+/// Runs a command line without quoting rules: words are split at spaces.
+pub(super) fn run(line: &str) -> Result<String> {
+    let mut words = line.split_whitespace();
+    let program = words.next().context("an empty command line")?;
+    let out = Command::new(program).args(words).output().with_context(|| format!("run `{line}`"))?;
+    if !out.status.success() {
+        bail!("`{line}`: {}", String::from_utf8_lossy(&out.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+}
+
+/// A child that is killed when its guard goes, on success and on error.
+pub(super) struct Running {
+    child: Child,
+    name: String,
+}
+
+impl Running {
+    pub(super) fn spawn(name: &str, command: &mut Command) -> Result<Self> {
+        let child =
+            command.stdin(Stdio::null()).spawn().with_context(|| format!("start {name} ({command:?})"))?;
+        Ok(Self { child, name: name.to_owned() })
+    }
+
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(super) fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
+        let end = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.child.try_wait().with_context(|| format!("wait for {}", self.name))? {
+                return Ok(status);
+            }
+            if Instant::now() > end {
+                bail!("{} is still running after {} s", self.name, limit.as_secs());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Asks nicely, as programs flush their files on SIGINT only.
+    pub(super) fn interrupt(&mut self) -> Result<()> {
+        run(&format!("kill -INT {}", self.id()))?;
+        self.wait(Duration::from_secs(5)).map(|_| ())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail only when the child has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A folder for what the programs read and write, gone afterwards.
+pub(super) struct Scratch(PathBuf);
+
+impl Scratch {
+    pub(super) fn new() -> Result<Self> {
+        let path = std::env::temp_dir().join(format!("spantape-samples-{}", std::process::id()));
+        std::fs::create_dir_all(&path).with_context(|| format!("create {}", path.display()))?;
+        Ok(Self(path))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(super) fn folder(&self, name: &str) -> Result<PathBuf> {
+        let path = self.0.join(name);
+        std::fs::create_dir_all(&path).with_context(|| format!("create {}", path.display()))?;
+        Ok(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

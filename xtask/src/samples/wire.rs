@@ -1,0 +1,84 @@
+//! UDP in Ethernet frames: taking apart, building, and completing checksums.
+
+use std::net::IpAddr;
+
+use anyhow::{Context as _, Result, bail};
+use etherparse::{NetHeaders, NetSlice, PacketBuilder, PacketHeaders, SlicedPacket, TransportSlice};
+
+const TTL: u8 = 64;
+
+/// One end of a datagram, down to its hardware address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Endpoint {
+    pub(super) mac: [u8; 6],
+    pub(super) ip: IpAddr,
+    pub(super) port: u16,
+}
+
+impl Endpoint {
+    /// The same host at another port.
+    pub(super) fn at(self, port: u16) -> Self {
+        Self { port, ..self }
+    }
+}
+
+/// A whole UDP datagram of a frame.
+pub(super) struct Datagram<'a> {
+    pub(super) from: Endpoint,
+    pub(super) to: Endpoint,
+    pub(super) payload: &'a [u8],
+}
+
+impl<'a> Datagram<'a> {
+    /// `None` for anything but unfragmented UDP over IP.
+    pub(super) fn parse(frame: &'a [u8]) -> Option<Self> {
+        let packet = SlicedPacket::from_ethernet(frame).ok()?;
+        let (from_ip, to_ip): (IpAddr, IpAddr) = match packet.net.as_ref()? {
+            NetSlice::Ipv4(ip) => (ip.header().source_addr().into(), ip.header().destination_addr().into()),
+            NetSlice::Ipv6(ip) => (ip.header().source_addr().into(), ip.header().destination_addr().into()),
+            NetSlice::Arp(_) => return None,
+        };
+        let Some(TransportSlice::Udp(udp)) = packet.transport else { return None };
+        let from = Endpoint { mac: frame.get(6..12)?.try_into().ok()?, ip: from_ip, port: udp.source_port() };
+        let to = Endpoint { mac: frame.get(..6)?.try_into().ok()?, ip: to_ip, port: udp.destination_port() };
+        Some(Self { from, to, payload: udp.payload() })
+    }
+
+    pub(super) fn is_rtp(&self) -> bool {
+        self.payload.len() >= 12 && self.payload[0] >> 6 == 2
+    }
+
+    /// The message's text when the datagram is SIP.
+    pub(super) fn sip(&self) -> Option<&'a str> {
+        let text = std::str::from_utf8(self.payload).ok()?;
+        text.lines().next()?.contains("SIP/2.0").then_some(text)
+    }
+
+    pub(super) fn build(&self) -> Result<Vec<u8>> {
+        let link = PacketBuilder::ethernet2(self.from.mac, self.to.mac);
+        let step = match (self.from.ip, self.to.ip) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => link.ipv4(from.octets(), to.octets(), TTL),
+            (IpAddr::V6(from), IpAddr::V6(to)) => link.ipv6(from.octets(), to.octets(), TTL),
+            _ => bail!("a datagram from {} to {}", self.from.ip, self.to.ip),
+        };
+        let builder = step.udp(self.from.port, self.to.port);
+        let mut frame = Vec::with_capacity(builder.size(self.payload.len()));
+        builder.write(&mut frame, self.payload).context("build a frame")?;
+        Ok(frame)
+    }
+}
+
+/// A veth leaves TCP and UDP checksums to hardware that it does not have, so a capture of it holds halves of
+/// them. A real mirror port sees them complete.
+pub(super) fn complete_checksum(frame: &mut [u8]) -> Result<()> {
+    let Ok(headers) = PacketHeaders::from_ethernet_slice(frame) else { return Ok(()) };
+    let (Some(net), Some(mut transport)) = (headers.net, headers.transport) else { return Ok(()) };
+    match &net {
+        NetHeaders::Ipv4(ip, _) => transport.update_checksum_ipv4(ip, headers.payload.slice())?,
+        NetHeaders::Ipv6(ip, _) => transport.update_checksum_ipv6(ip, headers.payload.slice())?,
+        NetHeaders::Arp(_) => return Ok(()),
+    }
+    let start = etherparse::Ethernet2Header::LEN + net.header_len();
+    let mut place = frame.get_mut(start..start + transport.header_len()).context("a short frame")?;
+    Ok(transport.write(&mut place)?)
+}
