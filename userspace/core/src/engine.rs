@@ -23,6 +23,9 @@ const SIP_PORT: u16 = 5060;
 const ORPHAN_PACKETS: u64 = 10;
 const ORPHAN_TIME: i64 = 200 * MILLISECOND;
 
+/// A stream with a packet so recently goes on.
+const GOES_ON: i64 = crate::time::SECOND;
+
 /// What became of the frames.
 #[derive(Clone, Debug, Default)]
 pub struct Counters {
@@ -226,6 +229,15 @@ impl Engine {
         }
         let (calls, mut context) = self.split();
         calls.handle_message(flow, message, &mut context);
+        self.bind_dirty();
+    }
+
+    /// Descriptions may have changed: finds out anew to whom the flows they name belong. At once, for what
+    /// has been kept of a stream may be all there is of it.
+    fn bind_dirty(&mut self) {
+        while let Some(id) = self.flows.poll_dirty() {
+            self.bind(id);
+        }
     }
 
     fn handle_segment(&mut self, flow: &FlowKey, segment: &Segment<'_>) {
@@ -263,14 +275,21 @@ impl Engine {
             payload_type: reader.payload_type(),
             payload: reader.payload(),
         };
-        let id = match self.flows.find(key).or_else(|| self.flows.add(*key, now)) {
+        let id = match self.flows.find(key) {
             Some(id) => id,
-            None => {
-                self.counters.rtp_no_room += 1;
-                return;
-            }
+            None => match self.flows.add(*key, now) {
+                Some(id) => {
+                    self.bind(id);
+                    self.bind_dirty();
+                    id
+                }
+                None => {
+                    self.counters.rtp_no_room += 1;
+                    return;
+                }
+            },
         };
-        if self.flows.get(id).dirty {
+        if self.flows.get(id).resolve_at <= now {
             self.bind(id);
         }
         let ssrc = reader.ssrc();
@@ -333,6 +352,7 @@ impl Engine {
             let call = calls.add_orphan(&key, ssrc, &mut context);
             self.flows.claim(key.source, call, Side::Caller, now);
             self.flows.claim(key.destination, call, Side::Callee, now);
+            self.bind_dirty();
         }
     }
 
@@ -364,33 +384,52 @@ impl Engine {
             |call| calls.get(call).is_none_or(|call| call.is_over()),
         );
         let flow = self.flows.get_mut(id);
-        flow.dirty = false;
+        flow.resolve_at = Timestamp::FAR_FUTURE;
         let before = flow.binding;
-        let Some(found) = found else { return };
+        let Some(found) = found else {
+            // Its call has moved elsewhere. What goes on all the same is not another call's, though.
+            if let Some(before) =
+                before.filter(|before| calls.get(before.call).is_some_and(|call| !call.is_over()))
+            {
+                if now.since(flow.last) < GOES_ON {
+                    flow.resolve_at = now + GOES_ON;
+                } else {
+                    self.release(id, &before);
+                }
+            }
+            return;
+        };
         if before.is_some_and(|before| before.call == found.call && before.speaker == found.speaker) {
             return;
         }
-        let (calls, mut context) = self.split();
-        if let Some(before) = before
-            && let Some(old) = calls.get_mut(before.call)
-        {
-            old.let_go(id, &mut context);
-            old.release(id);
+        if let Some(before) = before {
+            self.release(id, &before);
         }
+        let (calls, mut context) = self.split();
         let Some(call) = calls.get_mut(found.call) else { return };
         call.adopt(id);
         let earliest = call.earliest_media();
         let flow = context.flows.get_mut(id);
-        (flow.spent, flow.dirty) = (false, false);
+        flow.spent = false;
         // Streams that ended before the call began, or had stopped by now, are not its own.
         let in_time =
             |stream: &Stream| stream.last >= earliest && now.since(stream.last) < crate::time::SECOND;
         flow.streams.retain(in_time);
         flow.current = 0;
-        for stream in &mut flow.streams {
-            stream.claim(earliest);
-        }
+        let claimed: u64 = flow.streams.iter_mut().map(|stream| stream.claim(earliest)).sum();
         context.flows.bind(id, Some(found));
+        call.receive_held(id, &mut context);
+        calls.reschedule(found.call, &context);
+        self.counters.rtp_unclaimed -= claimed;
+    }
+
+    /// A flow is its call's no more.
+    fn release(&mut self, id: FlowId, binding: &Binding) {
+        let (calls, mut context) = self.split();
+        if let Some(call) = calls.get_mut(binding.call) {
+            call.let_go(id, &mut context);
+            call.release(id);
+        }
     }
 }
 

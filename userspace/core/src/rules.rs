@@ -166,6 +166,11 @@ impl Rules {
         &self.rules[index]
     }
 
+    /// The rules in their order, that for all the rest included.
+    pub fn iter(&self) -> impl Iterator<Item = &Rule> {
+        self.rules.iter()
+    }
+
     fn matches(&self, rule: &Rule, facts: &Facts<'_>) -> bool {
         let any = |patterns: &[Regex], users: &[&str]| {
             patterns.is_empty()

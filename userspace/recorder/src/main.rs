@@ -1,3 +1,12 @@
 //! spantape: a passive call recorder.
 
-fn main() {}
+mod cli;
+mod config;
+mod pipeline;
+mod source;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

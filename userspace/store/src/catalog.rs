@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array};
 use arrow::compute::take;
-use arrow::datatypes::TimestampNanosecondType;
+use arrow::datatypes::TimestampMicrosecondType;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
@@ -38,7 +38,7 @@ use crate::error::{Result, io, parquet};
 use crate::partition;
 use crate::schema::{Builder, Column, TIME_COLUMN, Table};
 use crate::spool::{self, Saved};
-use crate::utc::Day;
+use crate::utc::{self, Day};
 
 /// Rows of a table that are kept in memory before they are written.
 pub const BUFFERED_ROWS: usize = 100_000;
@@ -97,6 +97,8 @@ impl Catalog {
     }
 
     fn add<R>(&mut self, table: Table, columns: &[Column<R>], at: Timestamp, id: Id, row: &R) -> Result<()> {
+        // As it will be read: rows of the same microsecond are in the order of their ids.
+        let at = utc::from_micros(utc::micros(at));
         let buffer = self.buffers.entry((table, Day::of(at))).or_insert_with(|| Buffer::new(columns));
         buffer.keys.push((at, id));
         for (builder, column) in buffer.builders.iter_mut().zip(columns) {
@@ -249,14 +251,15 @@ fn spans(metadata: &ArrowReaderMetadata) -> ParquetResult<Vec<(Timestamp, Timest
     let groups = metadata.metadata().row_groups();
     let (first, last) = (converter.row_group_mins(groups)?, converter.row_group_maxes(groups)?);
     let (Some(first), Some(last)) = (
-        first.as_primitive_opt::<TimestampNanosecondType>(),
-        last.as_primitive_opt::<TimestampNanosecondType>(),
+        first.as_primitive_opt::<TimestampMicrosecondType>(),
+        last.as_primitive_opt::<TimestampMicrosecondType>(),
     ) else {
-        return Err(ParquetError::General(format!("the column `{TIME_COLUMN}` is no time in nanoseconds")));
+        return Err(ParquetError::General(format!("the column `{TIME_COLUMN}` is no time in microseconds")));
     };
     let spans = first.iter().zip(last.iter());
     Ok(spans
-        .map(|(first, last)| (Timestamp(first.unwrap_or(i64::MIN)), Timestamp(last.unwrap_or(i64::MAX))))
+        .map(|(first, last)| (first.unwrap_or(i64::MIN), last.unwrap_or(i64::MAX)))
+        .map(|(first, last)| (utc::from_micros(first), utc::from_micros(last)))
         .collect())
 }
 

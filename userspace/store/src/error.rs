@@ -1,6 +1,6 @@
 //! What can go wrong with files and questions: the operation, the path, the source.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use parquet::errors::ParquetError;
@@ -16,7 +16,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// The operating system refused.
-    #[error("cannot {operation} {}", path.display())]
+    #[error("cannot {operation} {}{}", path.display(), advice(source))]
     Io {
         /// What was tried.
         operation: &'static str,
@@ -26,7 +26,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A part of the catalog could not be written or read.
-    #[error("cannot {operation} {}", path.display())]
+    #[error("cannot {operation} {}{}", path.display(), part_advice(operation, source))]
     Parquet {
         /// What was tried.
         operation: &'static str,
@@ -44,14 +44,24 @@ pub enum Error {
         reason: &'static str,
     },
     /// Another process writes to the archive.
-    #[error("{} is in use: another process records into this archive", path.display())]
+    #[error("{} is in use: another process records into this archive; stop it, or name another directory with `--archive`", path.display())]
     Busy {
         /// The archive.
         path: PathBuf,
     },
     /// The tape was never opened, or is closed.
-    #[error("tape {0} is not open")]
+    #[error("tape {0} is not open; this is a fault of spantape, please report it")]
     NoTape(TapeId),
+    /// What is on the tape cannot be brought to the rate.
+    #[error("tape {tape} cannot be brought from {from} to {to} samples a second; it stays as it is")]
+    NoRate {
+        /// Which tape.
+        tape: TapeId,
+        /// The rate it has.
+        from: u32,
+        /// The rate asked for.
+        to: u32,
+    },
     /// The table lacks the column that was asked for.
     #[error("the table `{table}` cannot be searched by {option}; tables that can: {tables}")]
     NotInTable {
@@ -66,8 +76,7 @@ pub enum Error {
 
 /// Makes an [`Error::Io`] of an [`io::Error`].
 pub(crate) fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
-    let path = path.to_owned();
-    move |source| Error::Io { operation, path, source }
+    move |source| Error::Io { operation, path: path.to_owned(), source }
 }
 
 /// Makes an [`Error::Parquet`] of what the parquet and arrow crates complain of.
@@ -75,6 +84,75 @@ pub(crate) fn parquet<E: Into<ParquetError>>(
     operation: &'static str,
     path: &Path,
 ) -> impl FnOnce(E) -> Error {
-    let path = path.to_owned();
-    move |source| Error::Parquet { operation, path, source: source.into() }
+    move |source| Error::Parquet { operation, path: path.to_owned(), source: source.into() }
+}
+
+/// What can be done about it, to follow the path.
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::StorageFull => {
+            ": the disk is full; make room on it, or name a directory on another one with `--archive`"
+        }
+        ErrorKind::QuotaExceeded => {
+            ": the quota is used up; make room or raise it, or name another directory with `--archive`"
+        }
+        ErrorKind::PermissionDenied => {
+            ": permission is missing; give the user that spantape runs as access to it, or run it as its owner"
+        }
+        ErrorKind::ReadOnlyFilesystem => {
+            ": the file system is read-only; mount it for writing, or name another directory with `--archive`"
+        }
+        _ if matches!(error.raw_os_error(), Some(ENFILE | EMFILE)) => {
+            ": too many files are open; raise the limit (`ulimit -n`, or `LimitNOFILE=` of the service)"
+        }
+        _ => "",
+    }
+}
+
+fn part_advice(operation: &str, error: &ParquetError) -> &'static str {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref() {
+            return advice(error);
+        }
+        cause = error.source();
+    }
+    match operation {
+        "read" => {
+            ": it is damaged, or of another version of spantape; move it out of the archive and replay its capture"
+        }
+        _ => "",
+    }
+}
+
+/// Files open in the system, and in the process. The same numbers on all of Linux.
+const ENFILE: i32 = 23;
+const EMFILE: i32 = 24;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn say_what_to_do() {
+        let path = Path::new("/a/spool/1.part");
+        for (number, told) in [
+            (28, "cannot write /a/spool/1.part: the disk is full; make room on it, or"),
+            (122, "quota is used up; make room"),
+            (13, "permission is missing; give the user"),
+            (30, "read-only; mount it"),
+            (24, "too many files are open; raise the limit"),
+        ] {
+            let error = || io::Error::from_raw_os_error(number);
+            let text = io("write", path)(error()).to_string();
+            assert!(text.contains(told), "{text}");
+            assert_eq!(parquet("write", path)(error()).to_string(), text);
+        }
+        assert_eq!(
+            io("read", path)(io::Error::from_raw_os_error(5)).to_string(),
+            "cannot read /a/spool/1.part"
+        );
+        let broken = parquet("read", path)(ParquetError::General("no magic".into())).to_string();
+        assert!(broken.ends_with("move it out of the archive and replay its capture"), "{broken}");
+    }
 }

@@ -72,6 +72,11 @@ impl Archive {
         self.spool.silence(id, frames)
     }
 
+    /// See [`Spool::raise_rate`].
+    pub fn raise_rate(&mut self, id: TapeId, sample_rate: u32) -> Result<()> {
+        self.spool.raise_rate(id, sample_rate)
+    }
+
     /// Makes a recording of a range of a tape ([`Spool::cut`]) and adds it to the catalog.
     pub fn cut(&mut self, id: TapeId, range: Range<u64>, row: &RecordingRow, last: bool) -> Result<Saved> {
         let saved = self.spool.cut(id, range, row, last)?;

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::buffer::BooleanBuffer;
-use arrow::datatypes::{Float64Type, TimestampNanosecondType};
+use arrow::datatypes::{Float64Type, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 use spantape_core::time::Timestamp;
+
+use crate::utc;
 
 /// A test that one of some columns has to pass.
 #[derive(Clone, Debug)]
@@ -30,9 +32,9 @@ pub(crate) enum Test {
     Codec(String),
     /// The number is this or more.
     AtLeast(f64),
-    /// The moment is this or later.
+    /// The moment is this or later, both in whole microseconds as the catalog has them.
     From(Timestamp),
-    /// The moment is earlier than this.
+    /// The moment is earlier than this, both in whole microseconds.
     Before(Timestamp),
 }
 
@@ -62,7 +64,7 @@ impl Test {
             return true;
         }
         let texts = || Some((mins.as_string_opt::<i32>()?.value(i), maxes.as_string_opt::<i32>()?.value(i)));
-        let time = |array: &ArrayRef| Some(array.as_primitive_opt::<TimestampNanosecondType>()?.value(i));
+        let time = |array: &ArrayRef| Some(array.as_primitive_opt::<TimestampMicrosecondType>()?.value(i));
         let number = |array: &ArrayRef| Some(array.as_primitive_opt::<Float64Type>()?.value(i));
         let answer = match self {
             Test::Equals(wanted) => {
@@ -76,8 +78,8 @@ impl Test {
             }),
             Test::Glob(_) | Test::Codec(_) => None,
             Test::AtLeast(least) => number(maxes).map(|max| max >= *least),
-            Test::From(at) => time(maxes).map(|max| max >= at.0),
-            Test::Before(at) => time(mins).map(|min| min < at.0),
+            Test::From(at) => time(maxes).map(|max| max >= utc::micros(*at)),
+            Test::Before(at) => time(mins).map(|min| min < utc::micros(*at)),
         };
         answer.unwrap_or(true)
     }
@@ -96,8 +98,14 @@ impl Test {
                     values.is_valid(i) && values.value(i) >= *least
                 }))
             }
-            Test::From(at) => times(values, |moment| moment >= at.0),
-            Test::Before(at) => times(values, |moment| moment < at.0),
+            Test::From(at) => {
+                let at = utc::micros(*at);
+                times(values, |moment| moment >= at)
+            }
+            Test::Before(at) => {
+                let at = utc::micros(*at);
+                times(values, |moment| moment < at)
+            }
         }
     }
 }
@@ -119,7 +127,7 @@ fn texts(values: &ArrayRef, test: impl Fn(&str) -> bool) -> Result<BooleanBuffer
 }
 
 fn times(values: &ArrayRef, test: impl Fn(i64) -> bool) -> Result<BooleanBuffer, ArrowError> {
-    let values = values.as_primitive_opt::<TimestampNanosecondType>().ok_or_else(mismatch)?;
+    let values = values.as_primitive_opt::<TimestampMicrosecondType>().ok_or_else(mismatch)?;
     Ok(BooleanBuffer::collect_bool(values.len(), |i| values.is_valid(i) && test(values.value(i))))
 }
 

@@ -1,9 +1,8 @@
 //! Rows as people and programs read them: JSON objects, CSV lines, the cells of a table.
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Float64Type, Int64Type, SchemaRef, TimestampNanosecondType};
+use arrow::datatypes::{DataType, Float64Type, Int64Type, SchemaRef, TimestampMicrosecondType};
 use serde_json::{Map, Value};
-use spantape_core::time::Timestamp;
 
 use crate::utc;
 
@@ -58,8 +57,8 @@ fn value(column: &ArrayRef, row: usize) -> Value {
             ((value * 1000.0).round() / 1000.0).into()
         }
         DataType::Timestamp(..) => {
-            let column = column.as_primitive_opt::<TimestampNanosecondType>();
-            column.map_or(Value::Null, |column| utc::rfc3339(Timestamp(column.value(row))).into())
+            let column = column.as_primitive_opt::<TimestampMicrosecondType>();
+            column.map_or(Value::Null, |column| utc::rfc3339(utc::from_micros(column.value(row))).into())
         }
         _ => Value::Null,
     }
@@ -81,12 +80,12 @@ fn quoted(cell: String) -> String {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{BooleanArray, Float64Array, Int64Array, StringArray, TimestampNanosecondArray};
+    use arrow::array::{BooleanArray, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray};
 
     use super::*;
 
     fn batch() -> RecordBatch {
-        let time = TimestampNanosecondArray::from(vec![Some(1_700_000_000_000_000_000), None]);
+        let time = TimestampMicrosecondArray::from(vec![Some(1_700_000_000_000_000), None]);
         RecordBatch::try_from_iter_with_nullable([
             ("text", Arc::new(StringArray::from(vec!["say \"a, b\"", "é"])) as ArrayRef, true),
             ("at", Arc::new(time.with_timezone("UTC")) as ArrayRef, true),

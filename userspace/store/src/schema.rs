@@ -6,12 +6,13 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanBuilder, Float64Builder, Int64Builder, StringBuilder, TimestampNanosecondBuilder,
+    ArrayRef, BooleanBuilder, Float64Builder, Int64Builder, StringBuilder, TimestampMicrosecondBuilder,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use spantape_core::time::Timestamp;
 
 use crate::columns::{CALLS, EVENTS, RECORDINGS, STREAMS};
+use crate::utc;
 
 /// The column of each table that tells when a row began: the first sort key, and what the partition's day
 /// is of.
@@ -156,7 +157,7 @@ impl<R> Column<R> {
 /// The values of a column on their way into an array.
 pub(crate) enum Builder {
     Text(StringBuilder),
-    Time(TimestampNanosecondBuilder),
+    Time(TimestampMicrosecondBuilder),
     Int(Int64Builder),
     Float(Float64Builder),
     Flag(BooleanBuilder),
@@ -167,7 +168,7 @@ impl Builder {
     pub(crate) fn for_columns<R>(columns: &[Column<R>]) -> Vec<Builder> {
         let builder = |column: &Column<R>| match column.value {
             Value::Text(_) => Builder::Text(StringBuilder::new()),
-            Value::Time(_) => Builder::Time(TimestampNanosecondBuilder::new().with_timezone(UTC)),
+            Value::Time(_) => Builder::Time(TimestampMicrosecondBuilder::new().with_timezone(UTC)),
             Value::Int(_) => Builder::Int(Int64Builder::new()),
             Value::Float(_) => Builder::Float(Float64Builder::new()),
             Value::Flag(_) => Builder::Flag(BooleanBuilder::new()),
@@ -179,7 +180,7 @@ impl Builder {
     pub(crate) fn append<R>(&mut self, column: &Column<R>, row: &R) {
         match (self, &column.value) {
             (Builder::Text(to), Value::Text(value)) => to.append_option(value(row)),
-            (Builder::Time(to), Value::Time(value)) => to.append_option(value(row).map(|at| at.0)),
+            (Builder::Time(to), Value::Time(value)) => to.append_option(value(row).map(utc::micros)),
             (Builder::Int(to), Value::Int(value)) => to.append_option(value(row)),
             (Builder::Float(to), Value::Float(value)) => to.append_option(value(row)),
             (Builder::Flag(to), Value::Flag(value)) => to.append_option(value(row)),
@@ -212,7 +213,7 @@ fn fields<R>(columns: &[Column<R>]) -> Vec<Field> {
     let field = |column: &Column<R>| {
         let data_type = match column.value {
             Value::Text(_) => DataType::Utf8,
-            Value::Time(_) => DataType::Timestamp(TimeUnit::Nanosecond, Some(UTC.into())),
+            Value::Time(_) => DataType::Timestamp(TimeUnit::Microsecond, Some(UTC.into())),
             Value::Int(_) => DataType::Int64,
             Value::Float(_) => DataType::Float64,
             Value::Flag(_) => DataType::Boolean,

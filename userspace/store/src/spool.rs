@@ -8,9 +8,11 @@
 //! ```
 //!
 //! A recording appears under its final name by a rename, whole and with its final header. A tape that
-//! is silent for a while gets a hole, not zeros.
+//! is silent for a while gets a hole, not zeros. A tape that goes on at a higher rate gets a new file,
+//! which takes the old one's place by a rename as well.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::collections::hash_map::{Entry, HashMap};
 use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -19,6 +21,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
+use spantape_core::codec::Upsampler;
 use spantape_core::record::RecordingRow;
 
 use crate::error::{Error, Result, io};
@@ -108,9 +111,9 @@ impl Spool {
     pub fn write(&mut self, id: TapeId, samples: &[i16]) -> Result<()> {
         let tape = self.tapes.get_mut(&id).ok_or(Error::NoTape(id))?;
         wav::to_bytes(samples, &mut self.bytes);
-        let path = self.files.path(id);
         let file = self.files.get(id, tape)?;
-        file.write_all_at(&self.bytes, tape.offset(tape.frames)).map_err(io("write", &path))?;
+        let written = file.write_all_at(&self.bytes, tape.offset(tape.frames));
+        written.map_err(|error| io("write", &self.files.path(id))(error))?;
         tape.frames += samples.len() as u64 / u64::from(tape.format.channels.max(1));
         Ok(())
     }
@@ -118,6 +121,42 @@ impl Spool {
     /// Appends frames of silence, which take no room on the disk.
     pub fn silence(&mut self, id: TapeId, frames: u64) -> Result<()> {
         self.tapes.get_mut(&id).ok_or(Error::NoTape(id))?.frames += frames;
+        Ok(())
+    }
+
+    /// Goes on at a higher rate. What is on the tape is brought to it, so that `frames` of the old rate
+    /// become `frames * new / old`, and frames are counted in the new rate from here on. A rate that is
+    /// not higher, and a tape that is not open, change nothing; after an error the tape is as it was.
+    pub fn raise_rate(&mut self, id: TapeId, sample_rate: u32) -> Result<()> {
+        let Some(tape) = self.tapes.get_mut(&id) else { return Ok(()) };
+        let old = tape.format.sample_rate;
+        if sample_rate <= old {
+            return Ok(());
+        }
+        let impossible = || Error::NoRate { tape: id, from: old, to: sample_rate };
+        let frames = match tape.frames {
+            0 => 0,
+            frames => {
+                let frames = u128::from(frames) * u128::from(sample_rate);
+                let frames = frames.checked_div(old.into()).ok_or_else(impossible)?;
+                u64::try_from(frames).unwrap_or(u64::MAX)
+            }
+        };
+        let raised = Tape { format: Format { sample_rate, ..tape.format }, frames, on_disk: tape.on_disk };
+        if tape.on_disk {
+            let path = self.files.path(id);
+            let dir = self.files.dir.clone();
+            let upsampler = |_| Upsampler::new(old, sample_rate).ok_or_else(impossible);
+            let upsamplers = (0..tape.format.channels).map(upsampler).collect::<Result<Vec<_>>>()?;
+            let source = self.files.get(id, tape)?;
+            let target = new_file(&dir, "raise-", ".tmp").map_err(io("create a file in", &dir))?;
+            convert((source, tape), (target.as_file(), &raised), upsamplers)
+                .and_then(|()| finish(target.as_file(), &wav::open_header(raised.format), self.options.sync))
+                .map_err(io("bring to a higher rate", &path))?;
+            target.persist(&path).map_err(|error| io("rename into place", &path)(error.error))?;
+            self.files.forget(id);
+        }
+        *tape = raised;
         Ok(())
     }
 
@@ -242,7 +281,7 @@ impl Files {
     }
 
     fn path(&self, id: TapeId) -> PathBuf {
-        self.dir.join(format!("{id}.part"))
+        path_in(&self.dir, id)
     }
 
     fn get(&mut self, id: TapeId, tape: &mut Tape) -> Result<&File> {
@@ -256,10 +295,9 @@ impl Files {
             }
         }
         self.order.insert(self.uses, id);
-        let path = self.path(id);
         let slot = match self.open.entry(id) {
-            std::collections::hash_map::Entry::Occupied(slot) => slot.into_mut(),
-            std::collections::hash_map::Entry::Vacant(slot) => slot.insert((open_file(&path, tape)?, 0)),
+            Entry::Occupied(slot) => slot.into_mut(),
+            Entry::Vacant(slot) => slot.insert((open_file(&path_in(&self.dir, id), tape)?, 0)),
         };
         slot.1 = self.uses;
         Ok(&slot.0)
@@ -272,6 +310,10 @@ impl Files {
     }
 }
 
+fn path_in(dir: &Path, id: TapeId) -> PathBuf {
+    dir.join(format!("{id}.part"))
+}
+
 fn open_file(path: &Path, tape: &mut Tape) -> Result<File> {
     let file = File::options().read(true).write(true).create_new(!tape.on_disk).open(path);
     let file = file.map_err(io("open", path))?;
@@ -280,6 +322,60 @@ fn open_file(path: &Path, tape: &mut Tape) -> Result<File> {
         file.write_all_at(&wav::open_header(tape.format), 0).map_err(io("write", path))?;
     }
     Ok(file)
+}
+
+/// Frames that [`convert`] makes at a time.
+const CONVERTED: u64 = 1 << 14;
+/// More frames than an upsampler remembers.
+const REMEMBERED: u64 = 64;
+
+/// Brings the samples of one tape's file to the rate of another, an upsampler a channel. Silence stays a hole.
+fn convert(
+    (source, from): (&File, &Tape),
+    (target, to): (&File, &Tape),
+    mut upsamplers: Vec<Upsampler>,
+) -> io::Result<()> {
+    let channels = upsamplers.len();
+    let frame_bytes = from.format.frame_bytes().max(1);
+    let (old, new) = (u64::from(from.format.sample_rate), u64::from(to.format.sample_rate));
+    let block = (CONVERTED * old / new).max(1);
+    // Silence at the end may not be in the file; and the file may be longer than the tape.
+    let stored = source.metadata()?.len().saturating_sub(HEADER_LEN as u64) / frame_bytes;
+    let stored = stored.min(from.frames);
+    let (mut bytes, mut channel, mut samples) = (Vec::new(), Vec::new(), Vec::new());
+    // What upsamplers make is late: so much of it stands before the tape's first frame.
+    let mut early = upsamplers.first().map_or(0, Upsampler::delay) as usize;
+    let (mut read, mut written) = (0, 0);
+    // Silence behind the last sample brings out what the upsamplers still remember.
+    while read < stored + REMEMBERED && written < to.frames {
+        let count = block.min(stored + REMEMBERED - read);
+        bytes.clear();
+        bytes.resize((count * frame_bytes) as usize, 0);
+        let there = count.min(stored.saturating_sub(read)) * frame_bytes;
+        source.read_exact_at(&mut bytes[..there as usize], from.offset(read))?;
+        read += count;
+        samples.clear();
+        for (index, upsampler) in upsamplers.iter_mut().enumerate() {
+            channel.clear();
+            let all = bytes.as_chunks::<2>().0.iter().skip(index).step_by(channels);
+            channel.extend(all.map(|&sample| i16::from_le_bytes(sample)));
+            upsampler.convert(&mut channel);
+            samples.resize(channel.len() * channels, 0);
+            let places = samples.iter_mut().skip(index).step_by(channels);
+            places.zip(&channel).for_each(|(place, &sample)| *place = sample);
+        }
+        let frames = samples.len() / channels.max(1);
+        let begin = early.min(frames);
+        early -= begin;
+        let wanted = (frames - begin).min(usize::try_from(to.frames - written).unwrap_or(usize::MAX));
+        let wanted_samples = &samples[begin * channels..(begin + wanted) * channels];
+        if wanted_samples.iter().any(|&sample| sample != 0) {
+            wav::to_bytes(wanted_samples, &mut bytes);
+            target.write_all_at(&bytes, to.offset(written))?;
+        }
+        written += wanted as u64;
+    }
+    Ok(())
 }
 
 fn finish(file: &File, header: &[u8], sync: bool) -> io::Result<()> {
@@ -391,6 +487,117 @@ mod tests {
         expected.extend([-1, -2]);
         expected.extend([0; 18]);
         assert_eq!(samples(&dir.path().join(third.file)), expected);
+        assert_eq!(spooled(dir.path()), 0);
+    }
+
+    /// So many samples of a sine, from the `from`-th on.
+    fn tone(hertz: f64, rate: u32, from: usize, count: usize) -> Vec<i16> {
+        let angle = |n: usize| n as f64 * hertz * std::f64::consts::TAU / f64::from(rate);
+        (from..from + count).map(|n| (10_000.0 * angle(n).sin()) as i16).collect()
+    }
+
+    fn stereo(left: &[i16], right: &[i16]) -> Vec<i16> {
+        left.iter().zip(right).flat_map(|(&left, &right)| [left, right]).collect()
+    }
+
+    fn crossings(samples: &[i16]) -> usize {
+        samples.windows(2).filter(|pair| (pair[0] < 0) != (pair[1] < 0)).count()
+    }
+
+    fn furthest(a: &[i16], b: &[i16]) -> i32 {
+        a.iter().zip(b).map(|(&a, &b)| (i32::from(a) - i32::from(b)).abs()).max().unwrap_or_default()
+    }
+
+    #[test]
+    fn a_higher_rate() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut spool = Spool::open(dir.path()).unwrap();
+        let tape = TapeId(1);
+        spool.open_tape(tape, 8000, 2);
+        // In pieces: 5 s of a tone each side.
+        let all = stereo(&tone(440.0, 8000, 0, 40_000), &tone(1_000.0, 8000, 0, 40_000));
+        for piece in all.chunks(2 * 1_999) {
+            spool.write(tape, piece).unwrap();
+        }
+        spool.raise_rate(tape, 16_000).unwrap();
+        assert_eq!(spool.tapes[&tape].frames, 80_000);
+        assert_eq!(spooled(dir.path()), 1);
+        // Neither of these does anything.
+        spool.raise_rate(tape, 16_000).unwrap();
+        spool.raise_rate(tape, 8_000).unwrap();
+        let more = stereo(&tone(440.0, 16_000, 80_000, 16_000), &tone(1_000.0, 16_000, 80_000, 16_000));
+        spool.write(tape, &more).unwrap();
+        let first = spool.cut(tape, 80_000..90_000, &recording(1), false).unwrap();
+        assert_eq!(samples(&dir.path().join(first.file)), more[..20_000]);
+        let whole = dir.path().join(spool.cut(tape, 0..96_000, &recording(2), true).unwrap().file);
+        assert_eq!(hound::WavReader::open(&whole).unwrap().spec().sample_rate, 16_000);
+        let whole = samples(&whole);
+        assert_eq!(whole.len(), 2 * 96_000);
+        for (index, hertz) in [(0, 440.0), (1, 1_000.0)] {
+            let heard: Vec<i16> = whole.iter().skip(index).step_by(2).copied().collect();
+            let expected = tone(hertz, 16_000, 0, 96_000);
+            let wanted = crossings(&expected);
+            assert!(crossings(&heard).abs_diff(wanted) <= 2, "{} {wanted}", crossings(&heard));
+            // In its place, but for the one sample by which an upsampler's delay is rounded.
+            let shifts = 99..=101;
+            let off =
+                shifts.map(|from| furthest(&heard[from..from + 79_700], &expected[100..])).min().unwrap();
+            assert!(off < 50, "{hertz} Hz: {off} off");
+            assert_eq!(heard[80_000..], expected[80_000..]);
+        }
+        assert_eq!(spooled(dir.path()), 0);
+    }
+
+    #[test]
+    fn silence_at_a_higher_rate() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut spool = Spool::open(dir.path()).unwrap();
+        let tape = TapeId(1);
+        spool.open_tape(tape, 8000, 2);
+        spool.write(tape, &[1_000; 2 * 800]).unwrap();
+        spool.silence(tape, 2_000_000).unwrap();
+        spool.write(tape, &[-1_000; 2 * 800]).unwrap();
+        spool.silence(tape, 801).unwrap();
+        spool.raise_rate(tape, 44_100).unwrap();
+        let frames = 2_002_401 * 44_100 / 8_000;
+        assert_eq!(spool.tapes[&tape].frames, frames);
+        let on_disk = std::os::unix::fs::MetadataExt::blocks(&fs::metadata(spool.files.path(tape)).unwrap());
+        assert!(on_disk * 512 < 1 << 20, "{on_disk} blocks: silence is no hole any more");
+        spool.write(tape, &[7, 8]).unwrap();
+        let all =
+            samples(&dir.path().join(spool.cut(tape, 0..frames + 1, &recording(1), true).unwrap().file));
+        assert_eq!(all.len() as u64, 2 * (frames + 1));
+        let place = |old: usize| old * 44_100 / 8_000 * 2;
+        let near = |sample: i16, wanted: i16| (sample - wanted).abs() < 10;
+        assert!(near(all[place(400)], 1_000) && near(all[place(2_001_200)], -1_000));
+        assert!(all[place(900)..place(2_000_700)].iter().all(|&sample| sample == 0));
+        assert!(all[place(2_001_700)..2 * frames as usize].iter().all(|&sample| sample == 0));
+        assert_eq!(all[2 * frames as usize..], [7, 8]);
+    }
+
+    #[test]
+    fn a_higher_rate_of_tapes_without_samples() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut spool = Spool::open(dir.path()).unwrap();
+        let [empty, silent, unknown, broken] = [1, 2, 3, 4].map(TapeId);
+        spool.open_tape(empty, 8000, 1);
+        spool.open_tape(silent, 8000, 1);
+        spool.open_tape(broken, 0, 1);
+        spool.silence(silent, 10).unwrap();
+        spool.write(broken, &[1]).unwrap();
+        for tape in [empty, silent, unknown] {
+            spool.raise_rate(tape, 48_000).unwrap();
+        }
+        assert!(matches!(spool.raise_rate(broken, 8000), Err(Error::NoRate { from: 0, to: 8000, .. })));
+        assert_eq!(spool.tapes[&broken].frames, 1);
+        spool.close(broken).unwrap();
+        assert!(matches!(spool.write(unknown, &[1]), Err(Error::NoTape(_))));
+        for (tape, range, expected) in [(empty, 0..3, vec![5, 6, 0]), (silent, 59..62, vec![0, 5, 6])] {
+            spool.write(tape, &[5, 6]).unwrap();
+            let file = dir.path().join(spool.cut(tape, range, &recording(tape.0), true).unwrap().file);
+            assert_eq!(hound::WavReader::open(&file).unwrap().spec().sample_rate, 48_000);
+            assert_eq!(samples(&file), expected);
+        }
         assert_eq!(spooled(dir.path()), 0);
     }
 

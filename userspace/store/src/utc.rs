@@ -37,6 +37,16 @@ impl fmt::Display for Day {
     }
 }
 
+/// A moment as the catalog keeps it: whole microseconds since 1970, what is below cut off.
+pub(crate) fn micros(at: Timestamp) -> i64 {
+    at.0.div_euclid(1_000)
+}
+
+/// The moment that the catalog keeps so.
+pub(crate) fn from_micros(micros: i64) -> Timestamp {
+    Timestamp(micros.saturating_mul(1_000))
+}
+
 /// A moment as RFC 3339 with milliseconds, and with micro- or nanoseconds only if it has any.
 pub fn rfc3339(at: Timestamp) -> String {
     let (t, ns) = (civil(at), at.0.rem_euclid(SECOND));
@@ -73,6 +83,16 @@ mod tests {
         assert_eq!(rfc3339(Timestamp(1_700_000_000_120_400_001)), "2023-11-14T22:13:20.120400001Z");
         assert_eq!(rfc3339(Timestamp(-1)), "1969-12-31T23:59:59.999999999Z");
         assert!(rfc3339(Timestamp::FAR_FUTURE).starts_with("2262-"));
+    }
+
+    #[test]
+    fn microseconds() {
+        for (ns, us) in [(0, 0), (999, 0), (1_000, 1), (-1, -1), (-1_000, -1), (-1_001, -2)] {
+            assert_eq!(micros(Timestamp(ns)), us);
+        }
+        // A moment stays within its day, and the last there is can be told.
+        assert_eq!(Day::of(from_micros(micros(Timestamp(DAY - 1)))), Day::of(Timestamp(0)));
+        assert_eq!(from_micros(micros(Timestamp::FAR_FUTURE)), Timestamp(i64::MAX - 807));
     }
 
     #[test]

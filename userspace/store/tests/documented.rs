@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, TimeUnit};
 use spantape_store::Table;
 
 #[test]
@@ -30,7 +30,8 @@ fn every_column_of_every_table() {
                     DataType::Int64 => "int",
                     DataType::Float64 => "float",
                     DataType::Boolean => "bool",
-                    _ => "time",
+                    DataType::Timestamp(TimeUnit::Microsecond, Some(zone)) if &**zone == "UTC" => "time",
+                    _ => "something else",
                 };
                 (field.name().clone(), format!("{kind}{}", if field.is_nullable() { ", null" } else { "" }))
             })

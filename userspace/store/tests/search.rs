@@ -167,6 +167,49 @@ fn across_midnight() {
 }
 
 #[test]
+fn moments_are_cut_to_microseconds() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut catalog = Catalog::open(dir.path()).unwrap();
+    // Within one microsecond, the later one with the lower id.
+    for (n, ns) in [(1, 1_999), (2, 1_001)] {
+        let mut row = call(n);
+        (row.start, row.end) = (at(0) + ns, at(60) + ns);
+        catalog.call(&row).unwrap();
+        let mut row = event(n, "hold");
+        row.at = at(0) + ns;
+        catalog.event(&row).unwrap();
+    }
+    catalog.flush().unwrap();
+    let query = Query { table: Table::Calls, ..Query::default() };
+    let (rows, _) = find(dir.path(), &query);
+    assert_eq!(rows.iter().map(|row| &row["start"]).collect::<Vec<_>>(), ["2023-11-14T22:13:20.000001Z"; 2]);
+    assert_eq!(
+        (&rows[0]["call_uid"], &rows[1]["call_uid"]),
+        (&id(1).to_string().into(), &id(2).to_string().into())
+    );
+    let count = |since: Option<i64>, until: Option<i64>, table, from: u64| {
+        let moment = |ns: Option<i64>| ns.map(|ns| at(from) + ns);
+        find(dir.path(), &Query { table, since: moment(since), until: moment(until), ..Query::default() })
+            .0
+            .len()
+    };
+    // A query is cut as the rows are, so a row is found by its own moment.
+    for (ns, after, before) in [(999, 2, 0), (1_000, 2, 0), (1_001, 2, 0), (1_999, 2, 0), (2_000, 0, 2)] {
+        assert_eq!(count(Some(ns), None, Table::Events, 0), after, "since {ns}");
+        assert_eq!(count(None, Some(ns), Table::Events, 0), before, "until {ns}");
+        assert_eq!(count(Some(ns), None, Table::Calls, 60), after, "calls since {ns}");
+        assert_eq!(count(None, Some(ns), Table::Calls, 0), before, "calls until {ns}");
+    }
+    // Told again, they are known.
+    let mut catalog = Catalog::open(dir.path()).unwrap();
+    let mut row = call(2);
+    (row.start, row.end) = (at(0) + 1_001, at(60) + 1_001);
+    catalog.call(&row).unwrap();
+    catalog.flush().unwrap();
+    assert_eq!(find(dir.path(), &query).0.len(), 2);
+}
+
+#[test]
 fn little_is_read() {
     const DAYS: u64 = 20;
     const ROWS: u64 = 5_000;

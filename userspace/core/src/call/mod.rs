@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use description::Descriptions;
-use recording::Recorder;
+use recording::{Pending, Recorder};
 pub use table::Calls;
 
 use crate::codec::Codec;
@@ -19,7 +19,6 @@ use crate::record::{CallRow, EndReason, EventRow, Id, Party, Side, StreamRow};
 use crate::rtp::{Note, Packet, Playout, Stream};
 use crate::rules::{Action, Config, Facts};
 use crate::time::{SECOND, Timestamp};
-use crate::trigger::Trigger;
 use crate::wire::FlowKey;
 
 /// A call that is over is kept so long, for late packets and retransmissions.
@@ -86,7 +85,7 @@ pub struct Call {
     cancelled: Option<Timestamp>,
     end: Option<End>,
     descriptions: Descriptions,
-    triggers: Vec<Trigger>,
+    triggers: Vec<Pending>,
     rule: Option<usize>,
     recorder: Recorder,
     flows: Vec<FlowId>,
@@ -207,7 +206,7 @@ impl Call {
     ) {
         self.last_media = Some(self.last_media.map_or(packet.at, |last| last.max(packet.at)));
         if self.recorder.tape.is_none() {
-            self.begin_recording(id, stream, packet, context);
+            self.begin_recording(id, stream, packet.at, packet.payload_type, context);
         }
         self.with_stream(id, binding.speaker, stream, context, |stream, out| stream.receive(packet, out));
         if !self.notes.is_empty() {
@@ -219,6 +218,18 @@ impl Call {
         }
         if self.recorder.tape.as_ref().is_some_and(|tape| tape.is_due(context.now)) {
             self.wind(context);
+        }
+    }
+
+    /// A flow has been bound to the call whose streams hold packets already: they are the call's.
+    pub fn receive_held(&mut self, id: FlowId, context: &mut Context<'_>) {
+        for index in 0..context.flows.get(id).streams.len() {
+            let stream = &context.flows.get(id).streams[index];
+            let (last, Some((at, payload_type))) = (stream.last, stream.first_held()) else { continue };
+            self.last_media = Some(self.last_media.map_or(last, |media| media.max(last)));
+            if self.recorder.tape.is_none() {
+                self.begin_recording(id, index, at, payload_type, context);
+            }
         }
     }
 
@@ -329,7 +340,7 @@ impl Call {
             (None, None) if self.answer.is_some() || self.joined => last_life + config.idle_timeout,
             (None, None) => last_life + config.ring_timeout,
         };
-        let answer = self.triggers.iter().map(|trigger| trigger.at + TIMER_F).min();
+        let answer = self.triggers.iter().map(|pending| pending.trigger.at + TIMER_F).min();
         life.min(answer.unwrap_or(Timestamp::FAR_FUTURE)).min(self.recorder.deadline())
     }
 
@@ -408,7 +419,6 @@ impl Call {
         let streams = std::mem::take(&mut flow.streams);
         flow.current = 0;
         flow.spent = true;
-        flow.dirty = true;
         let (key, binding) = (flow.key, flow.binding);
         context.flows.bind(id, None);
         let Some(binding) = binding else { return };

@@ -6,9 +6,8 @@
 
 use super::{Call, Context, MIN_PACKETS};
 use crate::event::Event;
-use crate::media::{FlowId, LATENCY, Reel, Tape, TapeId};
+use crate::media::{Figures, FlowId, LATENCY, Reel, Tape, TapeId};
 use crate::record::{EndReason, Id, RecordingRow};
-use crate::rtp::Packet;
 use crate::rules::{Action, Beginning, LookBack, OnRefused};
 use crate::time::Timestamp;
 use crate::trigger::{Outcome, Trigger, Verb};
@@ -23,6 +22,16 @@ struct Segment {
     start: Timestamp,
     end: Option<(Timestamp, EndReason)>,
     trigger: &'static str,
+    /// Figures of the tape when it began and when it ended.
+    before: Figures,
+    after: Option<Figures>,
+}
+
+/// A trigger that waits for its answer.
+pub(super) struct Pending {
+    pub(super) trigger: Trigger,
+    /// Figures of the tape when it was asked for.
+    figures: Figures,
 }
 
 /// What is being recorded of a call.
@@ -63,12 +72,13 @@ impl Call {
         &mut self,
         id: FlowId,
         stream: usize,
-        packet: &Packet<'_>,
+        at: Timestamp,
+        payload_type: u8,
         context: &mut Context<'_>,
     ) {
         let Some(binding) = context.flows.get(id).binding else { return };
         let key = context.flows.get(id).key;
-        let codec = self.descriptions.codec(&key, binding.speaker, packet.payload_type);
+        let codec = self.descriptions.codec(&key, binding.speaker, payload_type);
         let Some(found) = context.flows.get(id).streams.get(stream) else { return };
         if !codec.is_decodable() || found.unique() + 1 < MIN_PACKETS || self.is_over() {
             return;
@@ -82,13 +92,14 @@ impl Call {
         let start = match (rule.action, rule.beginning, self.answer) {
             (Action::All, Beginning::Answer, Some(answer)) => answer,
             (Action::All, Beginning::Answer, None) => return,
-            _ => self.oldest_held(context).unwrap_or(packet.at).min(packet.at),
+            _ => self.oldest_held(context).unwrap_or(at).min(at),
         };
         let rate = self.rate(codec.sample_rate(), context);
         self.open_tape(start, rate, context);
         if rule.action == Action::All {
             let trigger = if self.orphan { ORPHAN } else { BY_RULE };
-            self.recorder.segments.push(Segment { start, end: None, trigger });
+            let before = Figures::default();
+            self.recorder.segments.push(Segment { start, end: None, trigger, before, after: None });
         } else if let Some(tape) = &mut self.recorder.tape {
             tape.keep_history();
         }
@@ -105,16 +116,12 @@ impl Call {
     /// Somebody asks for a recording, or for its end.
     pub(super) fn request(&mut self, trigger: Trigger, context: &mut Context<'_>) {
         // Asked again with credentials: it is the same press, which counts from its beginning.
-        let again = self.triggers.iter_mut().find(|pending| {
-            pending.verb == trigger.verb
-                && pending.transaction.0 == trigger.transaction.0
-                && pending.transaction.1 < trigger.transaction.1
+        let (tag, cseq) = &trigger.transaction;
+        let again = self.triggers.iter_mut().map(|pending| &mut pending.trigger).find(|pending| {
+            pending.verb == trigger.verb && pending.transaction.0 == *tag && pending.transaction.1 <= *cseq
         });
         if let Some(pending) = again {
             pending.transaction = trigger.transaction;
-            return;
-        }
-        if self.triggers.iter().any(|pending| pending.transaction == trigger.transaction) {
             return;
         }
         let wanted = trigger.verb == Verb::Start && !self.is_over() && !self.recorder.is_recording();
@@ -125,7 +132,8 @@ impl Call {
             self.recorder.on_demand = true;
         }
         self.recorder.idle_since = None;
-        self.triggers.push(trigger);
+        let figures = self.recorder.tape.as_ref().map(|tape| tape.figures(trigger.at)).unwrap_or_default();
+        self.triggers.push(Pending { trigger, figures });
     }
 
     /// The server has answered the request with that From tag and CSeq. Returns whether it was a trigger.
@@ -136,10 +144,9 @@ impl Call {
         status: u16,
         context: &mut Context<'_>,
     ) -> bool {
-        let place = self
-            .triggers
-            .iter()
-            .position(|pending| *pending.transaction.0 == *tag && pending.transaction.1 == cseq);
+        let place = self.triggers.iter().position(|pending| {
+            (&*pending.trigger.transaction.0, pending.trigger.transaction.1) == (tag, cseq)
+        });
         let Some(place) = place else { return false };
         let outcome = match status {
             100..=199 | 401 | 407 => return true,
@@ -154,7 +161,7 @@ impl Call {
     /// Those that nobody has answered in time are not confirmed.
     pub(super) fn expire_triggers(&mut self, context: &mut Context<'_>) {
         while let Some(place) =
-            self.triggers.iter().position(|trigger| context.now.since(trigger.at) >= super::TIMER_F)
+            self.triggers.iter().position(|pending| context.now.since(pending.trigger.at) >= super::TIMER_F)
         {
             let trigger = self.triggers.remove(place);
             self.settle(&trigger, Outcome::Unconfirmed, context);
@@ -169,7 +176,8 @@ impl Call {
     }
 
     /// What a trigger does now that its outcome is known.
-    fn settle(&mut self, trigger: &Trigger, outcome: Outcome, context: &mut Context<'_>) {
+    fn settle(&mut self, pending: &Pending, outcome: Outcome, context: &mut Context<'_>) {
+        let trigger = &pending.trigger;
         let index = self.decide(None, context.config);
         let rule = context.config.rules.get(index);
         let obeyed = outcome == Outcome::Confirmed || rule.on_refused == OnRefused::HonourKey;
@@ -183,8 +191,8 @@ impl Call {
         if rule.action == Action::OnDemand && obeyed {
             let look_back = rule.look_back;
             match trigger.verb {
-                Verb::Start => self.start_segment(trigger, look_back),
-                Verb::Stop => self.stop_segment(trigger.at),
+                Verb::Start => self.start_segment(pending, look_back),
+                Verb::Stop => self.stop_segment(pending),
             }
         }
         self.note_idle(context.now);
@@ -201,7 +209,8 @@ impl Call {
         context.events.push_back(Event::Happened(Box::new(row)));
     }
 
-    fn start_segment(&mut self, trigger: &Trigger, look_back: LookBack) {
+    fn start_segment(&mut self, pending: &Pending, look_back: LookBack) {
+        let trigger = &pending.trigger;
         if self.recorder.is_recording() {
             return;
         }
@@ -214,12 +223,21 @@ impl Call {
         let free =
             self.recorder.segments.last().and_then(|segment| segment.end).map_or(tape.start, |(end, _)| end);
         let start = wanted.max(tape.start).max(free);
-        self.recorder.segments.push(Segment { start, end: None, trigger: trigger.source });
+        let before = if start < trigger.at { tape.figures_at(start) } else { pending.figures };
+        self.recorder.segments.push(Segment {
+            start,
+            end: None,
+            trigger: trigger.source,
+            before,
+            after: None,
+        });
     }
 
-    fn stop_segment(&mut self, at: Timestamp) {
+    fn stop_segment(&mut self, pending: &Pending) {
+        let at = pending.trigger.at;
         if let Some(segment) = self.recorder.segments.last_mut().filter(|segment| segment.end.is_none()) {
             segment.end = Some((at.max(segment.start), EndReason::Trigger));
+            segment.after = Some(pending.figures);
         }
     }
 
@@ -297,7 +315,11 @@ impl Call {
             codecs: tape.codecs.clone(),
             end_reason,
             joined: self.joined,
-            completeness: tape.report(range),
+            completeness: tape.report(
+                range.end - range.start,
+                &segment.before,
+                &segment.after.unwrap_or_else(|| tape.figures(context.now)),
+            ),
         }
     }
 

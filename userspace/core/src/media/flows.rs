@@ -97,8 +97,8 @@ pub struct Flow {
     pub current: usize,
     /// Last packet.
     pub last: Timestamp,
-    /// Descriptions have changed: the binding must be looked at again.
-    pub dirty: bool,
+    /// The binding must be looked at again with the first packet from then on: a claim ends.
+    pub resolve_at: Timestamp,
     /// The call it belonged to is over; until something new begins, its packets belong to nobody.
     pub spent: bool,
 }
@@ -117,6 +117,8 @@ pub struct Flows {
     capacity: usize,
     last_sweep: Timestamp,
     unclaimed: usize,
+    /// Flows to be looked at again, because descriptions have changed.
+    dirty: Vec<FlowId>,
 }
 
 impl Flows {
@@ -129,6 +131,7 @@ impl Flows {
             capacity,
             last_sweep: Timestamp(0),
             unclaimed: 0,
+            dirty: Vec::new(),
         }
     }
 
@@ -176,7 +179,7 @@ impl Flows {
             streams: Vec::new(),
             current: 0,
             last: now,
-            dirty: true,
+            resolve_at: Timestamp::FAR_FUTURE,
             spent: false,
         });
         self.by_key.insert(key, id);
@@ -220,6 +223,10 @@ impl Flows {
             for claim in place.claims.iter_mut().filter(|claim| claim.call == call && claim.side == side) {
                 claim.until = until;
             }
+            for &id in &place.flows {
+                let flow = &mut self.flows[id];
+                flow.resolve_at = flow.resolve_at.min(until);
+            }
             self.mark_dirty(endpoint);
         }
     }
@@ -251,7 +258,17 @@ impl Flows {
             && let Some(&other) = self.by_key.get(&reverse)
             && self.flows[other].binding.is_none()
         {
-            self.flows[other].dirty = true;
+            self.dirty.push(other);
+        }
+    }
+
+    /// A flow whose binding must be looked at again, because descriptions have changed.
+    pub fn poll_dirty(&mut self) -> Option<FlowId> {
+        loop {
+            let id = self.dirty.pop()?;
+            if self.flows.contains(id) {
+                return Some(id);
+            }
         }
     }
 
@@ -315,9 +332,7 @@ impl Flows {
 
     fn mark_dirty(&mut self, endpoint: Endpoint) {
         if let Some(place) = self.places.get(&endpoint) {
-            for &id in &place.flows {
-                self.flows[id].dirty = true;
-            }
+            self.dirty.extend(&place.flows);
         }
     }
 

@@ -4,7 +4,6 @@
 //! holds about a second of audio, however long the call.
 
 use std::collections::VecDeque;
-use std::ops::Range;
 
 use crate::codec::Upsampler;
 use crate::record::{Completeness, Side};
@@ -55,8 +54,9 @@ pub struct Tape {
     history: Option<Vec<Figures>>,
 }
 
-#[derive(Clone, Copy, Default)]
-struct Figures {
+/// The figures of a tape at a moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Figures {
     frame: u64,
     completeness: [Completeness; 2],
     covered: [u64; 2],
@@ -147,7 +147,7 @@ impl Tape {
             return false;
         }
         self.flush(end, deliver);
-        let figures = self.figures(end);
+        let figures = self.figures(now);
         if let Some(history) = &mut self.history {
             history.push(figures);
         }
@@ -206,18 +206,22 @@ impl Tape {
         self.blocks.clear();
     }
 
-    /// Figures of both sides for a part of the tape.
-    pub fn report(&self, range: Range<u64>) -> [Completeness; 2] {
-        let at = |frame: u64| {
-            let history = self.history.as_deref().unwrap_or_default();
-            history.iter().rev().find(|figures| figures.frame <= frame).copied()
-        };
-        let before = at(range.start).unwrap_or_default();
-        let after = match self.history {
-            Some(_) if range.end < self.base => at(range.end).unwrap_or_default(),
-            _ => self.figures(self.base),
-        };
-        let (rate, frames) = (u64::from(self.rate), range.end - range.start);
+    /// The figures as they are at `now`.
+    pub fn figures(&self, now: Timestamp) -> Figures {
+        let frame = self.frame(now).max(0) as u64;
+        Figures { frame, completeness: self.completeness, covered: self.covered, concealed: self.concealed }
+    }
+
+    /// The figures as they were at a moment before, as far as history was kept.
+    pub fn figures_at(&self, at: Timestamp) -> Figures {
+        let frame = self.frame(at).max(0) as u64;
+        let history = self.history.as_deref().unwrap_or_default();
+        history.iter().rev().find(|figures| figures.frame <= frame).copied().unwrap_or_default()
+    }
+
+    /// What became of the packets of both sides between two moments, for a recording of so many frames.
+    pub fn report(&self, frames: u64, before: &Figures, after: &Figures) -> [Completeness; 2] {
+        let rate = u64::from(self.rate);
         [0, 1].map(|side| {
             let (from, to) = (&before.completeness[side], &after.completeness[side]);
             let covered = after.covered[side].saturating_sub(before.covered[side]);
@@ -235,10 +239,6 @@ impl Tape {
                 silent_ms: frames.saturating_sub(covered) * 1000 / rate,
             }
         })
-    }
-
-    fn figures(&self, frame: u64) -> Figures {
-        Figures { frame, completeness: self.completeness, covered: self.covered, concealed: self.concealed }
     }
 
     fn block_frames(&self) -> usize {
@@ -338,7 +338,8 @@ mod tests {
             })
             .sum();
         assert_eq!(frames, 2500);
-        assert_eq!(tape.report(0..2500)[1].silent_ms, 312);
+        let (before, after) = (Figures::default(), tape.figures(Timestamp(SECOND)));
+        assert_eq!(tape.report(2500, &before, &after)[1].silent_ms, 312);
     }
 
     #[test]

@@ -231,18 +231,25 @@ impl Stream {
         }
     }
 
-    /// A call has claimed the stream. What came before `not_before` is not of that call.
-    pub fn claim(&mut self, not_before: Timestamp) {
+    /// A call has claimed the stream. What came before `not_before` is not of that call. Returns how many
+    /// packets are its own.
+    pub fn claim(&mut self, not_before: Timestamp) -> u64 {
         self.held.retain(|held| held.at >= not_before);
         self.state = State::Probation;
         self.timeline = None;
         self.tail = None;
         self.stray = None;
+        self.held.len() as u64
     }
 
     /// Arrival of the oldest packet that waits to be heard.
     pub fn oldest_held(&self) -> Option<Timestamp> {
         self.held.iter().map(|held| held.at).min()
+    }
+
+    /// Arrival and payload type of the packet that will be heard first.
+    pub fn first_held(&self) -> Option<(Timestamp, u8)> {
+        self.held.front().map(|held| (held.at, held.payload_type))
     }
 
     /// Whether packets wait to be heard.
@@ -504,8 +511,15 @@ impl Stream {
     /// A packet's turn has come.
     fn hear(&mut self, packet: &Packet<'_>, out: &mut Playout<'_>) {
         if packet.at > out.until {
-            out.tape = None;
+            let tape = out.tape.take();
+            self.hear_in_time(packet, out);
+            out.tape = tape;
+        } else {
+            self.hear_in_time(packet, out);
         }
+    }
+
+    fn hear_in_time(&mut self, packet: &Packet<'_>, out: &mut Playout<'_>) {
         let missing = std::mem::take(&mut self.missing);
         let index = self.format(packet.payload_type, out);
         let kind = self.formats[index].codec.kind;

@@ -10,8 +10,9 @@ use crate::time::{MILLISECOND, SECOND, Timestamp};
 const WINDOW_PACKETS: u32 = 64;
 /// …or this time, whichever is longer.
 const WINDOW_TIME: i64 = SECOND;
-/// The anchor follows when it is off by more than this.
-const TOLERANCE: i64 = 4 * MILLISECOND;
+/// The anchor follows when it is off by more than this: two sides then stay in step within 20 ms, and a
+/// sender that merely jitters is left alone, sample for sample.
+const TOLERANCE: i64 = 8 * MILLISECOND;
 
 /// Where a stream's timestamps stand on the capture's clock.
 #[derive(Clone, Debug)]
@@ -120,7 +121,7 @@ mod tests {
     fn an_hour_of_drift() {
         for ppm in [-200, 200] {
             let off = worst(ppm, 180_000, |_| 0);
-            assert!(off < 6 * MILLISECOND, "{off}");
+            assert!(off < 9 * MILLISECOND, "{off}");
         }
     }
 

@@ -1,0 +1,72 @@
+//! `spantape check-config`: try a configuration without recording anything.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use spantape_core::rules::{Action, Beginning, LookBack, OnRefused, Rule};
+use spantape_core::time::SECOND;
+
+use crate::config;
+
+/// Check a configuration file, and say what it means
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  spantape check-config rules.toml
+
+Exit code: 0 the file is valid, 2 it is not.")]
+pub(crate) struct Args {
+    /// The file
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
+
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let config = config::load(Some(&args.file))?;
+    println!("{} is valid. Of these rules the first that matches a call decides:", args.file.display());
+    for (index, rule) in config.rules.iter().enumerate() {
+        println!("{:>3}. {}: {}{}", index + 1, rule.name, effect(rule), conditions(rule));
+    }
+    println!("Record triggers: INFO with {}", config.record_headers.join(" or "));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn effect(rule: &Rule) -> String {
+    let honoured = match rule.on_refused {
+        OnRefused::FollowServer => "",
+        OnRefused::HonourKey => ", even when the server refuses",
+    };
+    match (rule.action, rule.beginning, rule.look_back) {
+        (Action::All, Beginning::Media, _) => "records the whole call".to_owned(),
+        (Action::All, Beginning::Answer, _) => "records the call from its answer".to_owned(),
+        (Action::OnDemand, _, LookBack::CallStart) => {
+            format!("records from the start of a call in which a trigger asks for it{honoured}")
+        }
+        (Action::OnDemand, _, LookBack::For(0)) => format!("records from trigger to trigger{honoured}"),
+        (Action::OnDemand, _, LookBack::For(time)) => {
+            format!("records from {} s before a trigger{honoured}", time as f64 / SECOND as f64)
+        }
+        (Action::Ignore, ..) => "records nothing".to_owned(),
+    }
+}
+
+fn conditions(rule: &Rule) -> String {
+    let mut all = Vec::new();
+    for (what, patterns) in [("from", &rule.from), ("to", &rule.to), ("party", &rule.party)] {
+        if !patterns.is_empty() {
+            let patterns: Vec<&str> = patterns.iter().map(|pattern| pattern.as_str()).collect();
+            all.push(format!("{what} matches {}", patterns.join(" or ")));
+        }
+    }
+    if !rule.direction.is_empty() {
+        all.push(format!("direction is {:?}", rule.direction).to_lowercase());
+    }
+    if !rule.network.is_empty() {
+        let networks: Vec<String> = rule.network.iter().map(ToString::to_string).collect();
+        all.push(format!("an address is in {}", networks.join(" or ")));
+    }
+    if !rule.codec.is_empty() {
+        all.push(format!("codec is {}", rule.codec.join(" or ")));
+    }
+    if all.is_empty() { String::new() } else { format!(" if {}", all.join(" and ")) }
+}

@@ -1,0 +1,51 @@
+//! The command line. One file a command: what is typed (`Args`) and what it does (`run`).
+
+mod check_config;
+mod ladder;
+mod replay;
+mod report;
+mod search;
+mod show;
+mod terminal;
+#[cfg(test)]
+mod testing;
+mod waveform;
+mod when;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Exit code when nothing matched, or when some input could not be read.
+pub(crate) const PARTLY: u8 = 1;
+/// Exit code of a command that could not do its work.
+pub(crate) const FAILED: u8 = 2;
+
+/// A passive call recorder: it sits on a switch's mirror port, or reads captures, and sends nothing.
+#[derive(Parser)]
+#[command(name = "spantape", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Replay(replay::Args),
+    Search(search::Args),
+    Show(show::Args),
+    CheckConfig(check_config::Args),
+}
+
+pub(crate) fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Replay(args) => replay::run(&args),
+        Command::CheckConfig(args) => check_config::run(&args),
+        Command::Search(args) => search::run(&args),
+        Command::Show(args) => show::run(&args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("spantape: {error:#}");
+        ExitCode::from(FAILED)
+    })
+}

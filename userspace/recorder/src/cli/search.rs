@@ -1,0 +1,382 @@
+//! `spantape search`: what the catalog has.
+
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use serde_json::Value;
+use spantape_core::time::{SECOND, Timestamp};
+use spantape_store::{Query, Rows, Table, rows};
+
+use super::PARTLY;
+use super::terminal::{Column, Screen, clean, clean_json, reader_left};
+use super::when;
+
+/// Search the catalog of an archive.
+///
+/// What is given must all hold; with nothing given, every recording is found. The exit code is 0 when
+/// something was found, 1 when nothing was, and 2 when the search could not be made.
+#[derive(clap::Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  spantape search --archive tape --party 1009 --since 2026-11-22
+  spantape search --archive tape --to '+4930*' --min-duration 2m --since '8h ago'
+  spantape search --archive tape --table events --call-id 3c26-9f@192.0.2.9
+  spantape search --archive tape --trigger sip-info --format jsonl | jq -r .file")]
+pub(crate) struct Args {
+    /// The archive to search
+    #[arg(long, value_name = "DIR", env = "SPANTAPE_ARCHIVE")]
+    archive: PathBuf,
+    /// Who called: user part of the URI, exact or with `*` and `?`
+    #[arg(long, value_name = "USER")]
+    from: Option<String>,
+    /// Who was called
+    #[arg(long, value_name = "USER")]
+    to: Option<String>,
+    /// Who took part, on either side
+    #[arg(long, value_name = "USER")]
+    party: Option<String>,
+    /// SIP Call-ID, exact or with `*` and `?`, or the call's `call_uid`
+    #[arg(long, value_name = "ID")]
+    call_id: Option<String>,
+    /// Leave out what was over before: `2026-11-22`, `2026-11-22 14:30` (UTC), RFC 3339, or `2h ago`
+    #[arg(long, value_name = "TIME", value_parser = when::moment)]
+    since: Option<Timestamp>,
+    /// Leave out what began then or later; a date is its first moment
+    #[arg(long, value_name = "TIME", value_parser = when::moment)]
+    until: Option<Timestamp>,
+    /// Shortest duration: `10s`, `2m`, or plain seconds
+    #[arg(long, value_name = "DURATION", value_parser = when::seconds)]
+    min_duration: Option<f64>,
+    /// What caused the recording: `rule`, `sip-info`, `orphan`…
+    #[arg(long, value_name = "NAME")]
+    trigger: Option<String>,
+    /// A codec that is heard: `g722`, `PCMU/8000`
+    #[arg(long, value_name = "NAME")]
+    codec: Option<String>,
+    /// Where to look
+    #[arg(long, value_name = "TABLE", default_value = "recordings", value_parser = clap::builder::PossibleValuesParser::new(["recordings", "calls", "streams", "events"]))]
+    table: String,
+    /// How to print what is found
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "table")]
+    format: Format,
+    /// Not more than so many, the earliest
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    /// For reading, as wide as the terminal
+    Table,
+    /// One JSON array
+    Json,
+    /// A JSON object a line
+    Jsonl,
+    /// Comma-separated values with a header
+    Csv,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let query = args.query()?;
+    let rows = query.run(&args.archive)?;
+    let mut out = BufWriter::new(io::stdout().lock());
+    let found = match print(&mut out, rows, query.table, args.format, Screen::stdout()) {
+        Err(error) if reader_left(&error) => true,
+        found => found?,
+    };
+    if found {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if args.format == Format::Table {
+        eprintln!("spantape: nothing in the table `{}` matches", query.table);
+    }
+    Ok(ExitCode::from(PARTLY))
+}
+
+impl Args {
+    fn query(&self) -> anyhow::Result<Query> {
+        Ok(Query {
+            table: self.table.parse().map_err(anyhow::Error::msg)?,
+            from: self.from.clone(),
+            to: self.to.clone(),
+            party: self.party.clone(),
+            call_id: self.call_id.clone(),
+            recording: None,
+            since: self.since,
+            until: self.until,
+            min_duration: self.min_duration,
+            trigger: self.trigger.clone(),
+            codec: self.codec.clone(),
+            limit: self.limit.and_then(|limit| usize::try_from(limit).ok()),
+        })
+    }
+}
+
+/// Prints the rows as they are found; a table, whose widths depend on all of them, at the end. Tells
+/// whether there were any.
+fn print(
+    out: &mut impl Write,
+    found: Rows,
+    table: Table,
+    format: Format,
+    screen: Screen,
+) -> anyhow::Result<bool> {
+    let columns = columns(table);
+    let names: Vec<&str> = columns.iter().flat_map(|column| column.of).copied().collect();
+    let mut lines = Vec::new();
+    let mut any = false;
+    if format == Format::Csv {
+        writeln!(out, "{}", rows::csv_header(&table.schema()))?;
+    }
+    for batch in found {
+        let batch = batch?;
+        match format {
+            Format::Table => lines.extend(rows::cells(&batch, &names).map(|cells| line(columns, &cells))),
+            Format::Json | Format::Jsonl => {
+                for row in rows::objects(&batch) {
+                    let row = clean_json(&Value::Object(row).to_string());
+                    match (format, any) {
+                        (Format::Jsonl, _) => writeln!(out, "{row}")?,
+                        (_, false) => write!(out, "[\n  {row}")?,
+                        (_, true) => write!(out, ",\n  {row}")?,
+                    }
+                    any = true;
+                }
+            }
+            Format::Csv => {
+                for row in rows::csv_lines(&batch) {
+                    // A file gets what was on the wire, a terminal what cannot harm it.
+                    writeln!(out, "{}", if screen.terminal { clean(&row) } else { row })?;
+                }
+            }
+        }
+        any |= batch.num_rows() > 0;
+    }
+    match format {
+        Format::Table if any => {
+            let limit = screen.terminal.then_some(screen.width);
+            let shown: Vec<Column> = columns.iter().map(|column| column.shown).collect();
+            out.write_all(screen.table(&shown, lines, limit).as_bytes())?;
+        }
+        Format::Json => writeln!(out, "{}", if any { "\n]" } else { "[]" })?,
+        _ => {}
+    }
+    out.flush()?;
+    Ok(any)
+}
+
+/// A column of the table that is printed, made of columns of the catalog.
+struct Shown {
+    shown: Column,
+    of: &'static [&'static str],
+    text: fn(&[String]) -> String,
+}
+
+const fn left(
+    title: &'static str,
+    rank: u8,
+    of: &'static [&'static str],
+    text: fn(&[String]) -> String,
+) -> Shown {
+    Shown { shown: Column { title, rank, right: false }, of, text }
+}
+
+const fn right(
+    title: &'static str,
+    rank: u8,
+    of: &'static [&'static str],
+    text: fn(&[String]) -> String,
+) -> Shown {
+    Shown { shown: Column { title, rank, right: true }, of, text }
+}
+
+fn columns(table: Table) -> &'static [Shown] {
+    match table {
+        Table::Recordings => RECORDINGS,
+        Table::Calls => CALLS,
+        Table::Streams => STREAMS,
+        Table::Events => EVENTS,
+    }
+}
+
+const RECORDINGS: &[Shown] = &[
+    left("RECORDING", 0, &["recording_id"], short),
+    left("START (UTC)", 0, &["start"], moment),
+    right("LENGTH", 2, &["duration_s"], length),
+    left("FROM", 0, &["from_user", "from_address"], first),
+    left("TO", 0, &["to_user", "to_address"], first),
+    left("TRIGGER", 3, &["trigger"], first),
+    left("CODECS", 4, &["codecs"], first),
+    right("LOST", 5, &["lost"], first),
+    right("CONCEALED", 6, &["concealed_ms"], milliseconds),
+    left("ENDED BY", 7, &["end_reason"], first),
+    left("FILE", 9, &["file"], first),
+];
+
+const CALLS: &[Shown] = &[
+    left("START (UTC)", 0, &["start"], moment),
+    right("LENGTH", 2, &["duration_s"], length),
+    left("FROM", 0, &["from_user", "from_address"], first),
+    left("TO", 0, &["to_user", "to_address"], first),
+    right("STATUS", 4, &["status"], first),
+    left("ENDED BY", 3, &["end_reason"], first),
+    right("STREAMS", 7, &["streams"], first),
+    right("RECORDINGS", 5, &["recordings"], first),
+    left("RULE", 6, &["rule"], first),
+    left("CALL-ID", 8, &["call_id"], first),
+];
+
+const STREAMS: &[Shown] = &[
+    left("START (UTC)", 0, &["start"], moment),
+    right("LENGTH", 7, &["duration_s"], length),
+    left("SIDE", 0, &["side"], first),
+    left("SOURCE", 1, &["source_address", "source_port"], address),
+    left("DESTINATION", 8, &["destination_address", "destination_port"], address),
+    left("CODECS", 4, &["codecs"], first),
+    right("PACKETS", 5, &["packets"], first),
+    right("LOST", 2, &["lost"], first),
+    right("JITTER", 6, &["jitter_ms"], milliseconds),
+    right("MOS", 3, &["mos"], first),
+    left("NOT HEARD", 9, &["not_decoded"], first),
+    left("CALL-ID", 10, &["call_id"], first),
+];
+
+const EVENTS: &[Shown] = &[
+    left("START (UTC)", 0, &["start"], fine_moment),
+    left("KIND", 0, &["kind"], first),
+    left("TRIGGER", 2, &["trigger", "verb"], joined),
+    left("OUTCOME", 1, &["outcome"], first),
+    left("SOURCE", 4, &["source_address", "source_port"], address),
+    left("DESTINATION", 5, &["destination_address", "destination_port"], address),
+    left("TEXT", 0, &["text"], first),
+    left("CALL-ID", 6, &["call_id"], first),
+];
+
+fn line(columns: &[Shown], cells: &[String]) -> Vec<String> {
+    let mut rest = cells;
+    let take = |column: &Shown| {
+        let (own, others) = rest.split_at(column.of.len().min(rest.len()));
+        rest = others;
+        clean(&(column.text)(own))
+    };
+    columns.iter().map(take).collect()
+}
+
+/// The first that says something.
+fn first(cells: &[String]) -> String {
+    cells.iter().find(|cell| !cell.is_empty()).cloned().unwrap_or_default()
+}
+
+fn joined(cells: &[String]) -> String {
+    cells.join(" ").trim().to_owned()
+}
+
+/// As many digits of an id as `spantape show` needs, but for very large archives.
+fn short(cells: &[String]) -> String {
+    first(cells).chars().take(SHORT_ID).collect()
+}
+
+fn moment(cells: &[String]) -> String {
+    let text = first(cells);
+    when::of_row(&text).map_or(text, |at| when::utc(at, 0))
+}
+
+fn fine_moment(cells: &[String]) -> String {
+    let text = first(cells);
+    when::of_row(&text).map_or(text, |at| when::utc(at, 3))
+}
+
+fn length(cells: &[String]) -> String {
+    let seconds = first(cells).parse::<f64>().ok();
+    seconds.map(|seconds| when::clock((seconds * SECOND as f64) as i64, 0)).unwrap_or_default()
+}
+
+fn milliseconds(cells: &[String]) -> String {
+    let text = first(cells);
+    if text.is_empty() { text } else { text + " ms" }
+}
+
+fn address(cells: &[String]) -> String {
+    match cells {
+        [host, port] if host.contains(':') => format!("[{host}]:{port}"),
+        [host, port] if !host.is_empty() => format!("{host}:{port}"),
+        _ => String::new(),
+    }
+}
+
+const SHORT_ID: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::super::testing;
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn search(options: &str, screen: Screen) -> (String, bool) {
+        let dir = testing::archive();
+        let start = ["search", "--archive", dir.path().to_str().unwrap()];
+        let args = Cli::try_parse_from(start.into_iter().chain(options.split_whitespace())).unwrap().args;
+        let query = args.query().unwrap();
+        let rows = query.run(&args.archive).unwrap();
+        let mut out = Vec::new();
+        let found = print(&mut out, rows, query.table, args.format, screen).unwrap();
+        (String::from_utf8(out).unwrap(), found)
+    }
+
+    fn piped(options: &str) -> (String, bool) {
+        let mut screen = Screen::plain(80);
+        screen.terminal = false;
+        search(options, screen)
+    }
+
+    #[test]
+    fn a_table_for_each_width() {
+        let (text, found) = piped("--trigger sip-info");
+        assert!(found && text.lines().count() == 2, "{text}");
+        let line = text.lines().nth(1).unwrap();
+        assert!(line.starts_with("ab000002  2023-11-14 22:15:20    0:04  1009  1010  sip-info"), "{line}");
+        assert!(line.ends_with(".wav"), "{line}");
+        for width in [40, 60, 80, 120] {
+            for table in Table::ALL {
+                let (text, _) = search(&format!("--table {table}"), Screen::plain(width));
+                let widest = text.lines().map(crate::cli::terminal::width).max().unwrap();
+                assert!(widest <= width, "{width}:\n{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn json() {
+        let (text, found) = piped("--format json --limit 2");
+        let rows: Value = serde_json::from_str(&text).unwrap();
+        assert!(found && rows.as_array().unwrap().len() == 2, "{text}");
+        assert_eq!(rows[0]["start"], "2023-11-14T22:13:20.000Z");
+        // What was on the wire is kept, but no terminal would obey it.
+        assert_eq!(rows[0]["from_display"], "\x1b[2JEve\u{202e}");
+        assert!(text.is_ascii());
+        let (lines, _) = piped("--format jsonl --min-duration 4s");
+        assert_eq!(lines.lines().filter(|line| serde_json::from_str::<Value>(line).is_ok()).count(), 3);
+    }
+
+    #[test]
+    fn csv() {
+        let (text, _) = piped("--format csv --table calls --until 2023-11-14T22:14");
+        assert!(text.starts_with("call_uid,call_id,") && text.lines().count() == 2, "{text}");
+    }
+
+    #[test]
+    fn nothing() {
+        assert_eq!(piped("--from 1"), (String::new(), false));
+        assert_eq!(piped("--from 1 --format json"), ("[]\n".to_owned(), false));
+        assert_eq!(piped("--from 1 --format jsonl"), (String::new(), false));
+    }
+}

@@ -1,0 +1,241 @@
+//! `spantape show`: all that is known of one recording.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use serde_json::{Map, Value, json};
+use spantape_core::time::{SECOND, Timestamp};
+use spantape_store::{Query, Table, rows};
+
+use super::terminal::{Screen, clean, clean_json, reader_left};
+use super::{PARTLY, report, when};
+
+/// Show one recording: parties, signalling, streams, triggers, completeness, waveform.
+///
+/// The exit code is 0, or 1 when there is no such recording, or 2 when it cannot be shown or several
+/// match.
+#[derive(clap::Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  spantape show --archive tape 0a1b2c3d
+  spantape show tape/recordings/2026/11/22/20261122T061209.123Z_1009_1010_0a1b2c3d.wav
+  spantape show --archive tape 0a1b2c3d --json | jq .streams
+  SPANTAPE_ARCHIVE=tape spantape show 0a1b2c3d | less")]
+pub(crate) struct Args {
+    /// The recording: its id or the first digits of it, or its file
+    #[arg(value_name = "RECORDING")]
+    recording: String,
+    /// The archive that has it; not needed with the path of a file that lies in one
+    #[arg(long, value_name = "DIR", env = "SPANTAPE_ARCHIVE")]
+    archive: Option<PathBuf>,
+    /// Print one JSON object with all of it but the waveform
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let archive = archive(args)?;
+    let Some(recording) = find(&archive, &args.recording)? else {
+        eprintln!("spantape: no recording `{}` in {}", clean(&args.recording), archive.display());
+        return Ok(ExitCode::from(PARTLY));
+    };
+    let found = Found::gather(&archive, recording)?;
+    let text = if args.json { found.json()? } else { report::text(Screen::stdout(), &archive, &found) };
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(anyhow::Error::from) {
+        Err(error) if !reader_left(&error) => Err(error),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// A recording and what belongs to it.
+pub(super) struct Found {
+    pub(super) recording: Record,
+    /// Missing while the call goes on.
+    pub(super) call: Option<Record>,
+    /// The call's other recordings.
+    pub(super) others: Vec<Record>,
+    pub(super) streams: Vec<Record>,
+    pub(super) events: Vec<Record>,
+}
+
+/// A row of the catalog.
+pub(super) struct Record(Map<String, Value>);
+
+impl Record {
+    /// A value as text, fit for a terminal; empty when there is none.
+    pub(super) fn text(&self, column: &str) -> String {
+        match self.0.get(column) {
+            None | Some(Value::Null) => String::new(),
+            Some(Value::String(text)) => clean(text),
+            Some(value) => value.to_string(),
+        }
+    }
+
+    pub(super) fn number(&self, column: &str) -> Option<f64> {
+        self.0.get(column)?.as_f64()
+    }
+
+    pub(super) fn flag(&self, column: &str) -> bool {
+        self.0.get(column).and_then(Value::as_bool).unwrap_or_default()
+    }
+
+    pub(super) fn time(&self, column: &str) -> Option<Timestamp> {
+        when::of_row(self.0.get(column)?.as_str()?)
+    }
+
+    /// `192.0.2.1:5060`, of the columns with that prefix.
+    pub(super) fn address(&self, prefix: &str) -> Option<String> {
+        let (host, port) = (self.text(&format!("{prefix}_address")), self.text(&format!("{prefix}_port")));
+        match host.as_str() {
+            "" => None,
+            host if host.contains(':') => Some(format!("[{host}]:{port}")),
+            host => Some(format!("{host}:{port}")),
+        }
+    }
+}
+
+impl Found {
+    pub(super) fn gather(archive: &Path, recording: Record) -> anyhow::Result<Found> {
+        let uid = recording.text("call_uid");
+        let (start, end) = recording.time("start").zip(recording.time("ended")).with_context(|| {
+            format!("the catalog of {} does not tell the recording's times", archive.display())
+        })?;
+        let of_call = |table, since: Timestamp, until: Timestamp| -> anyhow::Result<Vec<Record>> {
+            let (since, until) = (Some(since), Some(until));
+            let query = Query { table, call_id: Some(uid.clone()), since, until, ..Query::default() };
+            let mut rows = collect(archive, &query)?;
+            // A phone may choose a Call-ID that looks like the call of another.
+            rows.retain(|row| row.text("call_uid") == uid);
+            Ok(rows)
+        };
+        let call = of_call(Table::Calls, start - DAY, end + DAY)?.into_iter().next();
+        // The times of the call tell which days to look at.
+        let span = call.as_ref().and_then(|call| call.time("start").zip(call.time("ended")));
+        let (first, last) = span.unwrap_or((start - DAY, end + DAY));
+        let (first, last) = (first.min(start) - MARGIN, last.max(end) + MARGIN);
+        let mut others = of_call(Table::Recordings, first, last)?;
+        others.retain(|other| other.text("recording_id") != recording.text("recording_id"));
+        Ok(Found {
+            call,
+            others,
+            streams: of_call(Table::Streams, first, last)?,
+            events: of_call(Table::Events, first, last)?,
+            recording,
+        })
+    }
+
+    fn json(&self) -> anyhow::Result<String> {
+        let all = |records: &[Record]| records.iter().map(|record| json!(record.0)).collect::<Value>();
+        let whole = json!({
+            "recording": self.recording.0,
+            "call": self.call.as_ref().map(|call| &call.0),
+            "other_recordings": all(&self.others),
+            "streams": all(&self.streams),
+            "events": all(&self.events),
+        });
+        Ok(clean_json(&serde_json::to_string_pretty(&whole)?) + "\n")
+    }
+}
+
+/// How far from a recording its call is looked for.
+const DAY: i64 = 86_400 * SECOND;
+/// Messages still come after a call has ended.
+const MARGIN: i64 = 600 * SECOND;
+/// Of several recordings that match so many are named.
+const NAMED: usize = 10;
+
+/// The archive that holds the file, if it is one; else the one that was named.
+fn archive(args: &Args) -> anyhow::Result<PathBuf> {
+    let file = fs::canonicalize(&args.recording).ok().filter(|path| path.is_file());
+    let around = file.and_then(|path| {
+        path.ancestors().skip(1).find(|dir| dir.join("catalog").is_dir()).map(Path::to_owned)
+    });
+    around.or_else(|| args.archive.clone()).context(
+        "which archive? Name it by `--archive DIR` or SPANTAPE_ARCHIVE, or give the path of the recording's file",
+    )
+}
+
+pub(super) fn find(archive: &Path, wanted: &str) -> anyhow::Result<Option<Record>> {
+    let query = Query { recording: Some(wanted.to_owned()), limit: Some(NAMED + 1), ..Query::default() };
+    let mut found = collect(archive, &query)?;
+    if found.len() <= 1 {
+        return Ok(found.pop());
+    }
+    let mut list = String::new();
+    for record in found.iter().take(NAMED) {
+        let start = record.time("start").map(|at| when::utc(at, 0)).unwrap_or_default();
+        let (from, to) = (record.text("from_user"), record.text("to_user"));
+        list.push_str(&format!("\n  {}  {start}  {from} -> {to}", record.text("recording_id")));
+    }
+    if found.len() > NAMED {
+        list.push_str("\n  …");
+    }
+    bail!("several recordings begin with `{}`; give more digits:{list}", clean(wanted));
+}
+
+fn collect(archive: &Path, query: &Query) -> anyhow::Result<Vec<Record>> {
+    let mut records = Vec::new();
+    for batch in query.run(archive)? {
+        records.extend(rows::objects(&batch?).map(Record));
+    }
+    Ok(records)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{terminal, testing};
+    use super::*;
+
+    fn args(recording: &str, archive: Option<&Path>) -> Args {
+        Args { recording: recording.to_owned(), archive: archive.map(Path::to_owned), json: false }
+    }
+
+    #[test]
+    fn by_prefix_and_by_file() {
+        let dir = testing::archive();
+        let record = find(dir.path(), "AB000001").unwrap().unwrap();
+        let file = record.text("file");
+        let id = record.text("recording_id");
+        let whole = dir.path().join(&file);
+        for name in [id.as_str(), &file, whole.to_str().unwrap()] {
+            assert_eq!(find(dir.path(), name).unwrap().unwrap().text("recording_id"), id, "{name}");
+        }
+        assert!(find(dir.path(), "ff").unwrap().is_none());
+        let error = find(dir.path(), "ab").err().unwrap().to_string();
+        assert!(error.contains("give more digits") && error.lines().count() == 4, "{error}");
+        let found = archive(&args(whole.to_str().unwrap(), None)).unwrap();
+        assert_eq!(found, fs::canonicalize(dir.path()).unwrap());
+        assert!(archive(&args("ab", None)).unwrap_err().to_string().contains("--archive"));
+    }
+
+    #[test]
+    fn everything_as_json() {
+        let dir = testing::archive();
+        let record = find(dir.path(), "ab000000").unwrap().unwrap();
+        let found = Found::gather(dir.path(), record).unwrap();
+        let text = found.json().unwrap();
+        let json: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(json["recording"]["from_display"], "\x1b[2JEve\u{202e}");
+        assert_eq!(json["call"]["end_reason"], "bye");
+        assert_eq!(json["streams"].as_array().unwrap().len(), 2);
+        assert_eq!(json["events"].as_array().unwrap().len(), 16);
+        assert!(!text.contains('\x1b'));
+    }
+
+    #[test]
+    fn everything_as_text() {
+        let dir = testing::archive();
+        for width in [40, 60, 80, 100, 160] {
+            let record = find(dir.path(), "ab000000").unwrap().unwrap();
+            let found = Found::gather(dir.path(), record).unwrap();
+            let text = report::text(Screen::plain(width), dir.path(), &found);
+            let widest = text.lines().map(terminal::width).max().unwrap();
+            assert!(widest <= width, "{width}:\n{text}");
+            assert!(!text.contains('\x1b') && text.contains("Eve"), "{text}");
+        }
+    }
+}

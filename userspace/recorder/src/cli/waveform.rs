@@ -1,0 +1,225 @@
+//! The sound of a recording, as a picture of characters.
+
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::Context;
+use hound::WavReader;
+use spantape_core::time::SECOND;
+
+use super::terminal::{Screen, Style};
+use super::when;
+
+/// Draws both channels of a WAV file, the caller above, over a time axis. The file is read once, in
+/// pieces.
+pub(crate) fn draw(screen: Screen, path: &Path) -> anyhow::Result<String> {
+    let cannot = || format!("cannot read {}", path.display());
+    let reader = WavReader::open(path).with_context(cannot)?;
+    let peaks = Peaks::read(reader, screen.width.saturating_sub(MARGIN)).with_context(cannot)?;
+    if peaks.columns.is_empty() {
+        return Ok("  no audio\n".to_owned());
+    }
+    let mut out = String::new();
+    for (channel, name) in peaks.names().iter().enumerate() {
+        out.push_str(&peaks.channel(screen, channel, name));
+    }
+    out.push_str(&peaks.axis(screen));
+    if peaks.read < peaks.frames {
+        let (read, whole) = (peaks.nanoseconds(peaks.read), peaks.nanoseconds(peaks.frames));
+        let (read, whole) = (when::clock(read, 1), when::clock(whole, 1));
+        let words = format!("  the file is cut short: {read} of {whole} can be read");
+        out.push_str(&format!("{}\n", screen.paint(Style::Bad, &words)));
+    }
+    Ok(out)
+}
+
+/// Columns left of the picture.
+const MARGIN: usize = 10;
+/// Lines of a channel; odd, so that there is a middle one. Each holds two blocks.
+const ROWS: usize = 5;
+/// Columns from one mark of the time axis to the next, at least.
+const MARKS: i64 = 10;
+
+/// Lowest and highest sample.
+type Range = (i16, i16);
+
+struct Peaks {
+    rate: u32,
+    channels: usize,
+    /// Samples a channel by the header, and those that could be read.
+    frames: u64,
+    read: u64,
+    columns: Vec<[Range; 2]>,
+}
+
+impl Peaks {
+    fn read(reader: WavReader<impl Read>, columns: usize) -> hound::Result<Peaks> {
+        let spec = reader.spec();
+        if spec.bits_per_sample != 16 || spec.sample_format != hound::SampleFormat::Int {
+            return Err(hound::Error::Unsupported);
+        }
+        let (frames, channels) = (u64::from(reader.duration()), usize::from(spec.channels).max(1));
+        let mut peaks =
+            Peaks { rate: spec.sample_rate.max(1), channels, frames, read: 0, columns: Vec::new() };
+        let columns = frames.min(columns as u64);
+        let mut samples = reader.into_samples::<i16>();
+        'file: for column in 1..=columns {
+            let mut ranges = [(i16::MAX, i16::MIN); 2];
+            while peaks.read < frames * column / columns {
+                for channel in 0..channels {
+                    // What cannot be read is missing at the end; `read` tells how much.
+                    let Some(Ok(sample)) = samples.next() else { break 'file };
+                    if let Some((low, high)) = ranges.get_mut(channel) {
+                        (*low, *high) = (sample.min(*low), sample.max(*high));
+                    }
+                }
+                peaks.read += 1;
+            }
+            peaks.columns.push(ranges);
+        }
+        Ok(peaks)
+    }
+
+    fn names(&self) -> &'static [&'static str] {
+        if self.channels == 1 { &["both"] } else { &["caller", "callee"] }
+    }
+
+    /// Both channels are drawn to one scale: the loudest sample reaches the edge.
+    fn channel(&self, screen: Screen, channel: usize, name: &str) -> String {
+        let loudest = |channel: usize| {
+            let ranges = self.columns.iter().map(|column| column[channel]);
+            ranges.map(|(low, high)| low.unsigned_abs().max(high.unsigned_abs())).max().unwrap_or_default()
+        };
+        let scale = (0..self.channels.min(2)).map(loudest).max().unwrap_or_default().max(1);
+        let peak = match loudest(channel) {
+            0 => "silent".to_owned(),
+            peak => format!("{:.0} dBFS", 20.0 * (f64::from(peak) / 32768.0).log10()),
+        };
+        let mut out = String::new();
+        for row in 0..ROWS {
+            let label = match row {
+                1 => name,
+                2 => &peak,
+                _ => "",
+            };
+            let blocks = self.columns.iter().map(|column| block(column[channel], scale, row));
+            let blocks: String = blocks.collect();
+            let label = screen.paint(Style::Dim, &format!("{label:>width$}  ", width = MARGIN - 2));
+            out.push_str(&format!("{label}{}\n", blocks.trim_end()));
+        }
+        out
+    }
+
+    fn axis(&self, screen: Screen) -> String {
+        let columns = self.columns.len();
+        let (line, labels) = axis(self.nanoseconds(self.frames), columns);
+        let indent = " ".repeat(MARGIN);
+        format!(
+            "{indent}{}\n{indent}{}\n",
+            screen.paint(Style::Dim, &line),
+            screen.paint(Style::Dim, &labels)
+        )
+    }
+
+    fn nanoseconds(&self, frames: u64) -> i64 {
+        (frames as f64 / f64::from(self.rate) * SECOND as f64) as i64
+    }
+}
+
+/// What one column shows in one row: the blocks between its lowest and highest sample.
+fn block((low, high): Range, scale: u16, row: usize) -> char {
+    let blocks = |sample: i16| (f64::from(sample.max(0)) / f64::from(scale) * ROWS as f64).round() as usize;
+    let (up, down) = (blocks(high), blocks(low.checked_neg().unwrap_or(i16::MAX)));
+    let filled = |half: usize| half + up >= ROWS && half < ROWS + down;
+    match (filled(2 * row), filled(2 * row + 1)) {
+        (true, true) => '█',
+        (true, false) => '▀',
+        (false, true) => '▄',
+        (false, false) if row == ROWS / 2 => '─',
+        (false, false) => ' ',
+    }
+}
+
+/// The line below the picture and the times below its marks.
+fn axis(nanoseconds: i64, columns: usize) -> (String, String) {
+    let columns = columns.max(1) as i64;
+    let tenth = SECOND / 10;
+    let fine = [1, 2, 5].map(|tenths| tenths * tenth);
+    let seconds = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800].map(|seconds| seconds * SECOND);
+    let hours = (0..24).map(|power| 3600 * SECOND * (1 << power.min(20)));
+    let mut steps = fine.into_iter().chain(seconds).chain(hours);
+    let step = steps.find(|step| step / MARKS * columns >= nanoseconds).unwrap_or(i64::MAX / 2);
+    let decimals = usize::from(step < SECOND);
+
+    let mut line = vec!['─'; columns as usize];
+    let mut labels = String::new();
+    for mark in 0.. {
+        let at = step.saturating_mul(mark);
+        let x = (i128::from(at) * i128::from(columns) / i128::from(nanoseconds.max(1))) as usize;
+        let label = when::clock(at, decimals);
+        if x >= line.len() {
+            break;
+        }
+        line[x] = '┬';
+        if x + label.len() <= line.len() {
+            labels.push_str(&format!("{:width$}{label}", "", width = x.saturating_sub(labels.len())));
+        }
+    }
+    (line.into_iter().collect(), labels)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use hound::{SampleFormat, WavSpec, WavWriter};
+
+    use super::*;
+
+    fn wav(channels: u16, samples: impl IntoIterator<Item = i16>) -> Vec<u8> {
+        let spec =
+            WavSpec { channels, sample_rate: 8000, bits_per_sample: 16, sample_format: SampleFormat::Int };
+        let mut bytes = Cursor::new(Vec::new());
+        let mut writer = WavWriter::new(&mut bytes, spec).unwrap();
+        samples.into_iter().for_each(|sample| writer.write_sample(sample).unwrap());
+        writer.finalize().unwrap();
+        bytes.into_inner()
+    }
+
+    #[test]
+    fn each_side_in_its_place() {
+        // The caller speaks in the first half, the callee, at half the level, in the second.
+        let frame = |i: usize| if i < 40 { [[16384, -16384][i % 2], 0] } else { [0, [8192, -8192][i % 2]] };
+        let bytes = wav(2, (0..80).flat_map(frame));
+        let peaks = Peaks::read(WavReader::new(Cursor::new(bytes)).unwrap(), 8).unwrap();
+        assert_eq!((peaks.read, peaks.columns.len()), (80, 8));
+        let caller = peaks.channel(Screen::plain(80), 0, "caller");
+        let expected = "          ████\n  caller  ████\n -6 dBFS  ████────\n          ████\n          ████\n";
+        assert_eq!(caller, expected);
+        let callee = peaks.channel(Screen::plain(80), 1, "callee");
+        assert_eq!(callee.lines().nth(2), Some("-12 dBFS  ────████"));
+        assert_eq!(callee.lines().next(), Some("          "));
+    }
+
+    #[test]
+    fn a_file_cut_short() {
+        let bytes = wav(2, (0..16_000).map(|i| i as i16));
+        let mut bytes = &bytes[..bytes.len() / 2];
+        let peaks = Peaks::read(WavReader::new(&mut bytes).unwrap(), 10).unwrap();
+        assert!((3900..4000).contains(&peaks.read) && peaks.frames == 8000);
+        let peaks = Peaks::read(WavReader::new(Cursor::new(wav(1, []))).unwrap(), 10).unwrap();
+        assert!(peaks.columns.is_empty());
+    }
+
+    #[test]
+    fn marks() {
+        let (line, labels) = axis(4 * SECOND, 40);
+        assert_eq!(line, "┬─────────┬─────────┬─────────┬─────────");
+        assert_eq!(labels, "0:00      0:01      0:02      0:03");
+        let (_, labels) = axis(3600 * SECOND, 60);
+        assert_eq!(labels, "0:00           15:00          30:00          45:00");
+        assert_eq!(axis(SECOND / 2, 50).1, "0:00.0    0:00.1    0:00.2    0:00.3    0:00.4");
+        assert_eq!(axis(i64::MAX, 90).0.chars().count(), 90);
+        assert_eq!(axis(0, 0).1, "");
+    }
+}

@@ -1,0 +1,241 @@
+//! Capture files: pcap in its four forms, and pcapng with any number of sections and interfaces.
+
+use std::cell::RefCell;
+use std::io::{self, Read};
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use pcap_parser::pcapng::Block;
+use pcap_parser::traits::{PcapNGPacketBlock, PcapReaderIterator};
+use pcap_parser::{LegacyPcapReader, PcapBlockOwned, PcapError, PcapNGReader};
+use spantape_core::time::{SECOND, Timestamp};
+use spantape_core::wire::LinkType;
+
+use super::input::{self, Input};
+use super::{Frame, SourceError};
+
+/// First size of the read buffer, and the size beyond which a record is taken for damage.
+const BUFFER: usize = 256 * 1024;
+const MAX_BUFFER: usize = 32 * 1024 * 1024;
+
+/// A capture file, of which one frame at a time is looked at.
+pub(crate) struct CaptureFile {
+    name: String,
+    reader: Box<dyn PcapReaderIterator>,
+    /// What the reader of bytes had to say, which the parser does not pass on.
+    error: Rc<RefCell<Option<io::Error>>>,
+    interfaces: Vec<Interface>,
+    frames: u64,
+    at: Timestamp,
+    link: LinkType,
+    data: Vec<u8>,
+    /// A link type that cannot be read, of some interface.
+    foreign: Option<u32>,
+    done: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Interface {
+    link: Option<LinkType>,
+    /// Ticks a second.
+    resolution: u64,
+    /// Seconds to add.
+    offset: i64,
+}
+
+impl CaptureFile {
+    /// Opens a file, or standard input for `-`.
+    pub(crate) fn open(path: &Path, progress: &Arc<AtomicU64>) -> Result<CaptureFile, SourceError> {
+        let name = if path.as_os_str() == "-" { "standard input".to_owned() } else { path.display().to_string() };
+        let Input { head, bytes } =
+            input::open(path, progress).map_err(|source| SourceError::Read { name: name.clone(), source })?;
+        let error = Rc::new(RefCell::new(None));
+        let bytes = Noting { inner: bytes, error: Rc::clone(&error) };
+        let reader: Box<dyn PcapReaderIterator> = match head.get(..4) {
+            None if head.is_empty() => return Err(SourceError::Empty { name }),
+            Some([0x0a, 0x0d, 0x0d, 0x0a]) => match PcapNGReader::new(BUFFER, bytes) {
+                Ok(reader) => Box::new(reader),
+                Err(_) => return Err(SourceError::NotACapture { name }),
+            },
+            _ => match LegacyPcapReader::new(BUFFER, bytes) {
+                Ok(reader) => Box::new(reader),
+                Err(_) => return Err(SourceError::NotACapture { name }),
+            },
+        };
+        let (at, link) = (Timestamp(0), LinkType::Ethernet);
+        Ok(CaptureFile {
+            name,
+            reader,
+            error,
+            interfaces: Vec::new(),
+            frames: 0,
+            at,
+            link,
+            data: Vec::new(),
+            foreign: None,
+            done: false,
+        })
+    }
+
+    /// Goes on to the next frame. `false`: there is none.
+    pub(crate) fn advance(&mut self) -> Result<bool, SourceError> {
+        while !self.done {
+            match self.reader.next() {
+                Ok((length, block)) => {
+                    let is_frame = match block {
+                        PcapBlockOwned::LegacyHeader(header) => {
+                            let link = u32::try_from(header.network.0).unwrap_or(u32::MAX) & 0x0fff_ffff;
+                            let resolution = if header.is_nanosecond_precision() { SECOND as u64 } else { 1_000_000 };
+                            self.interfaces = vec![Interface::new(link, resolution, 0)];
+                            self.foreign = LinkType::from_number(link).is_none().then_some(link);
+                            false
+                        }
+                        PcapBlockOwned::Legacy(record) => {
+                            let ticks = u64::from(record.ts_usec);
+                            let interface = self.interfaces.first().copied();
+                            let at = interface.map(|interface| {
+                                Timestamp(i64::from(record.ts_sec) * SECOND) + interface.nanoseconds(ticks)
+                            });
+                            take(&mut self.data, record.data, record.caplen);
+                            (self.at, self.link) = (at.unwrap_or(self.at), interface.and_then(|it| it.link).unwrap_or(self.link));
+                            interface.is_some_and(|interface| interface.link.is_some())
+                        }
+                        PcapBlockOwned::NG(block) => take_block(
+                            &block,
+                            &mut self.interfaces,
+                            &mut self.foreign,
+                            (&mut self.at, &mut self.link, &mut self.data),
+                        ),
+                    };
+                    self.reader.consume(length);
+                    if is_frame {
+                        self.frames += 1;
+                        return Ok(true);
+                    }
+                    if self.interfaces.len() == 1 && self.foreign.is_some() {
+                        break;
+                    }
+                }
+                Err(PcapError::Eof) => break,
+                Err(PcapError::Incomplete(_)) => {
+                    if self.reader.refill().is_err() {
+                        return self.fail();
+                    }
+                }
+                Err(PcapError::BufferTooSmall) => {
+                    let size = self.reader.data().len().max(BUFFER) * 2;
+                    if size > MAX_BUFFER || !self.reader.grow(size) {
+                        return self.fail();
+                    }
+                    if self.reader.refill().is_err() {
+                        return self.fail();
+                    }
+                }
+                Err(PcapError::UnexpectedEof) => {
+                    self.done = true;
+                    return Err(SourceError::Truncated { name: self.name.clone(), frames: self.frames });
+                }
+                Err(_) => return self.fail(),
+            }
+        }
+        self.done = true;
+        match self.foreign.take() {
+            Some(number) => Err(SourceError::LinkType { name: self.name.clone(), number }),
+            None => Ok(false),
+        }
+    }
+
+    /// The frame that [`CaptureFile::advance`] went to.
+    pub(crate) fn frame(&self) -> Frame<'_> {
+        Frame { at: self.at, link: self.link, data: &self.data }
+    }
+
+    fn fail(&mut self) -> Result<bool, SourceError> {
+        self.done = true;
+        let name = self.name.clone();
+        Err(match self.error.borrow_mut().take() {
+            // A compressed file that was cut off.
+            Some(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                SourceError::Truncated { name, frames: self.frames }
+            }
+            Some(source) => SourceError::Read { name, source },
+            None => SourceError::Damaged { name, frames: self.frames },
+        })
+    }
+}
+
+impl Interface {
+    fn new(link: u32, resolution: u64, offset: i64) -> Interface {
+        Interface { link: LinkType::from_number(link), resolution: resolution.max(1), offset }
+    }
+
+    fn nanoseconds(&self, ticks: u64) -> i64 {
+        let (seconds, rest) = (ticks / self.resolution, ticks % self.resolution);
+        let rest = u128::from(rest) * SECOND as u128 / u128::from(self.resolution);
+        i64::try_from(seconds).unwrap_or(i64::MAX).saturating_add(self.offset).saturating_mul(SECOND)
+            .saturating_add(rest as i64)
+    }
+}
+
+/// Takes a block of a pcapng file. Returns whether it is a frame that can be read.
+fn take_block(
+    block: &Block<'_>,
+    interfaces: &mut Vec<Interface>,
+    foreign: &mut Option<u32>,
+    (at, link, data): (&mut Timestamp, &mut LinkType, &mut Vec<u8>),
+) -> bool {
+    match block {
+        Block::SectionHeader(_) => {
+            interfaces.clear();
+            false
+        }
+        Block::InterfaceDescription(description) => {
+            let number = u32::try_from(description.linktype.0).unwrap_or(u32::MAX);
+            let resolution = description.ts_resolution().unwrap_or(1_000_000);
+            interfaces.push(Interface::new(number, resolution, description.ts_offset()));
+            if LinkType::from_number(number).is_none() {
+                foreign.get_or_insert(number);
+            }
+            false
+        }
+        Block::EnhancedPacket(packet) => {
+            let Some(interface) = interfaces.get(packet.if_id as usize) else { return false };
+            let Some(known) = interface.link else { return false };
+            let ticks = u64::from(packet.ts_high) << 32 | u64::from(packet.ts_low);
+            (*at, *link) = (Timestamp(interface.nanoseconds(ticks)), known);
+            take(data, packet.packet_data(), packet.caplen);
+            true
+        }
+        Block::SimplePacket(packet) => {
+            // It has no time of its own and belongs to the first interface.
+            let Some(known) = interfaces.first().and_then(|interface| interface.link) else { return false };
+            *link = known;
+            take(data, packet.packet_data(), packet.origlen);
+            true
+        }
+        _ => false,
+    }
+}
+
+fn take(data: &mut Vec<u8>, bytes: &[u8], length: u32) {
+    data.clear();
+    data.extend_from_slice(&bytes[..bytes.len().min(length as usize)]);
+}
+
+/// Keeps the error that the parser swallows.
+struct Noting {
+    inner: Box<dyn Read + Send>,
+    error: Rc<RefCell<Option<io::Error>>>,
+}
+
+impl Read for Noting {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.inner.read(buffer).map_err(|error| {
+            let kind = error.kind();
+            *self.error.borrow_mut() = Some(error);
+            kind.into()
+        })
+    }
+}
