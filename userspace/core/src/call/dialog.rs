@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, Hasher};
 
 use super::description::Origin;
-use super::{Call, Context, End, LINGER, LINGER_REJECTED, SEEN};
+use super::{Call, Context, End, LINGER, LINGER_CHALLENGED, LINGER_REJECTED, SEEN};
 use crate::record::{EndReason, EventRow, Party, Side};
 use crate::sdp;
 use crate::sip::{Address, Message, StartLine};
@@ -253,7 +253,7 @@ impl Call {
             401 | 407 => {
                 self.status = status;
                 self.end =
-                    Some(End { at: context.now, reason: EndReason::Rejected, linger: LINGER_REJECTED });
+                    Some(End { at: context.now, reason: EndReason::Rejected, linger: LINGER_CHALLENGED });
             }
             _ => {
                 self.status = status;

@@ -25,6 +25,8 @@ use crate::wire::FlowKey;
 const LINGER: i64 = 4 * SECOND;
 /// One whose INVITE was rejected may be tried again, or answered by another branch of a fork.
 const LINGER_REJECTED: i64 = 32 * SECOND;
+/// One that was asked for a password may wait for a person to type it.
+const LINGER_CHALLENGED: i64 = 120 * SECOND;
 /// Media that goes on after the end is waited out, but not for longer.
 const LINGER_MEDIA: i64 = 64 * SECOND;
 /// Such a time without packets means that media has stopped.

@@ -107,6 +107,7 @@ impl Call {
 
     /// A packet needs a higher rate than the tape has.
     pub(super) fn raise_rate(&mut self, rate: u32, context: &mut Context<'_>) {
+        let rate = tape_rate(rate);
         if let Some(tape) = self.recorder.tape.as_mut().filter(|tape| tape.rate < rate) {
             tape.raise(rate);
             context.events.push_back(Event::TapeRate { tape: tape.id, sample_rate: rate });
@@ -342,12 +343,22 @@ impl Call {
             });
             rate = rate.max(upcoming.max().unwrap_or(0));
         }
-        if rate == 0 { self.descriptions.preferred_rate().unwrap_or(8000) } else { rate }
+        if rate == 0 { self.descriptions.preferred_rate().unwrap_or(8000) } else { tape_rate(rate) }
     }
 
     fn oldest_held(&self, context: &Context<'_>) -> Option<Timestamp> {
         let streams = self.flows.iter().flat_map(|&id| &context.flows.get(id).streams);
         streams.filter_map(|stream| stream.oldest_held()).min()
+    }
+}
+
+/// The rate of a tape for audio of that rate: its blocks must hold a whole number of frames.
+fn tape_rate(rate: u32) -> u32 {
+    const WHOLE: [u32; 4] = [8000, 16_000, 32_000, 48_000];
+    if rate.is_multiple_of(4) {
+        rate
+    } else {
+        WHOLE.into_iter().find(|&whole| whole > rate).unwrap_or(48_000)
     }
 }
 

@@ -6,12 +6,13 @@
 //!
 //! 1. A call that names *both* ends of a flow, or that names one end and has not said yet where its other
 //!    side receives, may own the flow. Of several the one whose description is newest owns it, except that
-//!    a flow in full swing stays with the call that names both its ends until another does as well.
+//!    a flow in full swing stays with the call that names both its ends: no port is given to another call
+//!    while media goes on, so that other call is the same conversation beyond a PBX.
 //! 2. Else a call that names one end owns it, although it expects the other side elsewhere: NAT. Again the
 //!    newest.
 //! 3. Else the flow in the opposite direction tells (symmetric RTP).
 //!
-//! A call that is over owns nothing new.
+//! A call that is over comes after all others: what is still sent for it is counted, and not recorded.
 
 use hashbrown::HashMap;
 use slab::Slab;
@@ -282,20 +283,20 @@ impl Flows {
         is_over: impl Fn(CallKey) -> bool,
     ) -> Option<Binding> {
         let flow = &self.flows[id];
-        let live = |claim: &&Claim| claim.until > now && !is_over(claim.call);
         let claims = |endpoint: &Endpoint| {
-            self.places.get(endpoint).map_or(&[][..], |place| &place.claims).iter().filter(live)
+            let claims = self.places.get(endpoint).map_or(&[][..], |place| &place.claims);
+            claims.iter().filter(|claim| claim.until > now)
         };
-        // (may own for sure, since, binding)
-        let mut best: Option<(bool, Timestamp, Binding)> = None;
+        // (not over, may own for sure, since), binding
+        let mut best: Option<((bool, bool, Timestamp), Binding)> = None;
         let mut current_owns_both = false;
         let mut consider = |sure: bool, since: Timestamp, binding: Binding| {
-            if best.is_none_or(|(best_sure, best_since, _)| (sure, since) > (best_sure, best_since)) {
-                best = Some((sure, since, binding));
+            let rank = (!is_over(binding.call), sure, since);
+            if best.is_none_or(|(best_rank, _)| rank > best_rank) {
+                best = Some((rank, binding));
             }
         };
         let current = flow.binding.filter(|binding| !is_over(binding.call));
-        let in_swing = now.since(flow.last) < IN_SWING;
         for claim in claims(&flow.key.destination) {
             let speaker = claim.side.other();
             let partner =
@@ -315,14 +316,10 @@ impl Flows {
                 Binding { call: claim.call, speaker: claim.side, by: BoundBy::Source },
             );
         }
-        let found = best.map(|(_, _, binding)| binding);
-        if let (Some(current), Some(found)) = (current, found)
-            && in_swing
-            && current_owns_both
-            && found.by != BoundBy::Both
-        {
-            return Some(current);
+        if current_owns_both && now.since(flow.last) < IN_SWING {
+            return current;
         }
+        let found = best.map(|(_, binding)| binding);
         found.or_else(|| {
             let reverse = self.flows.get(*self.by_key.get(&flow.key.reversed())?)?;
             let binding = reverse.binding.filter(|binding| !is_over(binding.call))?;

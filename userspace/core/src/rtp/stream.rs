@@ -32,6 +32,8 @@ const MAX_UNCLAIMED: i64 = 5 * SECOND;
 const LOSS_EVENT: u64 = 5;
 /// Joints are cross-faded over this part of a second.
 const CROSSFADE: u32 = 250;
+/// A leap of the timestamps by more than this (in ticks) is no silence.
+const LONGEST_GAP: i64 = 1 << 24;
 /// Payload types told apart in one stream.
 const MAX_FORMATS: usize = 16;
 
@@ -405,6 +407,11 @@ impl Stream {
     }
 
     fn lateness(&self, packet: &Packet<'_>) -> i64 {
+        let mut formats = self.formats.iter().filter(|format| format.payload_type == packet.payload_type);
+        if formats.any(|format| format.codec.kind == CodecKind::TelephoneEvent) {
+            // All packets of a key press carry the time of its beginning.
+            return 0;
+        }
         match &self.timeline {
             Some(timeline) => timeline.lateness(self.unwrap(packet.timestamp), packet.at),
             None => 0,
@@ -499,9 +506,6 @@ impl Stream {
             && front.at >= tape.start
         {
             anchor = anchor.max(tape.start);
-        }
-        if self.timeline.is_some() {
-            self.span.close();
         }
         self.timestamp = at;
         self.timeline = Some(Timeline::new(clock, at, anchor));
@@ -754,10 +758,8 @@ struct Span {
 
 impl Span {
     fn add(&mut self, timestamp: i64, sequence: u16) {
-        self.new = false;
         match self.first {
-            None => (self.first, self.last) = (Some(timestamp), timestamp),
-            Some(first) => {
+            Some(first) if (timestamp - self.last).abs() < LONGEST_GAP => {
                 let step = timestamp - self.last;
                 if step > 0
                     && sequence == self.last_sequence.wrapping_add(1)
@@ -768,7 +770,12 @@ impl Span {
                 self.first = Some(first.min(timestamp));
                 self.last = self.last.max(timestamp);
             }
+            _ => {
+                self.close();
+                (self.first, self.last) = (Some(timestamp), timestamp);
+            }
         }
+        self.new = false;
         self.last_sequence = sequence;
     }
 

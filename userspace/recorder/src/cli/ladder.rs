@@ -195,3 +195,52 @@ impl Line {
         text.trim_end().to_owned()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(at: i64, from: &str, to: &str, text: &str) -> Step {
+        let (from, to, text) = (from.to_owned(), to.to_owned(), text.to_owned());
+        Step { at: at * 1_000_000, what: What::Message { from, to, text, bad: false } }
+    }
+
+    fn note(at: i64, text: &str) -> Step {
+        let what = What::Note { kind: "dtmf".to_owned(), text: text.to_owned() };
+        Step { at: at * 1_000_000, what }
+    }
+
+    #[test]
+    fn two_hosts() {
+        let steps = [
+            message(0, "10.0.0.1:5060", "10.0.0.2:5060", "INVITE"),
+            message(20, "10.0.0.2:5060", "10.0.0.1:5060", "200 承知 (INVITE)"),
+            note(30, "5"),
+        ];
+        let text = draw(Screen::plain(60), &steps, |host| if host.contains(".1:") { "caller" } else { "" });
+        let expected = "                  10.0.0.1:5060           10.0.0.2:5060
+                      caller
+  0:00.000              │──────── INVITE ──────>│
+  0:00.020              │<─ 200 承知 (INVITE) ──│
+  0:00.030  * dtmf 5    │                       │
+";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn more_than_fits() {
+        let mut steps: Vec<Step> = (0..9)
+            .map(|i| message(i, &format!("[2001:db8:0:1::{i}]:5060"), &format!("10.0.0.{i}:5060"), "OPTIONS"))
+            .collect();
+        steps.extend((10..30).map(|i| note(i, "1")));
+        let text = draw(Screen::plain(80), &steps, |_| "");
+        assert!(text.starts_with("  A  [2001:db8:0:1::0]:5060\n  B  10.0.0.0:5060\n"), "{text}");
+        assert!(text.contains("* [2001:db8:0:1::8]:5060 > 10.0.0.8:5060 OPTIONS"), "{text}");
+        assert!(
+            text.contains("* … 19 more, the last at 0:00.029") && text.matches("dtmf").count() == 1,
+            "{text}"
+        );
+        assert!(text.lines().all(|line| width(line) <= 80), "{text}");
+        assert_eq!(draw(Screen::plain(80), &[], |_| ""), "");
+    }
+}

@@ -16,16 +16,16 @@ pub(crate) fn text(screen: Screen, archive: &Path, found: &Found) -> String {
         .unwrap_or_else(|error| screen.list(&[("no waveform", clean(&format!("{error:#}")))]));
     let mut out = String::new();
     for (title, body) in [
-        (format!("Recording {}", found.recording.text("recording_id")), summary(screen, found)),
-        ("Signalling".to_owned(), signalling(screen, found)),
-        ("Streams".to_owned(), streams(screen, found)),
-        ("Triggers".to_owned(), triggers(screen, found)),
-        ("Completeness".to_owned(), completeness(screen, &found.recording)),
-        ("Waveform".to_owned(), waveform),
+        ("Recording", summary(screen, found)),
+        ("Signalling", signalling(screen, found)),
+        ("Streams", streams(screen, found)),
+        ("Triggers", triggers(screen, found)),
+        ("Completeness", completeness(screen, &found.recording)),
+        ("Waveform", waveform),
     ] {
         let gap = if out.is_empty() { "" } else { "\n" };
         let body = if body.is_empty() { "  none\n" } else { &body };
-        out.push_str(&format!("{gap}{}\n{body}", screen.paint(Style::Bold, &title)));
+        out.push_str(&format!("{gap}{}\n{body}", screen.paint(Style::Bold, title)));
     }
     out
 }
@@ -33,13 +33,18 @@ pub(crate) fn text(screen: Screen, archive: &Path, found: &Found) -> String {
 fn summary(screen: Screen, found: &Found) -> String {
     let recording = &found.recording;
     let call = found.call.as_ref();
-    let mut entries = vec![("from", party(recording, "from")), ("to", party(recording, "to"))];
+    let mut entries = vec![
+        ("recording", recording.text("recording_id")),
+        ("from", party(recording, "from")),
+        ("to", party(recording, "to")),
+    ];
     let answered = call.and_then(|call| call.time("answered"));
     for (name, at) in
         [("start", recording.time("start")), ("end", recording.time("ended")), ("answered", answered)]
     {
         if let Some(at) = at {
-            entries.push((name, format!("{} UTC, local {}", when::utc(at, 3), when::local(at))));
+            let (utc, local) = (when::utc(at, 3) + " UTC", when::local(at));
+            entries.push((name, if utc == local { utc } else { format!("{utc}, local {local}") }));
         }
     }
     let length = recording.number("duration_s").unwrap_or_default() * SECOND as f64;
@@ -105,7 +110,8 @@ fn signalling(screen: Screen, found: &Found) -> String {
             steps.push(Step { at: at.since(origin), what });
         }
     }
-    steps.sort_by_key(|step| step.at);
+    // What a message brought about comes after it.
+    steps.sort_by_key(|step| (step.at, matches!(step.what, What::Note { .. })));
     let of = |column: &str| found.recording.text(column);
     let (caller, callee) = (of("from_address"), of("to_address"));
     let is = |host: &str, address: &str| {

@@ -343,7 +343,7 @@ mod tests {
         let (text, found) = piped("--trigger sip-info");
         assert!(found && text.lines().count() == 2, "{text}");
         let line = text.lines().nth(1).unwrap();
-        assert!(line.starts_with("ab000002  2023-11-14 22:15:20    0:04  1009  1010  sip-info"), "{line}");
+        assert!(line.starts_with("ab000002   2023-11-14 22:15:20    0:04  1009  1010  sip-info"), "{line}");
         assert!(line.ends_with(".wav"), "{line}");
         for width in [40, 60, 80, 120] {
             for table in Table::ALL {

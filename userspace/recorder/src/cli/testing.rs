@@ -52,7 +52,8 @@ pub(super) fn archive() -> Dir {
             row.trigger = "sip-info";
         }
         archive.open_tape(TapeId(n), 8000, 2);
-        let tone = |i: u64| if i / 8000 % 2 == 0 { [((i % 20) as i16 - 10) * 1000, 0] } else { [0, 300] };
+        let tone =
+            |i: u64| if (i / 8000).is_multiple_of(2) { [((i % 20) as i16 - 10) * 1000, 0] } else { [0, 300] };
         archive.write(TapeId(n), &(0..frames).flat_map(tone).collect::<Vec<i16>>()).unwrap();
         archive.cut(TapeId(n), 0..frames, &row, true).unwrap();
 
