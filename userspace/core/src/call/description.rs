@@ -147,6 +147,16 @@ impl Descriptions {
         self.retire(now, call, flows);
     }
 
+    /// Endpoints of callees that were not chosen, and that no description which holds names.
+    pub(super) fn void_endpoints(&self) -> Vec<Endpoint> {
+        let done = |description: &&Description| description.superseded == Some(Superseded::Done);
+        let live: Vec<Endpoint> =
+            self.all.iter().filter(|description| !done(description)).flat_map(endpoints).collect();
+        let callee = |description: &&Description| description.origin.side == Side::Callee;
+        let void = self.all.iter().filter(callee).filter(done).flat_map(endpoints);
+        void.filter(|endpoint| !live.contains(endpoint)).collect()
+    }
+
     /// Works out who is on hold. Returns, for each side that has changed it, whether it holds now.
     pub(super) fn update_hold(&mut self) -> Vec<(Side, bool)> {
         let mut changes = Vec::new();

@@ -245,6 +245,7 @@ impl Call {
                     self.answer = Some(context.now);
                     let fork = message.to().tag().unwrap_or_default();
                     self.descriptions.choose(fork, self.key, context.now, context.flows);
+                    self.silence_void(context);
                 }
                 // Another branch of the fork had refused, or the CANCEL came too late.
                 self.revive();

@@ -2,6 +2,7 @@
 
 mod description;
 mod dialog;
+mod floor;
 mod recording;
 mod table;
 
@@ -9,6 +10,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use description::Descriptions;
+use floor::Floor;
 use recording::{Pending, Recorder};
 pub use table::Calls;
 
@@ -19,7 +21,7 @@ use crate::record::{CallRow, EndReason, EventRow, Id, Party, Side, StreamRow};
 use crate::rtp::{Note, Packet, Playout, Stream};
 use crate::rules::{Action, Config, Facts};
 use crate::time::{SECOND, Timestamp};
-use crate::wire::FlowKey;
+use crate::wire::{Endpoint, FlowKey};
 
 /// A call that is over is kept so long, for late packets and retransmissions.
 const LINGER: i64 = 4 * SECOND;
@@ -38,6 +40,8 @@ const TIMER_F: i64 = 32 * SECOND;
 const SILENT_BEFORE_TAKEOVER: i64 = 5 * SECOND;
 /// A stream must have so many packets before a recording is begun for it.
 const MIN_PACKETS: u64 = 3;
+/// After this time what a stream held when it was bound is let go.
+const HELD_TOGETHER: i64 = SECOND / 4;
 /// Messages by which retransmissions are known.
 const SEEN: usize = 64;
 
@@ -91,6 +95,10 @@ pub struct Call {
     rule: Option<usize>,
     recorder: Recorder,
     flows: Vec<FlowId>,
+    /// Who is heard, on either side.
+    floors: [Floor; 2],
+    /// Media addresses of branches of a fork that were not chosen.
+    void: Vec<Endpoint>,
     /// Last packet of a stream that belongs to the call.
     last_media: Option<Timestamp>,
     last_signal: Timestamp,
@@ -101,6 +109,8 @@ pub struct Call {
     recordings: u32,
     undecodable: Vec<String>,
     notes: Vec<(Timestamp, Note)>,
+    /// When to let go what streams hold.
+    drain_at: Timestamp,
     /// When to look after it next, as the table knows it.
     deadline: Timestamp,
 }
@@ -131,6 +141,8 @@ impl Call {
             rule: None,
             recorder: Recorder::default(),
             flows: Vec::new(),
+            floors: Default::default(),
+            void: Vec::new(),
             last_media: None,
             last_signal: now,
             seen: VecDeque::new(),
@@ -140,6 +152,7 @@ impl Call {
             recordings: 0,
             undecodable: Vec::new(),
             notes: Vec::new(),
+            drain_at: Timestamp::FAR_FUTURE,
             deadline: Timestamp::FAR_FUTURE,
         }
     }
@@ -210,6 +223,7 @@ impl Call {
         if self.recorder.tape.is_none() {
             self.begin_recording(id, stream, packet.at, packet.payload_type, context);
         }
+        self.take_floor(id, binding.speaker, stream, packet, context);
         self.with_stream(id, binding.speaker, stream, context, |stream, out| stream.receive(packet, out));
         if !self.notes.is_empty() {
             self.tell_notes(binding.speaker, context);
@@ -232,6 +246,11 @@ impl Call {
             if self.recorder.tape.is_none() {
                 self.begin_recording(id, index, at, payload_type, context);
             }
+            if let Some(speaker) = context.flows.get(id).binding.map(|binding| binding.speaker) {
+                self.offer_floor(id, speaker, index, payload_type, context);
+            }
+            // There may be no further packet to push these on.
+            self.drain_at = context.now + HELD_TOGETHER;
         }
     }
 
@@ -248,7 +267,8 @@ impl Call {
         let (key, descriptions) = (flow.key, &self.descriptions);
         let Some(stream) = flow.streams.get_mut(stream) else { return };
         let codec = |payload_type: u8| descriptions.codec(&key, speaker, payload_type);
-        let tape = self.recorder.tape.as_mut();
+        let heard = self.floors[speaker.channel()].is_held_by(id, stream.ssrc);
+        let tape = self.recorder.tape.as_mut().filter(|_| heard);
         let until = self.end.map_or(Timestamp::FAR_FUTURE, |end| end.at);
         let mut out = Playout {
             tape,
@@ -343,7 +363,7 @@ impl Call {
             (None, None) => last_life + config.ring_timeout,
         };
         let answer = self.triggers.iter().map(|pending| pending.trigger.at + TIMER_F).min();
-        life.min(answer.unwrap_or(Timestamp::FAR_FUTURE)).min(self.recorder.deadline())
+        life.min(answer.unwrap_or(Timestamp::FAR_FUTURE)).min(self.recorder.deadline()).min(self.drain_at)
     }
 
     /// Does what is due. Returns whether the call is done with.
@@ -351,6 +371,10 @@ impl Call {
         let now = context.now;
         self.expire_triggers(context);
         self.close_idle_tape(context);
+        if self.drain_at <= now {
+            self.drain_at = Timestamp::FAR_FUTURE;
+            self.wind(context);
+        }
         if self.end.is_none() && self.next_deadline(context.config) <= now {
             let reason =
                 if self.last_media.is_some() { EndReason::RtpTimeout } else { EndReason::SignallingTimeout };
