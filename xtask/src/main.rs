@@ -1,5 +1,9 @@
 //! Development tasks: `cargo xtask <TASK>`.
 
+mod bench;
+mod bless;
+mod conformance;
+mod demo;
 mod samples;
 
 use std::process::ExitCode;
@@ -15,12 +19,24 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Measure what a replay costs against a program that does the least possible.
+    Bench(bench::Args),
+    /// Replay captures whose content is known, and compare.
+    Conformance(conformance::Args),
+    /// Take what the samples give now as what they are to give.
+    Bless(bless::Args),
+    /// Run the main job on the samples: replay, then search.
+    Demo(demo::Args),
     /// Make the captures below samples/ again.
     Samples(samples::Args),
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
+        Task::Bench(args) => bench::run(&args),
+        Task::Conformance(args) => conformance::run(&args),
+        Task::Bless(args) => bless::run(&args),
+        Task::Demo(args) => demo::run(&args),
         Task::Samples(args) => samples::run(&args),
     };
     match done {

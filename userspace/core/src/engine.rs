@@ -407,6 +407,7 @@ impl Engine {
         }
         let (calls, mut context) = self.split();
         let Some(call) = calls.get_mut(found.call) else { return };
+        let found = call.tell_apart(&context.flows.get(id).key, found, context.flows);
         call.adopt(id);
         let earliest = call.earliest_media();
         let flow = context.flows.get_mut(id);

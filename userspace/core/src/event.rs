@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::media::TapeId;
-use crate::record::{CallRow, EventRow, RecordingRow, StreamRow};
+use crate::record::{CallRow, EventRow, RecordingRow, Side, StreamRow};
 
 /// In the order in which they must be carried out.
 #[derive(Debug)]
@@ -28,6 +28,17 @@ pub enum Event {
         tape: TapeId,
         /// How many.
         frames: u64,
+    },
+    /// Samples of one side to be added to what was written before: they were held up on their way.
+    TapeOverdub {
+        /// Which tape.
+        tape: TapeId,
+        /// Where they belong.
+        frame: u64,
+        /// Whose they are.
+        side: Side,
+        /// One sample a frame.
+        samples: Vec<i16>,
     },
     /// The call has a higher rate from here on: what is on the tape is to be brought to it.
     TapeRate {

@@ -6,7 +6,9 @@ use anyhow::{Context, Result};
 use regex::Regex;
 use serde::de::{Error, Unexpected};
 use serde::{Deserialize, Deserializer};
-use spantape_core::rules::{self, Action, Beginning, CallDirection, Config, LookBack, OnRefused, Rule, Rules};
+use spantape_core::rules::{
+    self, Action, Beginning, CallDirection, Config, LookBack, OnRefused, Rule, Rules,
+};
 use spantape_core::time::{MILLISECOND, SECOND};
 
 /// A configuration file, as it is typed.
@@ -218,7 +220,8 @@ impl<'de> Deserialize<'de> for TypedLookBack {
 /// Reads a configuration file; without one, everything is recorded.
 pub(crate) fn load(path: Option<&Path>) -> Result<Config> {
     let Some(path) = path else { return Ok(Config::default()) };
-    let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))?;
     parse(&text).with_context(|| format!("{}: is no valid configuration", path.display()))
 }
 
@@ -323,8 +326,16 @@ mod tests {
             ("[[rule]]\nname = \"x\"\naction = \"al\"", "line 3", "`all`, `on-demand`, `ignore`"),
             ("[[rule]]\nname = \"x\"\naktion = \"all\"", "line 3", "`action`"),
             ("[[rule]]\nname = \"x\"\naction = \"all\"\nlookback = \"soon\"", "line 4", "`call-start`"),
-            ("[[rule]]\nname = \"x\"\naction = \"all\"\nmatch = { from = \"/(/\" }", "line 4", "regular expression"),
-            ("[[rule]]\nname = \"x\"\naction = \"all\"\n[rule.match]\nnetwork = [\"x\"]", "line 5", "10.0.0.0/8"),
+            (
+                "[[rule]]\nname = \"x\"\naction = \"all\"\nmatch = { from = \"/(/\" }",
+                "line 4",
+                "regular expression",
+            ),
+            (
+                "[[rule]]\nname = \"x\"\naction = \"all\"\n[rule.match]\nnetwork = [\"x\"]",
+                "line 5",
+                "10.0.0.0/8",
+            ),
             ("[record]\nrtp_timeout = 5", "line 2", "expected a string"),
         ];
         for (text, line, allowed) in cases {

@@ -7,7 +7,7 @@ use anyhow::Result;
 use spantape_core::engine::Engine;
 use spantape_core::event::Event;
 use spantape_core::rules::Config;
-use spantape_store::{Archive, TapeId};
+use spantape_store::Archive;
 
 use crate::source::Frame;
 
@@ -39,7 +39,11 @@ pub(crate) struct Tally {
 impl Pipeline {
     /// Opens the archive, which is created if it is not there.
     pub(crate) fn new(config: Config, archive: &Path) -> Result<Pipeline> {
-        Ok(Pipeline { engine: Engine::new(config), archive: Archive::create(archive)?, tally: Tally::default() })
+        Ok(Pipeline {
+            engine: Engine::new(config),
+            archive: Archive::create(archive)?,
+            tally: Tally::default(),
+        })
     }
 
     /// Takes a frame and carries out what comes of it.
@@ -65,13 +69,16 @@ impl Pipeline {
         while let Some(event) = self.engine.poll_event() {
             let archive = &mut self.archive;
             match event {
-                Event::TapeOpened { tape, sample_rate } => archive.open_tape(TapeId(tape.0), sample_rate, CHANNELS),
-                Event::TapeSamples { tape, samples } => archive.write(TapeId(tape.0), &samples)?,
-                Event::TapeSilence { tape, frames } => archive.silence(TapeId(tape.0), frames)?,
-                Event::TapeRate { tape, sample_rate } => archive.raise_rate(TapeId(tape.0), sample_rate)?,
-                Event::TapeClosed { tape } => archive.close(TapeId(tape.0))?,
+                Event::TapeOpened { tape, sample_rate } => archive.open_tape(tape, sample_rate, CHANNELS),
+                Event::TapeSamples { tape, samples } => archive.write(tape, &samples)?,
+                Event::TapeSilence { tape, frames } => archive.silence(tape, frames)?,
+                Event::TapeOverdub { tape, frame, side, samples } => {
+                    archive.overdub(tape, side.channel(), frame, &samples)?;
+                }
+                Event::TapeRate { tape, sample_rate } => archive.raise_rate(tape, sample_rate)?,
+                Event::TapeClosed { tape } => archive.close(tape)?,
                 Event::Recording { tape, range, last, row } => {
-                    archive.cut(TapeId(tape.0), range, &row, last)?;
+                    archive.cut(tape, range, &row, last)?;
                     self.tally.recordings += 1;
                     self.tally.seconds += row.frames as f64 / f64::from(row.sample_rate);
                 }

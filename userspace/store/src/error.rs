@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use parquet::errors::ParquetError;
 
 use crate::schema::Table;
-use crate::spool::TapeId;
+use spantape_core::media::TapeId;
 
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

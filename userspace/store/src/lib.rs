@@ -26,13 +26,14 @@ mod testing;
 use std::ops::Range;
 use std::path::Path;
 
+use spantape_core::media::TapeId;
 use spantape_core::record::{CallRow, EventRow, RecordingRow, StreamRow};
 
 pub use crate::catalog::Catalog;
 pub use crate::error::{Error, Result};
 pub use crate::query::{Query, QueryStats, Rows};
 pub use crate::schema::Table;
-pub use crate::spool::{Saved, Spool, SpoolOptions, TapeId};
+pub use crate::spool::{Saved, Spool, SpoolOptions};
 
 /// An archive that is recorded into: its tapes and its catalog.
 #[derive(Debug)]
@@ -65,6 +66,11 @@ impl Archive {
     /// See [`Spool::write`].
     pub fn write(&mut self, id: TapeId, samples: &[i16]) -> Result<()> {
         self.spool.write(id, samples)
+    }
+
+    /// See [`Spool::overdub`].
+    pub fn overdub(&mut self, id: TapeId, channel: usize, frame: u64, samples: &[i16]) -> Result<()> {
+        self.spool.overdub(id, channel, frame, samples)
     }
 
     /// See [`Spool::silence`].

@@ -13,7 +13,6 @@
 
 use std::collections::BTreeMap;
 use std::collections::hash_map::{Entry, HashMap};
-use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
@@ -22,21 +21,12 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 use spantape_core::codec::Upsampler;
+use spantape_core::media::TapeId;
 use spantape_core::record::RecordingRow;
 
 use crate::error::{Error, Result, io};
 use crate::utc;
 use crate::wav::{self, Format, HEADER_LEN};
-
-/// Names a tape for as long as the process lives. Never used twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TapeId(pub u64);
-
-impl fmt::Display for TapeId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
 
 /// How a [`Spool`] works.
 #[derive(Clone, Debug)]
@@ -116,6 +106,26 @@ impl Spool {
         written.map_err(|error| io("write", &self.files.path(id))(error))?;
         tape.frames += samples.len() as u64 / u64::from(tape.format.channels.max(1));
         Ok(())
+    }
+
+    /// Adds samples to one channel of what is on the tape already.
+    pub fn overdub(&mut self, id: TapeId, channel: usize, frame: u64, samples: &[i16]) -> Result<()> {
+        let tape = self.tapes.get_mut(&id).ok_or(Error::NoTape(id))?;
+        let channels = usize::from(tape.format.channels.max(1));
+        let count = samples.len().min(usize::try_from(tape.frames.saturating_sub(frame)).unwrap_or(0));
+        let offset = tape.offset(frame);
+        self.bytes.clear();
+        self.bytes.resize(count * channels * 2, 0);
+        let read = read_what_is_there(self.files.get(id, tape)?, &mut self.bytes, offset);
+        read.map_err(|error| io("read", &self.files.path(id))(error))?;
+        let written =
+            self.bytes.chunks_exact_mut(channels * 2).map(|frame| &mut frame[channel * 2..channel * 2 + 2]);
+        for (written, &sample) in written.zip(samples) {
+            let sum = i16::from_le_bytes([written[0], written[1]]).saturating_add(sample);
+            written.copy_from_slice(&sum.to_le_bytes());
+        }
+        let written = self.files.get(id, tape)?.write_all_at(&self.bytes, offset);
+        written.map_err(|error| io("write", &self.files.path(id))(error))
     }
 
     /// Appends frames of silence, which take no room on the disk.
@@ -310,6 +320,22 @@ impl Files {
     }
 }
 
+/// Fills `bytes` from the file as far as that goes; what is not there yet is silence.
+fn read_what_is_there(file: &File, mut bytes: &mut [u8], mut offset: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match file.read_at(bytes, offset) {
+            Ok(0) => return Ok(()),
+            Ok(read) => {
+                bytes = &mut bytes[read..];
+                offset += read as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 fn path_in(dir: &Path, id: TapeId) -> PathBuf {
     dir.join(format!("{id}.part"))
 }
@@ -445,6 +471,21 @@ mod tests {
 
     fn spooled(dir: &Path) -> usize {
         fs::read_dir(dir.join("spool")).unwrap().count() - 1 // the lock
+    }
+
+    #[test]
+    fn what_was_held_up_is_added_where_it_belongs() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut spool = Spool::open(dir.path()).unwrap();
+        let tape = TapeId(1);
+        spool.open_tape(tape, 8000, 2);
+        spool.write(tape, &[1, 10, 2, 20, 3, 30]).unwrap();
+        spool.silence(tape, 2).unwrap();
+        spool.overdub(tape, 1, 2, &[5, i16::MAX, 7, 8]).unwrap();
+        let saved = spool.cut(tape, 0..5, &recording(1), true).unwrap();
+        let samples = hound::WavReader::open(dir.path().join(saved.file)).unwrap().into_samples::<i16>();
+        let samples: Vec<i16> = samples.map(Result::unwrap).collect();
+        assert_eq!(samples, [1, 10, 2, 20, 3, 35, 0, i16::MAX, 0, 7]);
     }
 
     #[test]

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use examples::{call, event, recording, stream};
+use spantape_core::media::TapeId;
 use spantape_core::record::RecordingRow;
-use spantape_store::{Archive, Catalog, Query, Table, TapeId, rows};
+use spantape_store::{Archive, Catalog, Query, Table, rows};
 
 const DAY: u64 = 86_400;
 

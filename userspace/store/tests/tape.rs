@@ -9,7 +9,8 @@ use std::path::Path;
 
 use examples::recording;
 use proptest::prelude::*;
-use spantape_store::{Spool, SpoolOptions, TapeId};
+use spantape_core::media::TapeId;
+use spantape_store::{Spool, SpoolOptions};
 
 #[derive(Clone, Debug)]
 enum Step {

@@ -14,19 +14,19 @@ const SNAPLEN: u32 = 262_144;
 
 /// One Ethernet frame and when it was seen, since the epoch.
 #[derive(Clone)]
-pub(super) struct Frame {
-    pub(super) at: Duration,
-    pub(super) data: Vec<u8>,
+pub(crate) struct Frame {
+    pub(crate) at: Duration,
+    pub(crate) data: Vec<u8>,
 }
 
 /// The frames of a classic pcap file with microseconds.
 #[derive(Clone, Default)]
-pub(super) struct Capture {
-    pub(super) frames: Vec<Frame>,
+pub(crate) struct Capture {
+    pub(crate) frames: Vec<Frame>,
 }
 
 impl Capture {
-    pub(super) fn read(path: &Path) -> Result<Self> {
+    pub(crate) fn read(path: &Path) -> Result<Self> {
         let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
         Self::parse(file).with_context(|| format!("read {}", path.display()))
     }
@@ -78,20 +78,38 @@ impl Capture {
         Ok(Self { frames })
     }
 
-    fn format(&self, mut out: BufWriter<File>) -> Result<()> {
+    fn format(&self, out: BufWriter<File>) -> Result<()> {
+        let mut writer = Writer::new(out)?;
+        for frame in &self.frames {
+            writer.frame(frame.at, &frame.data)?;
+        }
+        writer.finish()
+    }
+}
+
+/// Writes a classic pcap file of Ethernet frames with microseconds, frame by frame.
+pub(crate) struct Writer(BufWriter<File>);
+
+impl Writer {
+    pub(crate) fn new(mut out: BufWriter<File>) -> Result<Self> {
         out.write_all(&0xa1b2_c3d4_u32.to_le_bytes())?;
         out.write_all(&[2, 0, 4, 0])?;
         out.write_all(&[0; 8])?;
         out.write_all(&SNAPLEN.to_le_bytes())?;
         out.write_all(&1_u32.to_le_bytes())?;
-        for frame in &self.frames {
-            let length = u32::try_from(frame.data.len())?;
-            out.write_all(&u32::try_from(frame.at.as_secs())?.to_le_bytes())?;
-            out.write_all(&frame.at.subsec_micros().to_le_bytes())?;
-            out.write_all(&length.to_le_bytes())?;
-            out.write_all(&length.to_le_bytes())?;
-            out.write_all(&frame.data)?;
-        }
-        Ok(out.flush()?)
+        Ok(Self(out))
+    }
+
+    pub(crate) fn frame(&mut self, at: Duration, data: &[u8]) -> Result<()> {
+        let length = u32::try_from(data.len())?;
+        self.0.write_all(&u32::try_from(at.as_secs())?.to_le_bytes())?;
+        self.0.write_all(&at.subsec_micros().to_le_bytes())?;
+        self.0.write_all(&length.to_le_bytes())?;
+        self.0.write_all(&length.to_le_bytes())?;
+        Ok(self.0.write_all(data)?)
+    }
+
+    pub(crate) fn finish(mut self) -> Result<()> {
+        Ok(self.0.flush()?)
     }
 }

@@ -2,7 +2,7 @@
 
 /// What an RTP stream of a sample carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Codec {
+pub(crate) enum Codec {
     Pcmu,
     Pcma,
     /// 16 kHz, mono, under a dynamic payload type.
@@ -10,7 +10,7 @@ pub(super) enum Codec {
 }
 
 impl Codec {
-    pub(super) fn payload_type(self) -> u8 {
+    pub(crate) fn payload_type(self) -> u8 {
         match self {
             Self::Pcmu => 0,
             Self::Pcma => 8,
@@ -18,7 +18,7 @@ impl Codec {
         }
     }
 
-    pub(super) fn rtpmap(self) -> &'static str {
+    pub(crate) fn rtpmap(self) -> &'static str {
         match self {
             Self::Pcmu => "PCMU/8000",
             Self::Pcma => "PCMA/8000",
@@ -26,14 +26,14 @@ impl Codec {
         }
     }
 
-    pub(super) fn clock(self) -> u32 {
+    pub(crate) fn clock(self) -> u32 {
         match self {
             Self::Pcmu | Self::Pcma => 8000,
             Self::L16 => 16000,
         }
     }
 
-    pub(super) fn encode(self, samples: &[i16]) -> Vec<u8> {
+    pub(crate) fn encode(self, samples: &[i16]) -> Vec<u8> {
         match self {
             Self::Pcmu => samples.iter().map(|&sample| mu_law(sample)).collect(),
             Self::Pcma => samples.iter().map(|&sample| a_law(sample)).collect(),

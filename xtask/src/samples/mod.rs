@@ -5,18 +5,18 @@
 //! rewrites a live capture or writes a call from nothing, for what no program can be made to send.
 
 mod baresip;
-mod capture;
+pub(crate) mod capture;
 mod cases;
-mod codec;
+pub(crate) mod codec;
 mod generate;
 mod lab;
 mod live;
 mod media;
-mod process;
+pub(crate) mod process;
 mod rewrite;
 mod sipp;
 mod speech;
-mod wire;
+pub(crate) mod wire;
 
 use std::path::{Path, PathBuf};
 

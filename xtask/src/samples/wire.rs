@@ -9,29 +9,29 @@ const TTL: u8 = 64;
 
 /// One end of a datagram, down to its hardware address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Endpoint {
-    pub(super) mac: [u8; 6],
-    pub(super) ip: IpAddr,
-    pub(super) port: u16,
+pub(crate) struct Endpoint {
+    pub(crate) mac: [u8; 6],
+    pub(crate) ip: IpAddr,
+    pub(crate) port: u16,
 }
 
 impl Endpoint {
     /// The same host at another port.
-    pub(super) fn at(self, port: u16) -> Self {
+    pub(crate) fn at(self, port: u16) -> Self {
         Self { port, ..self }
     }
 }
 
 /// A whole UDP datagram of a frame.
-pub(super) struct Datagram<'a> {
-    pub(super) from: Endpoint,
-    pub(super) to: Endpoint,
-    pub(super) payload: &'a [u8],
+pub(crate) struct Datagram<'a> {
+    pub(crate) from: Endpoint,
+    pub(crate) to: Endpoint,
+    pub(crate) payload: &'a [u8],
 }
 
 impl<'a> Datagram<'a> {
     /// `None` for anything but unfragmented UDP over IP.
-    pub(super) fn parse(frame: &'a [u8]) -> Option<Self> {
+    pub(crate) fn parse(frame: &'a [u8]) -> Option<Self> {
         let packet = SlicedPacket::from_ethernet(frame).ok()?;
         let (from_ip, to_ip): (IpAddr, IpAddr) = match packet.net.as_ref()? {
             NetSlice::Ipv4(ip) => (ip.header().source_addr().into(), ip.header().destination_addr().into()),
@@ -44,7 +44,7 @@ impl<'a> Datagram<'a> {
         Some(Self { from, to, payload: udp.payload() })
     }
 
-    pub(super) fn is_rtp(&self) -> bool {
+    pub(crate) fn is_rtp(&self) -> bool {
         self.payload.len() >= 12 && self.payload[0] >> 6 == 2
     }
 
@@ -54,7 +54,7 @@ impl<'a> Datagram<'a> {
         text.lines().next()?.contains("SIP/2.0").then_some(text)
     }
 
-    pub(super) fn build(&self) -> Result<Vec<u8>> {
+    pub(crate) fn build(&self) -> Result<Vec<u8>> {
         let link = PacketBuilder::ethernet2(self.from.mac, self.to.mac);
         let step = match (self.from.ip, self.to.ip) {
             (IpAddr::V4(from), IpAddr::V4(to)) => link.ipv4(from.octets(), to.octets(), TTL),

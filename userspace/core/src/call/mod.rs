@@ -16,7 +16,7 @@ pub use table::Calls;
 
 use crate::codec::Codec;
 use crate::event::Event;
-use crate::media::{Binding, CallKey, Flow, FlowId, Flows};
+use crate::media::{Binding, BoundBy, CallKey, Flow, FlowId, Flows};
 use crate::record::{CallRow, EndReason, EventRow, Id, Party, Side, StreamRow};
 use crate::rtp::{Note, Packet, Playout, Stream};
 use crate::rules::{Action, Config, Facts};
@@ -198,6 +198,23 @@ impl Call {
         })
     }
 
+    /// Two streams that go to and fro between the same hosts are not both of one side, whatever a description
+    /// seen on another hop makes of their ports: the second is the other side's.
+    pub fn tell_apart(&self, flow: &FlowKey, binding: Binding, flows: &Flows) -> Binding {
+        let bound = || self.flows.iter().map(|&id| flows.get(id));
+        let side = |flow: &Flow| flow.binding.map(|binding| binding.speaker);
+        let opposite = |other: &Flow| {
+            other.key.source.ip == flow.destination.ip
+                && other.key.destination.ip == flow.source.ip
+                && side(other) == Some(binding.speaker)
+        };
+        let other_is_free = !bound().any(|other| side(other) == Some(binding.speaker.other()));
+        if binding.by != BoundBy::Both && other_is_free && bound().any(opposite) {
+            return Binding { speaker: binding.speaker.other(), ..binding };
+        }
+        binding
+    }
+
     /// A flow has been bound to this call.
     pub fn adopt(&mut self, flow: FlowId) {
         if !self.flows.contains(&flow) {
@@ -279,6 +296,7 @@ impl Call {
             scratch: context.scratch,
         };
         run(stream, &mut out);
+        self.recorder.overdub(context);
     }
 
     /// Lets go what streams hold back for too long, then writes what is past.

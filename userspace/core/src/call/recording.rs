@@ -54,6 +54,14 @@ impl Recorder {
         }
     }
 
+    /// Hands over what came after its place had been written.
+    pub(super) fn overdub(&mut self, context: &mut Context<'_>) {
+        if let Some(tape) = self.tape.as_mut().filter(|tape| tape.has_overdubs()) {
+            let (id, events) = (tape.id, &mut *context.events);
+            tape.overdub(&mut |reel| events.push_back(reel_event(id, reel)));
+        }
+    }
+
     pub(super) fn deadline(&self) -> Timestamp {
         match self.idle_since {
             Some(since) if self.tape.is_some() => since + LATENCY,
@@ -366,5 +374,6 @@ fn reel_event(tape: TapeId, reel: Reel) -> Event {
     match reel {
         Reel::Samples(samples) => Event::TapeSamples { tape, samples },
         Reel::Silence(frames) => Event::TapeSilence { tape, frames },
+        Reel::Overdub { frame, side, samples } => Event::TapeOverdub { tape, frame, side, samples },
     }
 }

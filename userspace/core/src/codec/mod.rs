@@ -63,7 +63,17 @@ impl Codec {
             _ if !sensible => CodecKind::Unsupported,
             _ => kind,
         };
-        Codec { name: Cow::Owned(name.chars().take(32).collect()), clock, channels, kind }
+        // Whoever writes "pcma" means PCMA; encoding names have no case (RFC 4855).
+        let name = match kind {
+            CodecKind::Pcmu => Cow::Borrowed("PCMU"),
+            CodecKind::Pcma => Cow::Borrowed("PCMA"),
+            CodecKind::G722 => Cow::Borrowed("G722"),
+            CodecKind::L16 => Cow::Borrowed("L16"),
+            CodecKind::ComfortNoise => Cow::Borrowed("CN"),
+            CodecKind::TelephoneEvent => Cow::Borrowed("telephone-event"),
+            CodecKind::Unsupported => Cow::Owned(name.chars().take(32).collect()),
+        };
+        Codec { name, clock, channels, kind }
     }
 
     /// By the static payload types of RFC 3551 section 6; 19 is what comfort noise was before.

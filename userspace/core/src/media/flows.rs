@@ -7,7 +7,8 @@
 //! 1. A call that names *both* ends of a flow, or that names one end and has not said yet where its other
 //!    side receives, may own the flow. Of several the one whose description is newest owns it, except that
 //!    a flow in full swing stays with the call that names both its ends: no port is given to another call
-//!    while media goes on, so that other call is the same conversation beyond a PBX.
+//!    while media goes on, so that other call is the same conversation beyond a PBX. For the same reason
+//!    both directions of a conversation stay together.
 //! 2. Else a call that names one end owns it, although it expects the other side elsewhere: NAT. Again the
 //!    newest.
 //! 3. Else the flow in the opposite direction tells (symmetric RTP).
@@ -287,11 +288,15 @@ impl Flows {
             let claims = self.places.get(endpoint).map_or(&[][..], |place| &place.claims);
             claims.iter().filter(|claim| claim.until > now)
         };
-        // (not over, may own for sure, since), binding
-        let mut best: Option<((bool, bool, Timestamp), Binding)> = None;
+        // (not over, may own for sure, owns the opposite direction, since), binding
+        let mut best: Option<((bool, bool, bool, Timestamp), Binding)> = None;
+        let opposite = self.by_key.get(&flow.key.reversed()).map(|&other| &self.flows[other]);
+        let opposite =
+            opposite.filter(|other| now.since(other.last) < IN_SWING).and_then(|other| other.binding);
         let mut current_owns_both = false;
         let mut consider = |sure: bool, since: Timestamp, binding: Binding| {
-            let rank = (!is_over(binding.call), sure, since);
+            let talks_back = opposite.is_some_and(|opposite| opposite.call == binding.call);
+            let rank = (!is_over(binding.call), sure, talks_back, since);
             if best.is_none_or(|(best_rank, _)| rank > best_rank) {
                 best = Some((rank, binding));
             }

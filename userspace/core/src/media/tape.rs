@@ -4,6 +4,7 @@
 //! holds about a second of audio, however long the call.
 
 use std::collections::VecDeque;
+use std::fmt;
 
 use crate::codec::Upsampler;
 use crate::record::{Completeness, Side};
@@ -21,9 +22,24 @@ pub(crate) const CHANNELS: usize = 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TapeId(pub u64);
 
+impl fmt::Display for TapeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// What leaves a tape.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Reel {
+    /// Samples of one side to be added to what was handed over before: they were held up on their way.
+    Overdub {
+        /// Where they belong.
+        frame: u64,
+        /// Whose they are.
+        side: Side,
+        /// One sample a frame.
+        samples: Vec<i16>,
+    },
     /// Interleaved samples that follow those before.
     Samples(Vec<i16>),
     /// So many frames in which nobody was heard.
@@ -48,6 +64,8 @@ pub struct Tape {
     /// First frame of `blocks`.
     base: u64,
     blocks: VecDeque<Option<Vec<i16>>>,
+    /// What came after its block had left.
+    overdubs: Vec<Reel>,
     /// Frame after the last audio.
     extent: u64,
     /// Figures as they were at certain frames, for recordings that are only a part of the tape.
@@ -76,6 +94,7 @@ impl Tape {
             concealed: [0; 2],
             base: 0,
             blocks: VecDeque::new(),
+            overdubs: Vec::new(),
             extent: 0,
             history: None,
         }
@@ -101,26 +120,29 @@ impl Tape {
         SECOND / i64::from(self.rate)
     }
 
-    /// Adds samples of one side from `frame` on to what is there. Returns how many came too late, because
-    /// their block is gone (or stand before the tape's start).
+    /// Adds samples of one side from `frame` on to what is there. Those whose block has left already are
+    /// handed over for themselves. Returns how many stand before the tape's start.
     pub fn mix(&mut self, side: Side, frame: i64, samples: &[i16], concealed: bool) -> usize {
         let base = self.base as i64;
-        let late = usize::try_from(base.saturating_sub(frame)).unwrap_or(0).min(samples.len());
-        let samples = &samples[late..];
-        if samples.is_empty() {
-            return late;
+        let before = usize::try_from(-frame.min(0)).unwrap_or(usize::MAX).min(samples.len());
+        let (frame, samples) = (frame.max(0), &samples[before..]);
+        let gone = usize::try_from(base.saturating_sub(frame)).unwrap_or(0).min(samples.len());
+        let (late, samples) = samples.split_at(gone);
+        if !late.is_empty() {
+            self.cover(side, late.len(), concealed);
+            self.overdubs.push(Reel::Overdub { frame: frame as u64, side, samples: late.to_vec() });
         }
-        let mut at = (frame + late as i64 - base) as usize;
+        if samples.is_empty() {
+            return before;
+        }
+        let mut at = (frame + gone as i64 - base) as usize;
         let end = self.base + (at + samples.len()) as u64;
         // Nothing can be so far ahead of the present that this many blocks are open.
         if at / self.block_frames() > 64 * BLOCKS_PER_SECOND as usize {
-            return late;
+            return before;
         }
         self.extent = self.extent.max(end);
-        self.covered[side.channel()] += samples.len() as u64;
-        if concealed {
-            self.concealed[side.channel()] += samples.len() as u64;
-        }
+        self.cover(side, samples.len(), concealed);
         let mut rest = samples;
         while !rest.is_empty() {
             let frames = self.block_frames();
@@ -135,7 +157,24 @@ impl Tape {
             rest = &rest[count..];
             at += count;
         }
-        late
+        before
+    }
+
+    /// Hands over what was held up.
+    pub fn overdub(&mut self, deliver: &mut impl FnMut(Reel)) {
+        self.overdubs.drain(..).for_each(deliver);
+    }
+
+    /// Whether anything was held up.
+    pub fn has_overdubs(&self) -> bool {
+        !self.overdubs.is_empty()
+    }
+
+    fn cover(&mut self, side: Side, samples: usize, concealed: bool) {
+        self.covered[side.channel()] += samples as u64;
+        if concealed {
+            self.concealed[side.channel()] += samples as u64;
+        }
     }
 
     /// Hands over the blocks that are past at `now`. Returns whether any was.
@@ -320,8 +359,11 @@ mod tests {
         };
         assert_eq!((first[3998], first[1], second[0], second[1]), (1, 8, 2, -3));
         assert_eq!((first.len(), *silent), (4000, 6000));
-        assert_eq!(tape.mix(Side::Caller, 9999, &[1, 2], false), 1);
+        assert_eq!(tape.mix(Side::Caller, 9999, &[1, 2], false), 0);
         assert_eq!(collect(&mut tape, 2 * SECOND), []);
+        let mut late = Vec::new();
+        tape.overdub(&mut |reel| late.push(reel));
+        assert_eq!(late, [Reel::Overdub { frame: 9999, side: Side::Caller, samples: vec![1] }]);
     }
 
     #[test]
@@ -335,6 +377,7 @@ mod tests {
             .map(|reel| match reel {
                 Reel::Samples(samples) => samples.len() / 2,
                 Reel::Silence(frames) => *frames as usize,
+                Reel::Overdub { .. } => 0,
             })
             .sum();
         assert_eq!(frames, 2500);

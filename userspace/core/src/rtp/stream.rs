@@ -502,10 +502,16 @@ impl Stream {
         }
         let least = lateness(&probe).unwrap_or(0);
         let mut anchor = front.at + least;
+        let leaps = |old: &Timeline| at < self.timestamp || old.lateness(at, front.at) < -JUMP;
+        let anew = self.timeline.as_ref().is_some_and(leaps);
         if let Some(tape) = &out.tape
             && front.at >= tape.start
         {
             anchor = anchor.max(tape.start);
+        }
+        if anew {
+            // The sender's timestamps begin anew; those of one that was merely held up go on.
+            self.span.close();
         }
         self.timestamp = at;
         self.timeline = Some(Timeline::new(clock, at, anchor));

@@ -84,7 +84,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     let (counters, tally) = pipeline.figures();
     if args.json {
-        println!("{:#}", as_json(&counters, tally, &problems.iter().map(ToString::to_string).collect::<Vec<_>>()));
+        println!(
+            "{:#}",
+            as_json(&counters, tally, &problems.iter().map(ToString::to_string).collect::<Vec<_>>())
+        );
     } else {
         print!("{}", as_text(&counters, tally));
     }
@@ -96,7 +99,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 fn progress_bar(files: &[PathBuf]) -> ProgressBar {
     let sizes = files.iter().map(|path| std::fs::metadata(path).ok().filter(|data| data.is_file()));
     let total: Option<u64> = sizes.map(|data| data.map(|data| data.len())).sum();
-    let target = if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let target = if std::io::stderr().is_terminal() {
+        ProgressDrawTarget::stderr()
+    } else {
+        ProgressDrawTarget::hidden()
+    };
     let (bar, template) = match total {
         Some(total) => (
             ProgressBar::with_draw_target(Some(total), target),
@@ -128,7 +135,10 @@ fn dropped(counters: &Counters, tally: &Tally) -> Vec<(String, u64)> {
     ];
     dropped.extend(plain.map(|(what, count)| (what.to_owned(), count)));
     dropped.extend(
-        tally.undecodable.iter().map(|(codec, calls)| (format!("calls with audio in {codec}, which has no decoder"), *calls)),
+        tally
+            .undecodable
+            .iter()
+            .map(|(codec, calls)| (format!("calls with audio in {codec}, which has no decoder"), *calls)),
     );
     dropped.retain(|(_, count)| *count > 0);
     dropped

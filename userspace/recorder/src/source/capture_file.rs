@@ -48,7 +48,8 @@ struct Interface {
 impl CaptureFile {
     /// Opens a file, or standard input for `-`.
     pub(crate) fn open(path: &Path, progress: &Arc<AtomicU64>) -> Result<CaptureFile, SourceError> {
-        let name = if path.as_os_str() == "-" { "standard input".to_owned() } else { path.display().to_string() };
+        let name =
+            if path.as_os_str() == "-" { "standard input".to_owned() } else { path.display().to_string() };
         let Input { head, bytes } =
             input::open(path, progress).map_err(|source| SourceError::Read { name: name.clone(), source })?;
         let error = Rc::new(RefCell::new(None));
@@ -87,7 +88,8 @@ impl CaptureFile {
                     let is_frame = match block {
                         PcapBlockOwned::LegacyHeader(header) => {
                             let link = u32::try_from(header.network.0).unwrap_or(u32::MAX) & 0x0fff_ffff;
-                            let resolution = if header.is_nanosecond_precision() { SECOND as u64 } else { 1_000_000 };
+                            let resolution =
+                                if header.is_nanosecond_precision() { SECOND as u64 } else { 1_000_000 };
                             self.interfaces = vec![Interface::new(link, resolution, 0)];
                             self.foreign = LinkType::from_number(link).is_none().then_some(link);
                             false
@@ -99,7 +101,10 @@ impl CaptureFile {
                                 Timestamp(i64::from(record.ts_sec) * SECOND) + interface.nanoseconds(ticks)
                             });
                             take(&mut self.data, record.data, record.caplen);
-                            (self.at, self.link) = (at.unwrap_or(self.at), interface.and_then(|it| it.link).unwrap_or(self.link));
+                            (self.at, self.link) = (
+                                at.unwrap_or(self.at),
+                                interface.and_then(|it| it.link).unwrap_or(self.link),
+                            );
                             interface.is_some_and(|interface| interface.link.is_some())
                         }
                         PcapBlockOwned::NG(block) => take_block(
@@ -174,7 +179,10 @@ impl Interface {
     fn nanoseconds(&self, ticks: u64) -> i64 {
         let (seconds, rest) = (ticks / self.resolution, ticks % self.resolution);
         let rest = u128::from(rest) * SECOND as u128 / u128::from(self.resolution);
-        i64::try_from(seconds).unwrap_or(i64::MAX).saturating_add(self.offset).saturating_mul(SECOND)
+        i64::try_from(seconds)
+            .unwrap_or(i64::MAX)
+            .saturating_add(self.offset)
+            .saturating_mul(SECOND)
             .saturating_add(rest as i64)
     }
 }

@@ -33,7 +33,9 @@ pub(crate) enum SourceError {
     LinkType { name: String, number: u32 },
     #[error("{name}: damaged after {frames} frames; what came before has been used")]
     Damaged { name: String, frames: u64 },
-    #[error("{name}: ends in the middle of a record (the capture was cut off); the {frames} frames before it have been used")]
+    #[error(
+        "{name}: ends in the middle of a record (the capture was cut off); the {frames} frames before it have been used"
+    )]
     Truncated { name: String, frames: u64 },
 }
 

@@ -1,0 +1,103 @@
+//! What is heard is what was said: recordings against the files that the phones played.
+
+use std::path::Path;
+
+use crate::case::{Case, root};
+
+/// Pieces that are compared, in seconds from the start of the recording.
+const PIECE: f64 = 0.5;
+/// An offset is looked for so far around where it should be.
+const SEARCH_MS: f64 = 25.0;
+
+/// One side of one recording of a case.
+struct Side {
+    case: &'static str,
+    /// By start.
+    recording: usize,
+    channel: usize,
+    source: &'static str,
+    /// Moments of the recording, and where the source is then, in seconds.
+    at: &'static [(f64, f64)],
+}
+
+const CALLER: &str = "caller-8k.wav";
+const CALLEE: &str = "callee-8k.wav";
+
+const WHOLE: &[(f64, f64)] = &[(1.0, 1.0), (3.5, 3.5), (6.0, 6.0)];
+
+const SIDES: [Side; 21] = [
+    Side { case: "plain-pcmu", recording: 0, channel: 0, source: CALLER, at: WHOLE },
+    Side { case: "plain-pcmu", recording: 0, channel: 1, source: CALLEE, at: WHOLE },
+    Side { case: "span-duplicates", recording: 0, channel: 0, source: CALLER, at: WHOLE },
+    Side { case: "span-duplicates", recording: 0, channel: 1, source: CALLEE, at: WHOLE },
+    Side { case: "sip-tcp", recording: 0, channel: 0, source: CALLER, at: WHOLE },
+    Side { case: "ipv6", recording: 0, channel: 1, source: CALLEE, at: WHOLE },
+    Side { case: "qinq", recording: 0, channel: 0, source: CALLER, at: WHOLE },
+    Side { case: "fragmented-invite", recording: 0, channel: 0, source: CALLER, at: WHOLE },
+    Side { case: "late-offer", recording: 0, channel: 1, source: CALLEE, at: WHOLE },
+    Side { case: "nat", recording: 0, channel: 0, source: CALLER, at: WHOLE },
+    Side { case: "nat", recording: 0, channel: 1, source: CALLEE, at: WHOLE },
+    Side { case: "g722", recording: 0, channel: 0, source: "caller-16k.wav", at: WHOLE },
+    Side { case: "g722", recording: 0, channel: 1, source: "callee-16k.wav", at: WHOLE },
+    Side { case: "l16", recording: 0, channel: 0, source: "caller-16k.wav", at: WHOLE },
+    Side { case: "l16", recording: 0, channel: 1, source: "callee-16k.wav", at: WHOLE },
+    Side { case: "loss-reorder-jitter", recording: 0, channel: 1, source: CALLEE, at: WHOLE },
+    Side { case: "early-media", recording: 0, channel: 0, source: CALLER, at: &[(4.0, 1.0), (6.5, 3.5)] },
+    Side { case: "early-media", recording: 0, channel: 1, source: CALLEE, at: WHOLE },
+    // The voices are swapped in the second call, which took the ports of the first.
+    Side { case: "bye-lost-port-reuse", recording: 1, channel: 0, source: CALLEE, at: WHOLE },
+    Side { case: "bye-lost-port-reuse", recording: 1, channel: 1, source: CALLER, at: WHOLE },
+    // What was said goes on after the hold where it had stopped.
+    Side { case: "hold-resume", recording: 0, channel: 0, source: CALLER, at: &[(1.0, 1.0), (8.5, 4.5)] },
+];
+
+#[test]
+fn recordings_hold_what_was_said_on_the_right_side_at_the_right_time() {
+    let mut archives = std::collections::BTreeMap::new();
+    for side in &SIDES {
+        let archive = archives.entry(side.case).or_insert_with(|| Case::named(side.case).replay("default"));
+        let wavs: Vec<_> = archive
+            .files()
+            .into_iter()
+            .filter(|file| file.extension().is_some_and(|kind| kind == "wav"))
+            .collect();
+        let (recorded, rate) = read(&archive.path().join(&wavs[side.recording]), side.channel);
+        let (source, source_rate) = read(&root().join("samples/audio").join(side.source), 0);
+        assert_eq!(rate, source_rate, "{}", side.case);
+        for &(moment, place) in side.at {
+            let (likeness, offset_ms) = compare(&recorded, &source, rate, moment, place);
+            let what = format!(
+                "{} channel {} at {moment} s: {likeness:.4}, {offset_ms:.1} ms",
+                side.case, side.channel
+            );
+            assert!(likeness >= 0.99 && offset_ms.abs() <= 20.0, "{what}");
+        }
+    }
+}
+
+/// The highest normalised correlation of a piece of the recording with the source around `place`, and how
+/// far from there it is.
+fn compare(recorded: &[f64], source: &[f64], rate: u32, moment: f64, place: f64) -> (f64, f64) {
+    let rate = f64::from(rate);
+    let count = (PIECE * rate) as usize;
+    let begin = (moment * rate) as usize;
+    let piece = &recorded[begin..begin + count];
+    let energy = |samples: &[f64]| samples.iter().map(|sample| sample * sample).sum::<f64>().sqrt();
+    let reach = (SEARCH_MS * rate / 1000.0) as i64;
+    (-reach..=reach)
+        .map(|offset| {
+            let at = ((place * rate) as i64 - offset) as usize;
+            let other = &source[at..at + count];
+            let product: f64 = piece.iter().zip(other).map(|(a, b)| a * b).sum();
+            (product / (energy(piece) * energy(other) + 1.0), offset as f64 * 1000.0 / rate)
+        })
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .unwrap()
+}
+
+fn read(path: &Path, channel: usize) -> (Vec<f64>, u32) {
+    let mut wav = hound::WavReader::open(path).unwrap();
+    let (rate, channels) = (wav.spec().sample_rate, usize::from(wav.spec().channels));
+    let samples: Vec<f64> = wav.samples::<i16>().map(|sample| f64::from(sample.unwrap())).collect();
+    (samples.into_iter().skip(channel).step_by(channels).collect(), rate)
+}

@@ -1,0 +1,65 @@
+//! Every case below `samples/` is replayed by the real binary, and what comes out is compared with what was
+//! reviewed by eye and ear. `cargo xtask bless` takes what comes out as the new truth, to be reviewed again.
+
+mod audio;
+mod case;
+
+use case::{Case, RULES};
+
+/// What a case gives, for every set of rules, is what stands in its `expected` folder.
+#[test]
+fn samples_give_what_was_reviewed() {
+    let bless = std::env::var_os("SPANTAPE_BLESS").is_some();
+    let mut wrong = Vec::new();
+    for case in Case::all() {
+        for rules in RULES {
+            let found = case.replay(rules).describe();
+            let path = case.expected(rules);
+            if bless {
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(&path, &found).unwrap();
+            } else if std::fs::read_to_string(&path).unwrap_or_default() != found {
+                wrong.push(format!("{}\n{}", path.display(), first_difference(&path, &found)));
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} results differ; `cargo xtask bless`, then `git diff`\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+}
+
+/// The evidence story: whoever replays the packets gets the same bytes.
+#[test]
+fn two_replays_give_the_same_bytes() {
+    for case in Case::all() {
+        let (first, second) = (case.replay("default"), case.replay("default"));
+        let files = first.files();
+        assert_eq!(files, second.files(), "{}", case.name);
+        for file in files {
+            let bytes = |archive: &case::Archive| std::fs::read(archive.path().join(&file)).unwrap();
+            assert!(bytes(&first) == bytes(&second), "{}: {}", case.name, file.display());
+        }
+    }
+}
+
+#[test]
+fn replaying_again_adds_nothing() {
+    for case in Case::all() {
+        let archive = case.replay("default");
+        let (files, rows) = (archive.files(), archive.describe());
+        case.replay_into("default", archive.path());
+        assert_eq!((archive.files(), archive.describe()), (files, rows), "{}", case.name);
+    }
+}
+
+fn first_difference(path: &std::path::Path, found: &str) -> String {
+    let expected = std::fs::read_to_string(path).unwrap_or_default();
+    let pair = expected.lines().zip(found.lines()).find(|(expected, found)| expected != found);
+    match pair {
+        Some((expected, found)) => format!("  - {expected}\n  + {found}"),
+        None => format!("  {} lines expected, {} found", expected.lines().count(), found.lines().count()),
+    }
+}

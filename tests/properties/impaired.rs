@@ -1,0 +1,186 @@
+//! Streams that are not what a stream should be: everything is heard when it was spoken all the same.
+
+use proptest::prelude::*;
+use spantape_core::record::Side;
+use spantape_core::rules::Config;
+use spantape_core::time::{MILLISECOND, SECOND};
+use spantape_tests::call::{Call, SIDES, Sent};
+use spantape_tests::frame::merge;
+use spantape_tests::runner::{Outcome, Recording, run};
+use spantape_tests::truth;
+
+/// Something a sender does at a certain packet of its stream.
+#[derive(Clone, Copy, Debug)]
+enum Quirk {
+    /// Silence for so long, which the timestamps count (silence suppression).
+    Pause(i64),
+    /// Silence for so long, which the timestamps do not count (hold).
+    Hold(i64),
+    /// Timestamps go on elsewhere.
+    Jump(u32),
+    /// Sequence numbers and timestamps go on elsewhere after silence for so long.
+    Restart(i64, u16, u32),
+    /// The stream begins later by so much.
+    Late(i64),
+}
+
+fn quirk() -> impl Strategy<Value = Quirk> {
+    prop_oneof![
+        (100..3000i64).prop_map(|ms| Quirk::Pause(ms * MILLISECOND)),
+        (500..3000i64).prop_map(|ms| Quirk::Hold(ms * MILLISECOND)),
+        (8000u32..u32::MAX - 8000).prop_map(Quirk::Jump),
+        (1000..3000i64, any::<u16>(), 16_000u32..u32::MAX - 16_000)
+            .prop_map(|(ms, sequence, timestamp)| Quirk::Restart(ms * MILLISECOND, sequence, timestamp)),
+        (0..2000i64).prop_map(|ms| Quirk::Late(ms * MILLISECOND)),
+    ]
+}
+
+/// What a side sends when its quirks come up every two seconds.
+fn quirky(call: &Call, side: Side, quirks: &[Quirk]) -> Vec<Sent> {
+    let mut media = call.media_of(side);
+    for (index, quirk) in quirks.iter().enumerate() {
+        let from = if matches!(quirk, Quirk::Late(_)) { 0 } else { 100 * (index + 1) };
+        for packet in media.iter_mut().skip(from) {
+            apply(*quirk, packet);
+        }
+    }
+    media.retain(|packet| packet.spoken < call.end() - 20 * MILLISECOND);
+    media
+}
+
+fn apply(quirk: Quirk, packet: &mut Sent) {
+    let ticks = |time: i64| (time * 8 / MILLISECOND) as u32;
+    let (silence, sequence, timestamp) = match quirk {
+        Quirk::Pause(silence) => (silence, 0, ticks(silence)),
+        Quirk::Hold(silence) => (silence, 0, 0),
+        Quirk::Jump(timestamp) => (0, 0, timestamp),
+        Quirk::Restart(silence, sequence, timestamp) => (silence, sequence, timestamp),
+        Quirk::Late(silence) => (silence, 0, 0),
+    };
+    packet.spoken += silence;
+    packet.at += silence;
+    packet.sequence = packet.sequence.wrapping_add(sequence);
+    packet.timestamp = packet.timestamp.wrapping_add(timestamp);
+}
+
+fn heard(call: &Call, media: &[Sent]) -> Outcome {
+    run(Config::default(), &merge([call.signalling(), media.iter().map(Sent::frame).collect()]))
+}
+
+/// The one recording of the call, if it is as long as the call was from its first packet on.
+fn whole<'a>(outcome: &'a Outcome, call: &Call, media: &[Sent]) -> Result<&'a Recording, TestCaseError> {
+    prop_assert_eq!(outcome.recordings.len(), 1);
+    let recording = &outcome.recordings[0];
+    let first = media.iter().map(|packet| packet.at).min().unwrap_or_default();
+    let length = call.end() - first;
+    let recorded = recording.row.end.since(recording.row.start);
+    prop_assert!((recorded - length).abs() <= 20 * MILLISECOND, "{recorded} ns for {length}");
+    Ok(recording)
+}
+
+/// Packets delayed by jitter, but none to after the end. Every fourth comes without delay.
+fn jittered(mut media: Vec<Sent>, delays: &[i64], end: i64) -> Vec<Sent> {
+    for (index, (packet, delay)) in media.iter_mut().zip(delays.iter().cycle()).enumerate() {
+        if index % 4 != 0 && packet.at + delay < end {
+            packet.at += *delay;
+        }
+    }
+    media
+}
+
+/// One packet in about ten is lost, but neither the first nor the last of a side.
+fn lossy(media: Vec<Sent>, chances: &[bool]) -> (Vec<Sent>, Vec<Sent>) {
+    let edges: Vec<(Side, i64)> = SIDES
+        .iter()
+        .flat_map(|&side| {
+            let spoken = || media.iter().filter(|packet| packet.side == side).map(|packet| packet.spoken);
+            [(side, spoken().min().unwrap_or_default()), (side, spoken().max().unwrap_or_default())]
+        })
+        .collect();
+    let mut chances = chances.iter().cycle();
+    media.into_iter().partition(|packet| {
+        edges.contains(&(packet.side, packet.spoken)) || !chances.next().copied().unwrap_or_default()
+    })
+}
+
+proptest! {
+    #![proptest_config(crate::cases(64))]
+
+    #[test]
+    fn senders_with_quirks(a in prop::collection::vec(quirk(), 0..4), b in prop::collection::vec(quirk(), 0..4)) {
+        let call = Call::plain(0, 0, 20 * SECOND);
+        let media = [quirky(&call, Side::Caller, &a), quirky(&call, Side::Callee, &b)].concat();
+        let outcome = heard(&call, &media);
+        let recording = whole(&outcome, &call, &media)?;
+        truth::is_placed(recording, &media, &[]).map_err(TestCaseError::fail)?;
+    }
+
+    #[test]
+    fn jitter(delays in prop::collection::vec(0..60 * MILLISECOND, 1..200)) {
+        let call = Call::plain(0, 0, 6 * SECOND);
+        let media = jittered(call.media(), &delays, call.end());
+        let outcome = heard(&call, &media);
+        let recording = whole(&outcome, &call, &media)?;
+        truth::is_placed(recording, &media, &[]).map_err(TestCaseError::fail)?;
+    }
+
+    #[test]
+    fn loss(chances in prop::collection::vec(prop::bool::weighted(0.1), 50..600)) {
+        let call = Call::plain(0, 0, 6 * SECOND);
+        let (came, lost) = lossy(call.media(), &chances);
+        let outcome = heard(&call, &came);
+        let recording = whole(&outcome, &call, &came)?;
+        truth::is_placed(recording, &came, &lost).map_err(TestCaseError::fail)?;
+        for side in SIDES {
+            let count = |of: &[Sent]| of.iter().filter(|packet| packet.side == side).count() as u64;
+            let report = recording.row.completeness[side.channel()];
+            prop_assert_eq!((report.received, report.lost, report.late), (count(&came), count(&lost), 0));
+            prop_assert_eq!(report.expected, count(&came) + count(&lost));
+        }
+    }
+}
+
+/// An hour in which the callee's clock is off by so much, in packets of 100 ms.
+fn an_hour_of_drift(ppm: i64) {
+    const STEP: i64 = 100 * MILLISECOND;
+    let call = Call::plain(0, 0, 3600 * SECOND);
+    let mut media = Vec::new();
+    for side in SIDES {
+        let first = call.media_of(side).swap_remove(0);
+        let off = if side == Side::Callee { ppm } else { 0 };
+        for packet in 0..35_990i64 {
+            let spoken = first.spoken + packet * (STEP - STEP / 1_000_000 * off);
+            media.push(Sent {
+                spoken,
+                at: spoken,
+                sequence: first.sequence.wrapping_add(packet as u16),
+                timestamp: first.timestamp.wrapping_add(packet as u32 * 800),
+                code: spantape_tests::call::code(0, side, packet as u64 * 5),
+                samples: 800,
+                ..first.clone()
+            });
+        }
+    }
+    media.retain(|packet| packet.at < call.end());
+    let outcome = heard(&call, &media);
+    let recording = &outcome.recordings[0];
+    let length = call.end() - call.first_packet(Side::Callee);
+    assert!((recording.row.end.since(recording.row.start) - length).abs() <= 20 * MILLISECOND);
+    truth::is_placed_by(recording, &media, &[], 37).expect("both sides stay in step");
+    for (side, report) in recording.row.completeness.iter().enumerate() {
+        let sent = media.iter().filter(|packet| packet.side.channel() == side).count() as u64;
+        assert_eq!((report.received, report.lost, report.late), (sent, 0, 0));
+        let silent = recording.samples.iter().skip(side).step_by(2).filter(|sample| **sample == 0).count();
+        assert!(silent < 8000 * 3, "{silent} samples of side {side} are missing");
+    }
+}
+
+#[test]
+fn a_fast_clock() {
+    an_hour_of_drift(200);
+}
+
+#[test]
+fn a_slow_clock() {
+    an_hour_of_drift(-200);
+}

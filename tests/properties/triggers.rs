@@ -1,0 +1,164 @@
+//! What is recorded on demand is what a simple model of the record key says.
+
+use proptest::prelude::*;
+use spantape_core::record::Side;
+use spantape_core::rules::{Action, Config, OnRefused, Rule, Rules};
+use spantape_core::time::{MILLISECOND, SECOND};
+use spantape_tests::call::{Call, PACKET, Sent};
+use spantape_tests::frame::{Frame, merge, udp};
+use spantape_tests::runner::run;
+use spantape_tests::truth;
+
+/// From a press to its answer.
+const ANSWER: i64 = 150 * MILLISECOND;
+/// Nobody presses more often.
+const REST: i64 = 300 * MILLISECOND;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Status(u16),
+    Nothing,
+    /// 401, and the request once more with credentials, which gets this status.
+    Retried(u16),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Press {
+    /// After the press before.
+    after: i64,
+    by: Side,
+    on: bool,
+    answer: Answer,
+}
+
+fn press() -> impl Strategy<Value = Press> {
+    let answer = prop_oneof![
+        5 => Just(Answer::Status(200)),
+        2 => Just(Answer::Status(403)),
+        1 => Just(Answer::Status(481)),
+        2 => Just(Answer::Nothing),
+        2 => Just(Answer::Retried(200)),
+        1 => Just(Answer::Retried(403)),
+    ];
+    let side = prop_oneof![Just(Side::Caller), Just(Side::Callee)];
+    (0..3000i64, side, any::<bool>(), answer).prop_map(|(after, by, on, answer)| Press {
+        after: REST + after * MILLISECOND,
+        by,
+        on,
+        answer,
+    })
+}
+
+/// Presses and the moments at which they are made.
+fn timed(call: &Call, presses: &[Press]) -> Vec<(i64, Press)> {
+    let mut at = call.answered() + 200 * MILLISECOND;
+    let mut timed = Vec::new();
+    for press in presses {
+        at += press.after;
+        timed.push((at, *press));
+    }
+    timed
+}
+
+fn frames(call: &Call, presses: &[(i64, Press)]) -> Vec<Frame> {
+    let dialog = call.dialog();
+    let mut frames = Vec::new();
+    for (index, (at, press)) in presses.iter().enumerate() {
+        let (by, cseq) = (press.by, 10 + 2 * index as u32);
+        let [from, to] = [by, by.other()].map(|side| call.sip[side.channel()]);
+        let header = format!("Record: {}\r\n", if press.on { "on" } else { "off" });
+        let mut ask = |at: i64, cseq: u32, status: Option<u16>| {
+            let request = dialog.request("INFO", by, cseq, false, &header, "");
+            frames.push(udp(at, from, to, &request));
+            if let Some(status) = status {
+                frames.push(udp(at + ANSWER / 3, to, from, &dialog.response(status, "INFO", by, cseq, "")));
+            }
+        };
+        match press.answer {
+            Answer::Nothing => ask(*at, cseq, None),
+            Answer::Status(status) => ask(*at, cseq, Some(status)),
+            Answer::Retried(status) => {
+                ask(*at, cseq, Some(401));
+                ask(at + ANSWER * 2 / 3, cseq + 1, Some(status));
+            }
+        }
+    }
+    frames
+}
+
+/// When the answer that counts comes.
+fn answered_at(at: i64, answer: Answer) -> i64 {
+    match answer {
+        Answer::Retried(_) => at + ANSWER,
+        _ => at + ANSWER / 3,
+    }
+}
+
+/// The intervals that are to be recorded.
+fn model(call: &Call, presses: &[(i64, Press)], honour: bool) -> Vec<(i64, i64)> {
+    let gone = presses
+        .iter()
+        .find(|(_, press)| press.answer == Answer::Status(481))
+        .map(|(at, press)| answered_at(*at, press.answer));
+    let end = gone.map_or(call.end(), |gone| gone.min(call.end()));
+    let (mut intervals, mut since) = (Vec::new(), None);
+    for (at, press) in presses.iter().filter(|(at, _)| *at < end) {
+        let obeyed = honour || matches!(press.answer, Answer::Status(200) | Answer::Retried(200));
+        match (obeyed, press.on, since) {
+            (true, true, None) => since = Some(*at),
+            (true, false, Some(start)) => {
+                intervals.push((start, *at));
+                since = None;
+            }
+            _ => {}
+        }
+    }
+    intervals.extend(since.map(|start| (start, end)));
+    intervals
+}
+
+fn on_demand(on_refused: OnRefused) -> Config {
+    let rule = Rule { on_refused, ..Rule::new("on-demand", Action::OnDemand) };
+    Config { rules: Rules::new(vec![rule], Vec::new()), ..Config::default() }
+}
+
+fn check(presses: &[Press], honour: bool) -> Result<(), TestCaseError> {
+    let length: i64 = presses.iter().map(|press| press.after).sum();
+    let call = Call::plain(0, 0, length + 2 * SECOND);
+    let presses = timed(&call, presses);
+    let on_refused = if honour { OnRefused::HonourKey } else { OnRefused::FollowServer };
+    let outcome = run(on_demand(on_refused), &merge([call.frames(), frames(&call, &presses)]));
+    let found: Vec<(i64, i64)> =
+        outcome.recordings.iter().map(|recording| (recording.row.start.0, recording.row.end.0)).collect();
+    let wanted = model(&call, &presses, honour);
+    let shown = |intervals: &[(i64, i64)]| {
+        let ms = |at: i64| (at - call.answered()) / MILLISECOND;
+        intervals.iter().map(|(start, end)| format!("{}..{}", ms(*start), ms(*end))).collect::<Vec<_>>()
+    };
+    let near = |a: i64, b: i64| (a - b).abs() <= 21 * MILLISECOND;
+    let same = found.len() == wanted.len()
+        && found.iter().zip(&wanted).all(|(a, b)| near(a.0, b.0) && near(a.1, b.1));
+    prop_assert!(same, "recorded {:?}, wanted {:?}", shown(&found), shown(&wanted));
+    let media = call.media();
+    for recording in &outcome.recordings {
+        // The packet in which the key was pressed had come by before.
+        let begun = |packet: &&Sent| (packet.spoken - recording.row.start.0).abs() <= PACKET;
+        let begun: Vec<Sent> = media.iter().filter(begun).cloned().collect();
+        truth::is_placed(recording, &media, &begun).map_err(TestCaseError::fail)?;
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(crate::cases(96))]
+
+    #[test]
+    fn as_the_server_says(presses in prop::collection::vec(press(), 1..8)) {
+        check(&presses, false)?;
+    }
+
+    #[test]
+    fn as_the_key_says(presses in prop::collection::vec(press(), 1..8)) {
+        check(&presses, true)?;
+    }
+}

@@ -1,0 +1,203 @@
+//! Figures of many runs: the spread, the ratio, and how they are printed.
+
+use std::fmt;
+
+use anyhow::{Result, bail};
+use serde_json::{Value, json};
+
+use super::load::Load;
+use super::measure::Cost;
+
+/// One run of each program, one right after the other.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pair {
+    pub(super) floor: Cost,
+    pub(super) spantape: Cost,
+}
+
+/// All runs on one load.
+pub(super) struct Figures {
+    pub(super) load: Load,
+    pub(super) pairs: Vec<Pair>,
+}
+
+/// What may not be exceeded.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(super) struct Limits {
+    /// Most CPU seconds of spantape for one of the floor program, as the median of all pairs
+    #[arg(long, default_value_t = 3.2)]
+    max_ratio: f64,
+    /// Most memory of spantape, in 10^6 bytes, in any run
+    #[arg(long, default_value_t = 100.0)]
+    max_mb: f64,
+}
+
+impl Figures {
+    /// The median over the pairs: what slows the machine down slows both programs of a pair.
+    pub(super) fn ratio(&self) -> Spread {
+        self.spread(|pair| pair.spantape.cpu_s / pair.floor.cpu_s)
+    }
+
+    /// From the least disturbed run of each, for a machine that others use as well.
+    fn best_ratio(&self) -> f64 {
+        self.spread(|pair| pair.spantape.cpu_s).min / self.spread(|pair| pair.floor.cpu_s).min
+    }
+
+    pub(super) fn check(&self, limits: Limits) -> Result<()> {
+        let (ratio, peak) = (self.ratio().median, self.spread(|pair| pair.spantape.peak_mb).max);
+        // In these words a ratio that is no number does not pass.
+        let (fast, small) = (ratio <= limits.max_ratio, peak <= limits.max_mb);
+        if !fast {
+            bail!("spantape takes {ratio:.2} times the floor's CPU, and {} is allowed", limits.max_ratio);
+        }
+        if !small {
+            bail!("spantape has {peak:.1} MB resident, and {} is allowed", limits.max_mb);
+        }
+        Ok(())
+    }
+
+    pub(super) fn json(&self) -> Value {
+        let runs: Vec<Value> = self
+            .pairs
+            .iter()
+            .map(|pair| {
+                let ratio = pair.spantape.cpu_s / pair.floor.cpu_s;
+                json!({ "floor": pair.floor.json(), "spantape": pair.spantape.json(), "ratio": rounded(ratio) })
+            })
+            .collect();
+        json!({
+            "calls": self.load.calls,
+            "seconds": self.load.seconds,
+            "rtp_packets": self.load.rtp_packets(),
+            "runs": runs,
+            "ratio": self.ratio().json(),
+            "best_ratio": rounded(self.best_ratio()),
+            "floor": self.program_json(|pair| pair.floor),
+            "spantape": self.program_json(|pair| pair.spantape),
+        })
+    }
+
+    fn program_json(&self, of: fn(&Pair) -> Cost) -> Value {
+        json!({
+            "cpu_s": self.spread(|pair| of(pair).cpu_s).json(),
+            "wall_s": self.spread(|pair| of(pair).wall_s).json(),
+            "peak_mb": self.spread(|pair| of(pair).peak_mb).json(),
+            "rtp_packets_per_cpu_s": self.packets_per_cpu_second(of).round(),
+        })
+    }
+
+    fn packets_per_cpu_second(&self, of: fn(&Pair) -> Cost) -> f64 {
+        self.load.rtp_packets() as f64 / self.spread(|pair| of(pair).cpu_s).median
+    }
+
+    fn spread(&self, figure: impl Fn(&Pair) -> f64) -> Spread {
+        Spread::of(self.pairs.iter().map(figure).collect())
+    }
+
+    fn rows(&self, f: &mut fmt::Formatter<'_>, name: &str, of: fn(&Pair) -> Cost) -> fmt::Result {
+        writeln!(f, "{name:<9} CPU s   {}", self.spread(|pair| of(pair).cpu_s))?;
+        writeln!(f, "{:<9} wall s  {}", "", self.spread(|pair| of(pair).wall_s))?;
+        writeln!(f, "{:<9} MB      {}", "", self.spread(|pair| of(pair).peak_mb))?;
+        writeln!(f, "{:<9} RTP packets per CPU second {:>13.0}", "", self.packets_per_cpu_second(of))
+    }
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Load { calls, seconds } = self.load;
+        let (packets, runs) = (self.load.rtp_packets(), self.pairs.len());
+        writeln!(
+            f,
+            "{calls} calls x {seconds} s G.711, {packets} RTP packets, {runs} runs of each, in turn"
+        )?;
+        writeln!(f, "{:<17} {:>9} {:>9} {:>9}", "", "min", "median", "max")?;
+        self.rows(f, "floor", |pair| pair.floor)?;
+        self.rows(f, "spantape", |pair| pair.spantape)?;
+        writeln!(f, "{:<17} {}", "CPU ratio by pair", self.ratio())?;
+        write!(f, "{:<17} {:>9.2}", "of the best runs", self.best_ratio())
+    }
+}
+
+impl Cost {
+    fn json(self) -> Value {
+        json!({
+            "cpu_s": rounded(self.cpu_s),
+            "wall_s": rounded(self.wall_s),
+            "peak_mb": rounded(self.peak_mb),
+        })
+    }
+}
+
+/// Smallest, middle and largest of some figures.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Spread {
+    min: f64,
+    median: f64,
+    max: f64,
+}
+
+impl Spread {
+    fn of(mut figures: Vec<f64>) -> Self {
+        figures.sort_by(f64::total_cmp);
+        let [.., last] = figures[..] else { return Self { min: f64::NAN, median: f64::NAN, max: f64::NAN } };
+        let half = figures.len() / 2;
+        let median = match figures.len() % 2 {
+            0 => (figures[half - 1] + figures[half]) / 2.0,
+            _ => figures[half],
+        };
+        Self { min: figures[0], median, max: last }
+    }
+
+    fn json(self) -> Value {
+        json!({ "min": rounded(self.min), "median": rounded(self.median), "max": rounded(self.max) })
+    }
+}
+
+impl fmt::Display for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:>9.2} {:>9.2} {:>9.2}", self.min, self.median, self.max)
+    }
+}
+
+/// More digits than this nobody has measured.
+fn rounded(figure: f64) -> f64 {
+    (figure * 1000.0).round() / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figures(cpu_s: &[f64]) -> Figures {
+        let cost = |cpu_s| Cost { cpu_s, wall_s: 1.0, peak_mb: 50.0 };
+        let pairs = cpu_s.iter().map(|&cpu_s| Pair { floor: cost(0.5), spantape: cost(cpu_s) }).collect();
+        Figures { load: Load { calls: 10, seconds: 10 }, pairs }
+    }
+
+    #[test]
+    fn the_median_of_an_even_number_lies_between() {
+        assert_eq!(Spread::of(vec![4.0, 1.0, 2.0, 3.0]), Spread { min: 1.0, median: 2.5, max: 4.0 });
+        assert_eq!(Spread::of(vec![3.0, 1.0, 2.0]).median, 2.0);
+    }
+
+    #[test]
+    fn limits_hold_for_the_median_and_the_peak() {
+        let figures = figures(&[1.0, 9.0, 1.1]);
+        let check = |max_ratio, max_mb| figures.check(Limits { max_ratio, max_mb });
+        assert!(check(2.2, 50.0).is_ok());
+        assert!(check(2.1, 50.0).is_err());
+        assert!(check(2.2, 49.0).is_err());
+    }
+
+    #[test]
+    fn no_runs_pass_no_limits() {
+        assert!(figures(&[]).check(Limits { max_ratio: 9.0, max_mb: 99.0 }).is_err());
+    }
+
+    #[test]
+    fn packets_are_counted_per_cpu_second() {
+        let json = figures(&[0.5, 1.0, 2.0]).json();
+        assert_eq!(json["spantape"]["rtp_packets_per_cpu_s"], 10_000.0);
+        assert_eq!((&json["ratio"]["median"], &json["best_ratio"]), (&json!(2.0), &json!(1.0)));
+    }
+}

@@ -1,0 +1,90 @@
+//! `cargo xtask bench`: what a replay costs, side by side with a program that does the least possible.
+//!
+//! Seconds of CPU on another machine, or on this one an hour later, mean little; the ratio of two programs that
+//! take turns on the same file means more. So every figure here comes in pairs.
+
+mod call;
+mod figures;
+mod floor;
+mod load;
+mod machine;
+mod measure;
+mod programs;
+mod replay;
+mod verify;
+mod voice;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use load::Load;
+
+/// What `cargo xtask bench` understands.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(clap::Subcommand)]
+enum What {
+    /// Write a capture of many calls at the same time; the same parameters always give the same bytes.
+    Load(LoadArgs),
+    /// Replay such a capture, in turn with the floor program, and compare what they cost.
+    Replay(replay::Args),
+    /// The floor program: read, look up, decode, write.
+    #[command(hide = true)]
+    Floor(FloorArgs),
+}
+
+#[derive(clap::Args)]
+struct LoadArgs {
+    #[command(flatten)]
+    load: Load,
+    /// Where to write it [default: below target/bench, named for the parameters]
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
+struct FloorArgs {
+    file: PathBuf,
+    folder: PathBuf,
+}
+
+/// Runs one of the benches.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    match &args.what {
+        What::Load(args) => {
+            let path = match &args.out {
+                Some(path) => path.clone(),
+                None => folder()?.join(args.load.file_name()),
+            };
+            args.load.write(&path)?;
+            println!("{}: {} RTP packets", path.display(), args.load.rtp_packets());
+            Ok(())
+        }
+        What::Replay(args) => replay::run(args),
+        What::Floor(args) => floor::run(&args.file, &args.folder),
+    }
+}
+
+/// Where loads are kept, and where the programs under test write.
+fn folder() -> Result<PathBuf> {
+    let path = workspace()?.join("target").join("bench");
+    std::fs::create_dir_all(&path).with_context(|| format!("create {}", path.display()))?;
+    Ok(path)
+}
+
+fn workspace() -> Result<&'static Path> {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace around xtask")
+}
+
+/// As good as random, and the same for the same seed (the finisher of SplitMix64).
+fn scatter(seed: u64) -> u64 {
+    let mixed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}

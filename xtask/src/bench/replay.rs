@@ -1,0 +1,147 @@
+//! `cargo xtask bench replay`: the floor program and spantape in turn, on the same file.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use serde_json::json;
+
+use super::figures::{Figures, Limits, Pair};
+use super::load::Load;
+use super::machine::{self, Machine};
+use super::measure::{self, Cost};
+use super::{folder, programs, verify};
+
+/// What `cargo xtask bench replay` understands.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    load: Load,
+    /// Runs of each program
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
+    /// Measure this build of spantape and make none
+    #[arg(long)]
+    binary: Option<PathBuf>,
+    /// Folder for what the programs write [default: target/bench]; in memory, it leaves the disk out
+    #[arg(long)]
+    scratch: Option<PathBuf>,
+    /// Print the figures as JSON
+    #[arg(long)]
+    json: bool,
+    /// Keep the figures below tests/bench-runs
+    #[arg(long)]
+    save: bool,
+    /// Name of this machine below tests/bench-runs [default: its CPU model]
+    #[arg(long, requires = "save")]
+    machine: Option<String>,
+    /// Fail when a limit is exceeded
+    #[arg(long)]
+    check: bool,
+    #[command(flatten)]
+    limits: Limits,
+}
+
+/// Measures, prints, keeps and judges, in this order: a failed check costs no figures.
+pub(super) fn run(args: &Args) -> Result<()> {
+    let figures = Bench::new(args)?.figures(args.runs)?;
+    let machine = Machine::this();
+    if args.json {
+        println!("{:#}", json!({ "machine": machine.json(), "figures": figures.json() }));
+    } else {
+        println!("{figures}");
+    }
+    if args.save {
+        let path = machine::save(&figures, &machine, args.machine.as_deref())?;
+        eprintln!("kept in {}", path.display());
+    }
+    if args.check { figures.check(args.limits) } else { Ok(()) }
+}
+
+struct Bench {
+    load: Load,
+    file: PathBuf,
+    /// Everything the programs write is below it.
+    outputs: PathBuf,
+    xtask: PathBuf,
+    spantape: PathBuf,
+}
+
+impl Bench {
+    fn new(args: &Args) -> Result<Self> {
+        measure::check_machine()?;
+        let xtask = programs::optimised_xtask()?;
+        let spantape = match &args.binary {
+            Some(binary) => binary.clone(),
+            None => programs::release_build("spantape")?,
+        };
+        let folder = folder()?;
+        let file = args.load.in_folder(&folder)?;
+        let outputs = args.scratch.as_ref().unwrap_or(&folder).join("spantape-bench-outputs");
+        Ok(Self { load: args.load, file, outputs, xtask, spantape })
+    }
+
+    fn figures(&self, runs: u32) -> Result<Figures> {
+        // A run that failed has left its output for a look at it.
+        if self.outputs.exists() {
+            remove(&self.outputs)?;
+        }
+        create(&self.outputs)?;
+        // Neither program is to pay for the disk because it comes first.
+        let mut file = File::open(&self.file).with_context(|| format!("open {}", self.file.display()))?;
+        std::io::copy(&mut file, &mut std::io::sink()).context("read the load")?;
+        let mut pairs = Vec::new();
+        for run in 1..=runs {
+            let folder = self.outputs.join(run.to_string());
+            create(&folder)?;
+            let (floor, spantape) = (self.floor(&folder)?, self.spantape(&folder)?);
+            eprintln!("run {run}: floor {:.2} s, spantape {:.2} s CPU", floor.cpu_s, spantape.cpu_s);
+            pairs.push(Pair { floor, spantape });
+        }
+        remove(&self.outputs)?;
+        Ok(Figures { load: self.load, pairs })
+    }
+
+    fn floor(&self, folder: &Path) -> Result<Cost> {
+        let out = folder.join("floor");
+        let args = ["bench".as_ref(), "floor".as_ref(), self.file.as_os_str(), out.as_os_str()];
+        let (cost, _) = self.measure(&self.xtask, &args)?;
+        verify::floor(self.load, &out)?;
+        empty(&out)?;
+        Ok(cost)
+    }
+
+    fn spantape(&self, folder: &Path) -> Result<Cost> {
+        let archive = folder.join("archive");
+        let [replay, option, json] = ["replay", "--archive", "--json"].map(OsStr::new);
+        let args = [replay, self.file.as_os_str(), option, archive.as_os_str(), json];
+        let (cost, summary) = self.measure(&self.spantape, &args)?;
+        verify::spantape(self.load, &summary, &archive)?;
+        empty(&archive)?;
+        Ok(cost)
+    }
+
+    fn measure(&self, program: &Path, args: &[&OsStr]) -> Result<(Cost, Vec<u8>)> {
+        measure::run(program, args, &self.outputs.join("cost"))
+    }
+}
+
+/// Cuts all files to nothing at once after the run, so that they are not written to the disk during the next.
+///
+/// They are not deleted yet: ext4 avoids inodes that were deleted a short while ago, and searches them one by one
+/// for each new file. With thousands of files that search takes more CPU than the recording.
+fn empty(folder: &Path) -> Result<()> {
+    for (path, _) in verify::files(folder)? {
+        File::create(&path).with_context(|| format!("cut {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn create(folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))
+}
+
+fn remove(folder: &Path) -> Result<()> {
+    std::fs::remove_dir_all(folder).with_context(|| format!("remove {}", folder.display()))
+}

@@ -1,0 +1,49 @@
+//! `cargo xtask demo`: the main job on the samples, as a user would run it.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+/// Nothing can be chosen.
+#[derive(clap::Args)]
+pub(crate) struct Args {}
+
+/// Builds the recorder, replays every sample into one archive and prints the recordings found.
+pub(crate) fn run(_: &Args) -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the source tree has no top")?;
+    let binary = root.join("target/release/spantape");
+    let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let target = root.join("target");
+    succeed(
+        build
+            .current_dir(root)
+            .args(["build", "--release", "--locked", "--package", "spantape", "--target-dir"])
+            .arg(&target),
+    )?;
+    let archive = target.join("demo-archive");
+    if archive.exists() {
+        std::fs::remove_dir_all(&archive)
+            .with_context(|| format!("{} cannot be removed", archive.display()))?;
+    }
+    let mut cases: Vec<_> = std::fs::read_dir(root.join("samples"))?
+        .map(|entry| entry.map(|entry| entry.path().join("input.pcap")))
+        .collect::<Result<_, _>>()?;
+    cases.retain(|capture| capture.is_file());
+    cases.sort();
+    // One after the other: some samples are the same call, made over for another network.
+    for capture in &cases {
+        println!("$ spantape replay {} --archive target/demo-archive", capture.strip_prefix(root)?.display());
+        succeed(Command::new(&binary).arg("replay").arg(capture).arg("--archive").arg(&archive))?;
+    }
+    println!("$ spantape search --archive target/demo-archive");
+    succeed(Command::new(&binary).arg("search").arg("--archive").arg(&archive))
+}
+
+fn succeed(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("{command:?} cannot be run"))?;
+    if !status.success() {
+        bail!("{command:?} failed: {status}");
+    }
+    Ok(())
+}
