@@ -1,6 +1,6 @@
 //! `cargo xtask demo`: the main job on the samples, as a user would run it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -12,9 +12,9 @@ pub(crate) struct Args {}
 /// Builds the recorder, replays every sample into one archive and prints the recordings found.
 pub(crate) fn run(_: &Args) -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the source tree has no top")?;
-    let binary = root.join("target/release/spantape");
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    let binary = target.join("release/spantape");
     let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    let target = root.join("target");
     succeed(
         build
             .current_dir(root)
@@ -33,10 +33,14 @@ pub(crate) fn run(_: &Args) -> Result<()> {
     cases.sort();
     // One after the other: some samples are the same call, made over for another network.
     for capture in &cases {
-        println!("$ spantape replay {} --archive target/demo-archive", capture.strip_prefix(root)?.display());
+        println!(
+            "$ spantape replay {} --archive {}",
+            capture.strip_prefix(root)?.display(),
+            archive.display()
+        );
         succeed(Command::new(&binary).arg("replay").arg(capture).arg("--archive").arg(&archive))?;
     }
-    println!("$ spantape search --archive target/demo-archive");
+    println!("$ spantape search --archive {}", archive.display());
     succeed(Command::new(&binary).arg("search").arg("--archive").arg(&archive))
 }
 

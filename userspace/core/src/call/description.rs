@@ -26,6 +26,15 @@ pub(super) struct Origin {
     pub(super) hop: (u128, u128),
 }
 
+/// The streams of a description, and with which request it came.
+pub(super) struct Offer {
+    /// CSeq of the request that carried it or is answered by it.
+    pub(super) cseq: u32,
+    pub(super) media: Vec<Media>,
+    /// May still be rejected.
+    pub(super) tentative: bool,
+}
+
 #[derive(Clone, Debug)]
 struct Description {
     origin: Origin,
@@ -62,17 +71,16 @@ impl Descriptions {
         self.held[0] || self.held[1]
     }
 
-    /// Takes a description. `tentative`: an offer that may be rejected. Returns whether it says anything new.
+    /// Takes a description. Returns whether it says anything new.
     pub(super) fn add(
         &mut self,
         origin: Origin,
-        cseq: u32,
-        media: Vec<Media>,
-        tentative: bool,
+        offer: Offer,
         call: CallKey,
         now: Timestamp,
         flows: &mut Flows,
     ) -> bool {
+        let Offer { cseq, media, tentative } = offer;
         for endpoint in media.iter().filter_map(|media| media.endpoint) {
             flows.claim(endpoint, call, origin.side, now);
         }

@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher, Hasher};
 
-use super::description::Origin;
+use super::description::{Offer, Origin};
 use super::{Call, Context, End, LINGER, LINGER_CHALLENGED, LINGER_REJECTED, SEEN};
 use crate::record::{EndReason, EventRow, Party, Side};
 use crate::sdp;
@@ -314,7 +314,8 @@ impl Call {
         let (a, b) = (flow.source.ip, flow.destination.ip);
         let origin = Origin { side: author, fork: fork.into(), hop: (a.min(b), a.max(b)) };
         let cseq = message.cseq().number;
-        let new = self.descriptions.add(origin, cseq, media, tentative, self.key, context.now, context.flows);
+        let offer = Offer { cseq, media, tentative };
+        let new = self.descriptions.add(origin, offer, self.key, context.now, context.flows);
         if new && !tentative {
             self.renegotiate(context);
             self.tell_hold(context);

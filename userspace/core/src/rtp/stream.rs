@@ -671,10 +671,10 @@ impl Stream {
                 }
                 tape.mix(out.side, frame - gap, &piece, true);
             }
-        } else if gap > 0 && gap > i64::from(tape.rate) / 50 {
-            if let Some(upsampler) = &mut self.upsampler {
-                upsampler.reset();
-            }
+        } else if let Some(upsampler) = &mut self.upsampler
+            && gap > i64::from(tape.rate) / 50
+        {
+            upsampler.reset();
         }
         concealer.hear(samples);
         if let Some(upsampler) = &mut self.upsampler {

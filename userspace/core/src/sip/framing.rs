@@ -95,10 +95,8 @@ impl Framer {
         // The last line may be the beginning of a start line, if it is a line's beginning at all.
         let keep = memchr::memrchr(b'\n', rest).map_or(0, |newline| newline + 1);
         let partial = &rest[keep..];
-        if keep == 0 && partial.len() <= MAX_FOREIGN {
-            if memchr::memchr(b'\n', partial).is_none() {
-                return None;
-            }
+        if keep == 0 && partial.len() <= MAX_FOREIGN && memchr::memchr(b'\n', partial).is_none() {
+            return None;
         }
         let skip = if keep == 0 { rest.len() } else { keep };
         if !self.found {

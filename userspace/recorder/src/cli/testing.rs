@@ -7,9 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use spantape_core::media::TapeId;
 use spantape_core::record::{EventRow, RecordingRow, Side, StreamRow};
 use spantape_core::time::MILLISECOND;
-use spantape_store::{Archive, TapeId};
+use spantape_store::Archive;
 
 /// Removed when it is dropped.
 pub(super) struct Dir(PathBuf);
