@@ -7,7 +7,7 @@ use rtp_rs::RtpReader;
 
 use crate::call::{Calls, Context};
 use crate::event::Event;
-use crate::media::{Binding, FlowId, Flows, MAX_STREAMS};
+use crate::media::{Binding, CallKey, FlowId, Flows, MAX_STREAMS, Standing};
 use crate::reassembly::fragments::Fragments;
 use crate::reassembly::tcp::{Chunk, Direction};
 use crate::record::{EndReason, Side};
@@ -235,8 +235,22 @@ impl Engine {
     /// Descriptions may have changed: finds out anew to whom the flows they name belong. At once, for what
     /// has been kept of a stream may be all there is of it.
     fn bind_dirty(&mut self) {
+        let mut fresh = Vec::new();
         while let Some(id) = self.flows.poll_dirty() {
-            self.bind(id);
+            if self.bind(id) {
+                fresh.push(id);
+            }
+        }
+        // Only when all are bound: a recording begins with the earliest packet of any.
+        for id in fresh {
+            let (calls, mut context) = self.split();
+            let binding = context.flows.known(id).and_then(|flow| flow.binding);
+            if let Some((call, binding)) =
+                binding.and_then(|binding| Some((calls.get_mut(binding.call)?, binding)))
+            {
+                call.receive_held(id, &mut context);
+                calls.reschedule(binding.call, &context);
+            }
         }
     }
 
@@ -299,7 +313,8 @@ impl Engine {
         {
             let (calls, mut context) = self.split();
             calls.finish(bound.call, EndReason::RtpTimeout, &mut context);
-            binding = None;
+            self.bind_dirty();
+            binding = self.flows.get(id).binding;
         }
         match binding {
             Some(binding) => self.handle_claimed(id, &binding, ssrc, &packet),
@@ -373,16 +388,20 @@ impl Engine {
         flow.current
     }
 
-    /// Finds out anew which call a flow belongs to.
-    fn bind(&mut self, id: FlowId) {
+    /// Finds out anew which call a flow belongs to. Returns whether that is another than before.
+    fn bind(&mut self, id: FlowId) -> bool {
         let now = self.now;
         let calls = &self.calls;
-        let found = self.flows.resolve(
-            id,
-            now,
-            |call, side| calls.get(call).is_some_and(|call| call.has_side(side)),
-            |call| calls.get(call).is_none_or(|call| call.is_over()),
-        );
+        let bound_to = self.flows.get(id).binding.map(|binding| binding.call);
+        let standing = |key: CallKey| match calls.get(key) {
+            None => Standing::Gone,
+            Some(call) if call.is_over() => Standing::Over,
+            // What begins now on its ports is another call's, of which nothing else may have been seen.
+            Some(call) if call.is_abandoned(now) && bound_to != Some(key) => Standing::Gone,
+            Some(_) => Standing::Live,
+        };
+        let has_side = |key, side| calls.get(key).is_some_and(|call| call.has_side(side));
+        let found = self.flows.resolve(id, now, has_side, standing);
         let flow = self.flows.get_mut(id);
         flow.resolve_at = Timestamp::FAR_FUTURE;
         let before = flow.binding;
@@ -397,16 +416,16 @@ impl Engine {
                     self.release(id, &before);
                 }
             }
-            return;
+            return false;
         };
         if before.is_some_and(|before| before.call == found.call && before.speaker == found.speaker) {
-            return;
+            return false;
         }
         if let Some(before) = before {
             self.release(id, &before);
         }
-        let (calls, mut context) = self.split();
-        let Some(call) = calls.get_mut(found.call) else { return };
+        let (calls, context) = self.split();
+        let Some(call) = calls.get_mut(found.call) else { return false };
         let found = call.tell_apart(&context.flows.get(id).key, found, context.flows);
         call.adopt(id);
         let earliest = call.earliest_media();
@@ -418,10 +437,9 @@ impl Engine {
         flow.streams.retain(in_time);
         flow.current = 0;
         let claimed: u64 = flow.streams.iter_mut().map(|stream| stream.claim(earliest)).sum();
-        context.flows.bind(id, Some(found));
-        call.receive_held(id, &mut context);
-        calls.reschedule(found.call, &context);
+        context.flows.bind(id, Some(found), now);
         self.counters.rtp_unclaimed -= claimed;
+        true
     }
 
     /// A flow is its call's no more.

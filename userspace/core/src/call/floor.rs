@@ -40,7 +40,7 @@ impl Call {
         speaker: Side,
         stream: usize,
         packet: &Packet<'_>,
-        context: &Context<'_>,
+        context: &mut Context<'_>,
     ) {
         let found = context.flows.get(flow);
         let Some(stream) = found.streams.get(stream) else { return };
@@ -57,7 +57,22 @@ impl Call {
         let audible = || self.descriptions.codec(&found.key, speaker, packet.payload_type).is_decodable();
         if (free || newer) && !self.void.contains(&found.key.source) && audible() {
             let holder = Holder { flow, ssrc: stream.ssrc, began: stream.first, last: packet.at };
-            floor.holder = Some(holder);
+            self.finish_speaking(speaker, context);
+            self.floors[speaker.channel()].holder = Some(holder);
+        }
+    }
+
+    /// Whoever has the floor is heard to the end, before another takes it.
+    fn finish_speaking(&mut self, speaker: Side, context: &mut Context<'_>) {
+        let Some(holder) = self.floors[speaker.channel()].holder else { return };
+        let Some(flow) = context.flows.known(holder.flow) else { return };
+        let bound_here = flow.binding.is_some_and(|binding| binding.call == self.key);
+        let stream = flow.streams.iter().position(|stream| stream.ssrc == holder.ssrc && stream.is_holding());
+        if let Some(stream) = stream.filter(|_| bound_here) {
+            let now = context.now;
+            self.with_stream(holder.flow, speaker, stream, context, |stream, out| {
+                stream.drain(now, true, out)
+            });
         }
     }
 
@@ -83,7 +98,9 @@ impl Call {
     pub(super) fn silence_void(&mut self, context: &Context<'_>) {
         self.void = self.descriptions.void_endpoints();
         for floor in &mut self.floors {
-            let is_void = |holder: &Holder| self.void.contains(&context.flows.get(holder.flow).key.source);
+            let is_void = |holder: &Holder| {
+                context.flows.known(holder.flow).is_some_and(|flow| self.void.contains(&flow.key.source))
+            };
             if floor.holder.as_ref().is_some_and(is_void) {
                 floor.holder = None;
             }

@@ -260,6 +260,8 @@ impl Call {
             let stream = &context.flows.get(id).streams[index];
             let (last, Some((at, payload_type))) = (stream.last, stream.first_held()) else { continue };
             self.last_media = Some(self.last_media.map_or(last, |media| media.max(last)));
+            // What was up before it was heard of began with its media.
+            self.start = self.start.min(at);
             if self.recorder.tape.is_none() {
                 self.begin_recording(id, index, at, payload_type, context);
             }
@@ -464,7 +466,7 @@ impl Call {
         flow.current = 0;
         flow.spent = true;
         let (key, binding) = (flow.key, flow.binding);
-        context.flows.bind(id, None);
+        context.flows.bind(id, None, context.now);
         let Some(binding) = binding else { return };
         for stream in &streams {
             self.tell_stream(stream, &key, &binding, context);

@@ -32,6 +32,10 @@ pub(super) struct Pending {
     pub(super) trigger: Trigger,
     /// Figures of the tape when it was asked for.
     figures: Figures,
+    /// The server wants a password: the same press comes again.
+    challenged: bool,
+    /// What came of it, while an earlier one still waits.
+    outcome: Option<Outcome>,
 }
 
 /// What is being recorded of a call.
@@ -104,12 +108,23 @@ impl Call {
         };
         let rate = self.rate(codec.sample_rate(), context);
         self.open_tape(start, rate, context);
+        self.note_early_copies(context);
         if rule.action == Action::All {
             let trigger = if self.orphan { ORPHAN } else { BY_RULE };
             let before = Figures::default();
             self.recorder.segments.push(Segment { start, end: None, trigger, before, after: None });
         } else if let Some(tape) = &mut self.recorder.tape {
             tape.keep_history();
+        }
+    }
+
+    /// Second copies of the packets that wait for the tape have been seen before there was one.
+    fn note_early_copies(&mut self, context: &Context<'_>) {
+        let Some(tape) = &mut self.recorder.tape else { return };
+        for flow in self.flows.iter().map(|&id| context.flows.get(id)) {
+            let Some(binding) = flow.binding else { continue };
+            let copies: u64 = flow.streams.iter().map(|stream| stream.completeness().duplicate).sum();
+            tape.completeness[binding.speaker.channel()].duplicate += copies;
         }
     }
 
@@ -124,13 +139,17 @@ impl Call {
 
     /// Somebody asks for a recording, or for its end.
     pub(super) fn request(&mut self, trigger: Trigger, context: &mut Context<'_>) {
-        // Asked again with credentials: it is the same press, which counts from its beginning.
         let (tag, cseq) = &trigger.transaction;
-        let again = self.triggers.iter_mut().map(|pending| &mut pending.trigger).find(|pending| {
-            pending.verb == trigger.verb && pending.transaction.0 == *tag && pending.transaction.1 <= *cseq
+        let again = self.triggers.iter_mut().find(|pending| {
+            let known = &pending.trigger;
+            let repeated = known.transaction == trigger.transaction;
+            // With credentials now: it is the same press, which counts from its beginning.
+            let retried = pending.challenged && known.transaction.0 == *tag && known.transaction.1 < *cseq;
+            known.verb == trigger.verb && (repeated || retried)
         });
         if let Some(pending) = again {
-            pending.transaction = trigger.transaction;
+            pending.trigger.transaction = trigger.transaction;
+            pending.challenged = false;
             return;
         }
         let wanted = trigger.verb == Verb::Start && !self.is_over() && !self.recorder.is_recording();
@@ -142,7 +161,7 @@ impl Call {
         }
         self.recorder.idle_since = None;
         let figures = self.recorder.tape.as_ref().map(|tape| tape.figures(trigger.at)).unwrap_or_default();
-        self.triggers.push(Pending { trigger, figures });
+        self.triggers.push(Pending { trigger, figures, challenged: false, outcome: None });
     }
 
     /// The server has answered the request with that From tag and CSeq. Returns whether it was a trigger.
@@ -156,31 +175,40 @@ impl Call {
         let place = self.triggers.iter().position(|pending| {
             (&*pending.trigger.transaction.0, pending.trigger.transaction.1) == (tag, cseq)
         });
-        let Some(place) = place else { return false };
-        let outcome = match status {
-            100..=199 | 401 | 407 => return true,
-            200..=299 => Outcome::Confirmed,
-            _ => Outcome::Refused(status),
-        };
-        let trigger = self.triggers.remove(place);
-        self.settle(&trigger, outcome, context);
+        let Some(pending) = place.map(|place| &mut self.triggers[place]) else { return false };
+        match status {
+            100..=199 => {}
+            401 | 407 => pending.challenged = true,
+            200..=299 => pending.outcome = Some(Outcome::Confirmed),
+            _ => pending.outcome = Some(Outcome::Refused(status)),
+        }
+        self.settle_in_order(context);
         true
     }
 
     /// Those that nobody has answered in time are not confirmed.
     pub(super) fn expire_triggers(&mut self, context: &mut Context<'_>) {
-        while let Some(place) =
-            self.triggers.iter().position(|pending| context.now.since(pending.trigger.at) >= super::TIMER_F)
-        {
-            let trigger = self.triggers.remove(place);
-            self.settle(&trigger, Outcome::Unconfirmed, context);
+        for pending in &mut self.triggers {
+            if context.now.since(pending.trigger.at) >= super::TIMER_F {
+                pending.outcome.get_or_insert(Outcome::Unconfirmed);
+            }
         }
+        self.settle_in_order(context);
     }
 
     /// The call is over: whoever has not answered will not.
     pub(super) fn give_up_triggers(&mut self, context: &mut Context<'_>) {
-        for trigger in std::mem::take(&mut self.triggers) {
-            self.settle(&trigger, Outcome::Unconfirmed, context);
+        for pending in &mut self.triggers {
+            pending.outcome.get_or_insert(Outcome::Unconfirmed);
+        }
+        self.settle_in_order(context);
+    }
+
+    /// What was asked for first takes effect first, whoever is answered first.
+    fn settle_in_order(&mut self, context: &mut Context<'_>) {
+        while let Some(outcome) = self.triggers.first().and_then(|pending| pending.outcome) {
+            let pending = self.triggers.remove(0);
+            self.settle(&pending, outcome, context);
         }
     }
 
@@ -220,7 +248,8 @@ impl Call {
 
     fn start_segment(&mut self, pending: &Pending, look_back: LookBack) {
         let trigger = &pending.trigger;
-        if self.recorder.is_recording() {
+        let too_late = self.end.is_some_and(|end| end.at <= trigger.at);
+        if self.recorder.is_recording() || too_late {
             return;
         }
         let Some(tape) = &self.recorder.tape else { return };
@@ -243,7 +272,11 @@ impl Call {
     }
 
     fn stop_segment(&mut self, pending: &Pending) {
+        let call_end = self.end.map_or(Timestamp::FAR_FUTURE, |end| end.at);
         let at = pending.trigger.at;
+        if at >= call_end {
+            return;
+        }
         if let Some(segment) = self.recorder.segments.last_mut().filter(|segment| segment.end.is_none()) {
             segment.end = Some((at.max(segment.start), EndReason::Trigger));
             segment.after = Some(pending.figures);

@@ -6,8 +6,9 @@
 //!
 //! 1. A call that names *both* ends of a flow, or that names one end and has not said yet where its other
 //!    side receives, may own the flow. Of several the one whose description is newest owns it, except that
-//!    a flow in full swing stays with the call that names both its ends: no port is given to another call
-//!    while media goes on, so that other call is the same conversation beyond a PBX. For the same reason
+//!    a flow in full swing stays with its call: no port is given to another call while media goes on, so that
+//!    other call is the same conversation beyond a PBX. Only a description that has come since and names both
+//!    ends, where its own call names but one, knows better. For the same reason
 //!    both directions of a conversation stay together.
 //! 2. Else a call that names one end owns it, although it expects the other side elsewhere: NAT. Again the
 //!    newest.
@@ -76,6 +77,17 @@ pub struct Binding {
     pub by: BoundBy,
 }
 
+/// Whether a call may own a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// It must have ended unseen, or is not known any more: it owns nothing new.
+    Gone,
+    /// It has ended: what is still sent for it is counted.
+    Over,
+    /// It goes on.
+    Live,
+}
+
 /// A description's claim to an endpoint.
 #[derive(Clone, Copy, Debug)]
 struct Claim {
@@ -93,6 +105,8 @@ pub struct Flow {
     pub key: FlowKey,
     /// The call, once one is known.
     pub binding: Option<Binding>,
+    /// When it was bound.
+    pub bound_at: Timestamp,
     /// Its streams, in order of appearance.
     pub streams: Vec<Stream>,
     /// Index of the stream that had the last packet.
@@ -142,6 +156,11 @@ impl Flows {
         self.by_key.get(key).copied()
     }
 
+    /// A flow, if it has not been forgotten.
+    pub fn known(&self, id: FlowId) -> Option<&Flow> {
+        self.flows.get(id)
+    }
+
     /// A flow.
     pub fn get(&self, id: FlowId) -> &Flow {
         &self.flows[id]
@@ -178,6 +197,7 @@ impl Flows {
         let id = self.flows.insert(Flow {
             key,
             binding: None,
+            bound_at: now,
             streams: Vec::new(),
             current: 0,
             last: now,
@@ -246,14 +266,14 @@ impl Flows {
     }
 
     /// Sets the binding of a flow.
-    pub fn bind(&mut self, id: FlowId, binding: Option<Binding>) {
+    pub fn bind(&mut self, id: FlowId, binding: Option<Binding>, now: Timestamp) {
         let flow = &mut self.flows[id];
         match (flow.binding.is_some(), binding.is_some()) {
             (false, true) => self.unclaimed -= 1,
             (true, false) => self.unclaimed += 1,
             _ => {}
         }
-        flow.binding = binding;
+        (flow.binding, flow.bound_at) = (binding, now);
         // Symmetric RTP: the opposite direction may have waited for this.
         let reverse = flow.key.reversed();
         if binding.is_some()
@@ -275,33 +295,33 @@ impl Flows {
     }
 
     /// Finds the call that owns a flow, by the rule at the head of this file. `has_side` says whether a
-    /// call has said where that side receives; `is_over` whether it has ended.
+    /// call has said where that side receives.
     pub fn resolve(
         &self,
         id: FlowId,
         now: Timestamp,
         has_side: impl Fn(CallKey, Side) -> bool,
-        is_over: impl Fn(CallKey) -> bool,
+        standing: impl Fn(CallKey) -> Standing,
     ) -> Option<Binding> {
         let flow = &self.flows[id];
         let claims = |endpoint: &Endpoint| {
             let claims = self.places.get(endpoint).map_or(&[][..], |place| &place.claims);
-            claims.iter().filter(|claim| claim.until > now)
+            claims.iter().filter(|claim| claim.until > now && standing(claim.call) != Standing::Gone)
         };
-        // (not over, may own for sure, owns the opposite direction, since), binding
-        let mut best: Option<((bool, bool, bool, Timestamp), Binding)> = None;
+        // (standing, may own for sure, owns the opposite direction, since), binding
+        let mut best: Option<((Standing, bool, bool, Timestamp), Binding)> = None;
         let opposite = self.by_key.get(&flow.key.reversed()).map(|&other| &self.flows[other]);
         let opposite =
             opposite.filter(|other| now.since(other.last) < IN_SWING).and_then(|other| other.binding);
-        let mut current_owns_both = false;
+        let (mut current_claims, mut current_owns_both) = (false, false);
         let mut consider = |sure: bool, since: Timestamp, binding: Binding| {
             let talks_back = opposite.is_some_and(|opposite| opposite.call == binding.call);
-            let rank = (!is_over(binding.call), sure, talks_back, since);
+            let rank = (standing(binding.call), sure, talks_back, since);
             if best.is_none_or(|(best_rank, _)| rank > best_rank) {
                 best = Some((rank, binding));
             }
         };
-        let current = flow.binding.filter(|binding| !is_over(binding.call));
+        let current = flow.binding.filter(|binding| standing(binding.call) == Standing::Live);
         for claim in claims(&flow.key.destination) {
             let speaker = claim.side.other();
             let partner =
@@ -309,11 +329,13 @@ impl Flows {
             let by = if partner.is_some() { BoundBy::Both } else { BoundBy::Destination };
             let since = partner.map_or(claim.since, |partner| partner.since.max(claim.since));
             let is_current = current.is_some_and(|current| current.call == claim.call);
+            current_claims |= is_current;
             current_owns_both |= is_current && partner.is_some();
             let sure = partner.is_some() || !has_side(claim.call, speaker);
             consider(sure, since, Binding { call: claim.call, speaker, by });
         }
         for claim in claims(&flow.key.source) {
+            current_claims |= current.is_some_and(|current| current.call == claim.call);
             let sure = !has_side(claim.call, claim.side.other());
             consider(
                 sure,
@@ -321,13 +343,18 @@ impl Flows {
                 Binding { call: claim.call, speaker: claim.side, by: BoundBy::Source },
             );
         }
-        if current_owns_both && now.since(flow.last) < IN_SWING {
-            return current;
+        if current_claims && now.since(flow.last) < IN_SWING {
+            let told_better = best.is_some_and(|((.., since), binding)| {
+                binding.by == BoundBy::Both && since > flow.bound_at && !current_owns_both
+            });
+            if !told_better {
+                return current;
+            }
         }
         let found = best.map(|(_, binding)| binding);
         found.or_else(|| {
             let reverse = self.flows.get(*self.by_key.get(&flow.key.reversed())?)?;
-            let binding = reverse.binding.filter(|binding| !is_over(binding.call))?;
+            let binding = reverse.binding.filter(|binding| standing(binding.call) == Standing::Live)?;
             Some(Binding { call: binding.call, speaker: binding.speaker.other(), by: BoundBy::Reverse })
         })
     }
@@ -380,7 +407,7 @@ mod tests {
 
         fn owner(&self, now: i64, sides: &[(usize, Side)]) -> Option<(usize, Side, BoundBy)> {
             let has_side = |call: CallKey, side| sides.contains(&(call.slot, side));
-            let binding = self.flows.resolve(self.id, Timestamp(now), has_side, |_| false)?;
+            let binding = self.flows.resolve(self.id, Timestamp(now), has_side, |_| Standing::Live)?;
             Some((binding.call.slot, binding.speaker, binding.by))
         }
     }
@@ -410,7 +437,7 @@ mod tests {
         assert_eq!(table.owner(10 * SECOND, sides), Some((1, Side::Caller, BoundBy::Both)));
         // Even where the new call has named nothing but the shared port, while the old one talks.
         let binding = Binding { call: call(1), speaker: Side::Caller, by: BoundBy::Both };
-        table.flows.bind(table.id, Some(binding));
+        table.flows.bind(table.id, Some(binding), Timestamp(0));
         table.flows.claim(endpoint(2, 5000), call(3), Side::Callee, Timestamp(20 * SECOND));
         table.flows.get_mut(table.id).last = Timestamp(20 * SECOND);
         assert_eq!(table.owner(20 * SECOND, sides), Some((1, Side::Caller, BoundBy::Both)));
@@ -423,7 +450,7 @@ mod tests {
         table.flows.claim(endpoint(2, 5000), call(1), Side::Callee, Timestamp(0));
         assert_eq!(table.owner(1, BOTH_OF_1), Some((1, Side::Caller, BoundBy::Destination)));
         let binding = Binding { call: call(1), speaker: Side::Caller, by: BoundBy::Destination };
-        table.flows.bind(table.id, Some(binding));
+        table.flows.bind(table.id, Some(binding), Timestamp(0));
         table.flows.drop_claim(endpoint(2, 5000), call(1));
         let back = FlowKey { source: endpoint(2, 5000), destination: endpoint(1, 4000) };
         table.id = table.flows.add(back, Timestamp(0)).unwrap();

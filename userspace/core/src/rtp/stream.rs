@@ -22,7 +22,7 @@ const REORDER_WAIT: i64 = 220 * MILLISECOND;
 const JUMP: i64 = 300 * MILLISECOND;
 /// After a jump the old anchor stays if some packet is this near to it: the others were only late.
 const SAME_ANCHOR: i64 = 100 * MILLISECOND;
-/// A packet that comes this long after its place belongs to a new run with old numbers.
+/// A packet with an old number that is this far from its place belongs to a new run.
 const STALE: i64 = 700 * MILLISECOND;
 /// Packets held at most.
 const MAX_HELD: usize = 256;
@@ -189,7 +189,7 @@ impl Stream {
     /// Takes a packet of a stream that belongs to a call.
     pub fn receive(&mut self, packet: &Packet<'_>, out: &mut Playout<'_>) {
         self.note_arrival(packet);
-        let stale = self.lateness(packet) > STALE;
+        let stale = self.lateness(packet).abs() > STALE;
         match self.sequence.receive(packet.sequence, stale) {
             Verdict::New(number) => self.accept(number, packet, out),
             Verdict::Duplicate => {

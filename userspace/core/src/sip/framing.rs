@@ -67,7 +67,7 @@ impl Framer {
                 at += keepalive;
                 continue;
             }
-            if !looks_like_sip(rest) {
+            if !begins_message(rest) {
                 match self.resynchronise(rest) {
                     Some(skip) => at += skip,
                     None => return at,
@@ -104,6 +104,12 @@ impl Framer {
         }
         Some(skip)
     }
+}
+
+/// On a stream nothing but the version tells where a message begins.
+fn begins_message(bytes: &[u8]) -> bool {
+    let line = &bytes[..memchr::memchr(b'\n', bytes).unwrap_or(bytes.len())];
+    memmem::find(line, b"SIP/2.0").is_some() && looks_like_sip(bytes)
 }
 
 /// The message at the front of `bytes`, if all of it is there.
