@@ -94,6 +94,27 @@ impl Call {
         }
     }
 
+    /// There will be no further packets: a stream that began after the holder had stopped follows it,
+    /// however short it is.
+    pub(super) fn inherit_floor(
+        &mut self,
+        flow: FlowId,
+        speaker: Side,
+        stream: usize,
+        context: &mut Context<'_>,
+    ) {
+        let (source, found) = {
+            let flow = context.flows.get(flow);
+            (flow.key.source, &flow.streams[stream])
+        };
+        let successor = Holder { flow, ssrc: found.ssrc, began: found.first, last: found.last };
+        let follows = |holder: Holder| successor.began > holder.last && !self.void.contains(&source);
+        if self.floors[speaker.channel()].holder.is_some_and(follows) {
+            self.finish_speaking(speaker, context);
+            self.floors[speaker.channel()].holder = Some(successor);
+        }
+    }
+
     /// One branch of a fork has answered: those that speak for the others are heard no more.
     pub(super) fn silence_void(&mut self, context: &Context<'_>) {
         self.void = self.descriptions.void_endpoints();

@@ -315,6 +315,9 @@ impl Call {
             let Some(speaker) = flow.binding.map(|binding| binding.speaker) else { continue };
             for stream in 0..flow.streams.len() {
                 if context.flows.get(id).streams[stream].is_holding() {
+                    if all {
+                        self.inherit_floor(id, speaker, stream, context);
+                    }
                     self.with_stream(id, speaker, stream, context, |stream, out| stream.drain(now, all, out));
                 }
             }
