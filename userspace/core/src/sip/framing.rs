@@ -155,6 +155,17 @@ mod tests {
     }
 
     #[test]
+    fn a_request_without_a_version_is_none_wherever_the_stream_is_cut() {
+        let text =
+            b"zz\r\nINVITE sip:b@example.net SIPall-ID: 9\r\n\r\nBYE sip:a SIP/2.0\r\nCall-ID: 1\r\n\r\n";
+        let whole = messages(&[text]);
+        assert_eq!(whole.len(), 1);
+        for cut in 0..text.len() {
+            assert_eq!(messages(&[&text[..cut], &text[cut..]]), whole, "{cut}");
+        }
+    }
+
+    #[test]
     fn something_else_is_given_up() {
         let mut framer = Framer::default();
         assert_eq!(framer.add(&[b'x'; 3000], |_| ()), Framing::Open);
