@@ -309,7 +309,7 @@ impl Engine {
         let ssrc = reader.ssrc();
         let mut binding = self.flows.get(id).binding;
         if let Some(bound) = binding
-            && self.is_taken_over(id, &bound, ssrc, packet.sequence)
+            && self.is_taken_over(id, &bound, ssrc, &packet)
         {
             let (calls, mut context) = self.split();
             calls.finish(bound.call, EndReason::RtpTimeout, &mut context);
@@ -325,7 +325,7 @@ impl Engine {
 
     /// The call of a flow has been silent for long, and now something begins that does not go on where it
     /// stopped.
-    fn is_taken_over(&self, id: FlowId, binding: &Binding, ssrc: u32, sequence: u16) -> bool {
+    fn is_taken_over(&self, id: FlowId, binding: &Binding, ssrc: u32, packet: &RtpPacket<'_>) -> bool {
         let abandoned = self.calls.get(binding.call).is_some_and(|call| call.is_abandoned(self.now));
         abandoned
             && !self
@@ -333,7 +333,7 @@ impl Engine {
                 .get(id)
                 .streams
                 .iter()
-                .any(|stream| stream.ssrc == ssrc && stream.continues(sequence))
+                .any(|stream| stream.ssrc == ssrc && stream.continues(packet))
     }
 
     fn handle_claimed(&mut self, id: FlowId, binding: &Binding, ssrc: u32, packet: &RtpPacket<'_>) {

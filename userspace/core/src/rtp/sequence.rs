@@ -75,9 +75,10 @@ impl Sequence {
         Verdict::Stray
     }
 
-    /// Whether a number follows the highest one without a great leap.
-    pub fn continues(&self, number: u16) -> bool {
-        self.started && (1..500).contains(&(number.wrapping_sub(self.highest as u16) as i16))
+    /// How far a number is ahead of the highest one, if that is no great leap.
+    pub fn ahead(&self, number: u16) -> Option<u16> {
+        let ahead = number.wrapping_sub(self.highest as u16);
+        (self.started && (1..500).contains(&ahead)).then_some(ahead)
     }
 
     /// Begins a new run at `number`; returns that without the wrap.

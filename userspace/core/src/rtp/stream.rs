@@ -382,9 +382,16 @@ impl Stream {
         codec.is_decodable().then(|| codec.sample_rate())
     }
 
-    /// Whether a packet may follow those that came before it in the same run.
-    pub fn continues(&self, sequence: u16) -> bool {
-        self.sequence.continues(sequence)
+    /// Whether a packet that comes after a long silence goes on where the stream had stopped: its number
+    /// follows, and its timestamp has either gone on with the time or not at all.
+    pub fn continues(&self, packet: &Packet<'_>) -> bool {
+        let Some(ahead) = self.sequence.ahead(packet.sequence) else { return false };
+        let Some(timeline) = &self.timeline else { return true };
+        let clock = i64::from(timeline.clock());
+        let ticks = self.unwrap(packet.timestamp) - self.timestamp;
+        let elapsed = packet.at.since(self.last) / MILLISECOND * clock / 1000;
+        let with_time = (ticks - elapsed).abs() < elapsed / 4;
+        with_time || ticks == i64::from(ahead) * self.span.packet
     }
 
     /// The audio rate of the next packet to be heard, if it can be.
