@@ -3,8 +3,10 @@
 mod dtmf;
 mod quality;
 mod sequence;
+mod span;
 mod stream;
 mod timeline;
+mod voice;
 
 pub use sequence::{Sequence, Verdict};
 pub use stream::{Held, Note, Packet, Playout, Stream};

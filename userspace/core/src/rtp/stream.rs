@@ -8,8 +8,10 @@ use std::collections::VecDeque;
 use super::dtmf::Dtmf;
 use super::quality::{Jitter, opinion_score};
 use super::sequence::{Sequence, Verdict};
+use super::span::Span;
 use super::timeline::Timeline;
-use crate::codec::{Codec, CodecKind, Concealer, Decoder, Upsampler};
+use super::voice::{Place, Voice};
+use crate::codec::{Codec, CodecKind, Decoder};
 use crate::media::{Tape, TapeId};
 use crate::record::{Completeness, Side};
 use crate::time::{MILLISECOND, SECOND, Timestamp};
@@ -30,10 +32,6 @@ const MAX_HELD: usize = 256;
 const MAX_UNCLAIMED: i64 = 5 * SECOND;
 /// So many packets missing in a row are an event of their own.
 const LOSS_EVENT: u64 = 5;
-/// Joints are cross-faded over this part of a second.
-const CROSSFADE: u32 = 250;
-/// A leap of the timestamps by more than this (in ticks) is no silence.
-const LONGEST_GAP: i64 = 1 << 24;
 /// Payload types told apart in one stream.
 const MAX_FORMATS: usize = 16;
 
@@ -145,14 +143,9 @@ pub struct Stream {
     dtmf: Dtmf,
     jitter: Jitter,
     span: Span,
-    concealer: Option<Concealer>,
-    upsampler: Option<Upsampler>,
-    /// Where the last packet ended on which tape.
-    tail: Option<(TapeId, i64)>,
+    voice: Voice,
     /// The tape in whose list the current codec stands.
     listed: Option<TapeId>,
-    concealed: u64,
-    heard: bool,
 }
 
 impl Stream {
@@ -177,12 +170,8 @@ impl Stream {
             dtmf: Dtmf::default(),
             jitter: Jitter::default(),
             span: Span::default(),
-            concealer: None,
-            upsampler: None,
-            tail: None,
+            voice: Voice::default(),
             listed: None,
-            concealed: 0,
-            heard: false,
         }
     }
 
@@ -239,7 +228,7 @@ impl Stream {
         self.held.retain(|held| held.at >= not_before);
         self.state = State::Probation;
         self.timeline = None;
-        self.tail = None;
+        self.voice.interrupt();
         self.stray = None;
         self.held.len() as u64
     }
@@ -311,7 +300,7 @@ impl Stream {
             late: self.late,
             duplicate: self.sequence.duplicate,
             dropped: 0,
-            concealed_ms: self.concealed / MILLISECOND as u64,
+            concealed_ms: self.voice.concealed / MILLISECOND as u64,
             silent_ms: 0,
         }
     }
@@ -348,7 +337,7 @@ impl Stream {
         let Some(format) = self.main_format().filter(|format| format.codec.clock != 0) else { return 0.0 };
         let expected = self.sequence.expected().max(1) as f64;
         let useless = self.sequence.lost() + self.late;
-        let packet_ms = 1000.0 * self.span.packet as f64 / f64::from(format.codec.clock);
+        let packet_ms = 1000.0 * self.span.packet() as f64 / f64::from(format.codec.clock);
         opinion_score(&format.codec, useless as f64 / expected, packet_ms, self.jitter_ms().0)
     }
 
@@ -373,7 +362,7 @@ impl Stream {
 
     /// Whether anything of it came to be on a tape.
     pub fn is_heard(&self) -> bool {
-        self.heard
+        self.voice.is_heard()
     }
 
     /// The audio rate of the packets heard last.
@@ -391,7 +380,7 @@ impl Stream {
         let ticks = self.unwrap(packet.timestamp) - self.timestamp;
         let elapsed = packet.at.since(self.last) / MILLISECOND * clock / 1000;
         let with_time = (ticks - elapsed).abs() < elapsed / 4;
-        with_time || ticks == i64::from(ahead) * self.span.packet
+        with_time || ticks == i64::from(ahead) * self.span.packet()
     }
 
     /// The audio rate of the next packet to be heard, if it can be.
@@ -522,7 +511,7 @@ impl Stream {
         }
         self.timestamp = at;
         self.timeline = Some(Timeline::new(clock, at, anchor));
-        self.tail = None;
+        self.voice.interrupt();
     }
 
     /// A packet's turn has come.
@@ -561,7 +550,7 @@ impl Stream {
         if self.timeline.as_ref().is_none_or(|timeline| timeline.clock() != clock) {
             self.timestamp = i64::from(packet.timestamp);
             self.timeline = Some(Timeline::new(clock, self.timestamp, packet.at));
-            self.tail = None;
+            self.voice.interrupt();
             self.span.close();
         }
         let timestamp = self.unwrap(packet.timestamp);
@@ -638,78 +627,13 @@ impl Stream {
         let (Some(tape), Some(timeline)) = (&mut out.tape, &mut self.timeline) else { return };
         let format = &mut self.formats[index];
         let Some(decoder) = &mut format.decoder else { return };
-        let rate = format.codec.sample_rate();
         let samples = &mut *out.scratch;
         samples.clear();
         decoder.decode(payload, samples);
-        if samples.is_empty() {
-            return;
+        if !samples.is_empty() {
+            let place = Place { timestamp, after_loss, side: out.side, rate: format.codec.sample_rate() };
+            self.voice.play(samples, &place, timeline, tape);
         }
-        if self.concealer.as_ref().is_none_or(|concealer| concealer.rate() != rate) {
-            self.concealer = Some(Concealer::new(rate));
-        }
-        let Some(concealer) = &mut self.concealer else { return };
-        if self.upsampler.as_ref().map_or(rate, |up| up.rates().0) != rate
-            || self.upsampler.as_ref().map_or(rate, |up| up.rates().1) != tape.rate
-        {
-            self.upsampler = Upsampler::new(rate, tape.rate);
-        }
-
-        let tail = self.tail.filter(|(id, _)| *id == tape.id).map(|(_, tail)| tail);
-        let unheard = !after_loss
-            && tail
-                .is_some_and(|tail| tape.frame(timeline.place(timestamp)) - tail > i64::from(tape.rate) / 50);
-        timeline.follow(tape.frame_time(), unheard);
-        let mut frame = tape.frame(timeline.place(timestamp));
-        if let Some(upsampler) = &self.upsampler {
-            frame -= upsampler.delay() as i64;
-        }
-        let gap = tail.map_or(0, |tail| frame - tail);
-
-        if after_loss && gap > 0 {
-            let lost = (gap * i64::from(rate) / i64::from(tape.rate)) as usize;
-            let filled = conceal(concealer, lost, rate, samples);
-            let nanoseconds = filled as u64 * SECOND as u64 / u64::from(rate);
-            self.concealed += nanoseconds;
-            if filled > 0 {
-                let mut piece: Vec<i16> = samples.drain(..filled).collect();
-                if let Some(upsampler) = &mut self.upsampler {
-                    upsampler.convert(&mut piece);
-                }
-                tape.mix(out.side, frame - gap, &piece, true);
-            }
-        } else if let Some(upsampler) = &mut self.upsampler
-            && gap > i64::from(tape.rate) / 50
-        {
-            upsampler.reset();
-        }
-        concealer.hear(samples);
-        if let Some(upsampler) = &mut self.upsampler {
-            upsampler.convert(samples);
-        }
-        let end = frame + samples.len() as i64;
-        let mut start = frame;
-        if let Some(tail) = tail
-            && !(after_loss && gap > 0)
-        {
-            let slack = (samples.len() as i64 / 32).max(2);
-            if gap != 0 && gap.abs() <= slack && end > tail {
-                stretch(samples, (end - tail) as usize);
-                start = tail;
-            } else if gap < 0 {
-                // Its beginning has been heard already.
-                let heard = usize::try_from(-gap).unwrap_or(usize::MAX).min(samples.len());
-                samples.drain(..heard);
-                start = tail;
-            }
-        }
-        self.heard = true;
-        let late = tape.mix(out.side, start, samples, false);
-        if late > 0 && late == samples.len() && start >= 0 {
-            self.late += 1;
-            tape.completeness[out.side.channel()].late += 1;
-        }
-        self.tail = Some((tape.id, end.max(tail.unwrap_or(i64::MIN))));
     }
 }
 
@@ -720,94 +644,5 @@ fn hold(number: u64, packet: &Packet<'_>) -> Held {
         timestamp: packet.timestamp,
         payload_type: packet.payload_type,
         payload: packet.payload.into(),
-    }
-}
-
-/// Puts up to `lost` invented samples in front of `samples`, blended into them; returns how many.
-fn conceal(concealer: &mut Concealer, lost: usize, rate: u32, samples: &mut Vec<i16>) -> usize {
-    let mut filled = Vec::with_capacity(concealer.longest());
-    let overlap = ((rate / CROSSFADE) as usize).min(samples.len());
-    let made = concealer.conceal(lost + overlap, &mut filled);
-    if made > lost {
-        let overlap = made - lost;
-        for (i, (sample, invented)) in samples.iter_mut().zip(&filled[lost..]).enumerate() {
-            let (old, new) = (i64::from(*invented), i64::from(*sample));
-            *sample = ((old * (overlap - i) as i64 + new * i as i64) / overlap as i64) as i16;
-        }
-        filled.truncate(lost);
-    }
-    let count = filled.len();
-    samples.splice(0..0, filled);
-    count
-}
-
-/// Makes `samples` a few longer or shorter, so that a clock that drifts is followed without a click.
-fn stretch(samples: &mut Vec<i16>, length: usize) {
-    let old = std::mem::take(samples);
-    if old.len() < 2 || length < 2 {
-        *samples = old;
-        return;
-    }
-    let (last, steps) = (old.len() - 1, length - 1);
-    samples.extend((0..length).map(|i| {
-        let (whole, part) = (i * last / steps, i * last % steps);
-        let (a, b) = (i64::from(old[whole]), i64::from(old[(whole + 1).min(last)]));
-        (a + (b - a) * part as i64 / steps as i64) as i16
-    }));
-}
-
-/// What the timestamps of the audio cover, over all runs.
-#[derive(Default)]
-struct Span {
-    before: i64,
-    first: Option<i64>,
-    last: i64,
-    last_sequence: u16,
-    /// Ticks from one packet to the next.
-    packet: i64,
-    /// The next packet may be anywhere.
-    new: bool,
-}
-
-impl Span {
-    fn add(&mut self, timestamp: i64, sequence: u16) {
-        match self.first {
-            Some(first) if (timestamp - self.last).abs() < LONGEST_GAP => {
-                let step = timestamp - self.last;
-                if step > 0
-                    && sequence == self.last_sequence.wrapping_add(1)
-                    && (self.packet == 0 || step < self.packet)
-                {
-                    self.packet = step;
-                }
-                self.first = Some(first.min(timestamp));
-                self.last = self.last.max(timestamp);
-            }
-            _ => {
-                self.close();
-                (self.first, self.last) = (Some(timestamp), timestamp);
-            }
-        }
-        self.new = false;
-        self.last_sequence = sequence;
-    }
-
-    fn close(&mut self) {
-        if let Some(first) = self.first.take() {
-            self.before += self.last - first + self.packet;
-        }
-        self.new = true;
-    }
-
-    fn renew(&mut self) {
-        self.new = true;
-    }
-
-    fn is_new(&self) -> bool {
-        self.new
-    }
-
-    fn ticks(&self) -> i64 {
-        self.before + self.first.map_or(0, |first| self.last - first + self.packet)
     }
 }
