@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::case::{Case, root};
+use crate::case::{Archive, Case, root};
 
 /// Pieces that are compared, in seconds from the start of the recording.
 const PIECE: f64 = 0.5;
@@ -56,11 +56,7 @@ fn recordings_hold_what_was_said_on_the_right_side_at_the_right_time() {
     let mut archives = std::collections::BTreeMap::new();
     for side in &SIDES {
         let archive = archives.entry(side.case).or_insert_with(|| Case::named(side.case).replay("default"));
-        let wavs: Vec<_> = archive
-            .files()
-            .into_iter()
-            .filter(|file| file.extension().is_some_and(|kind| kind == "wav"))
-            .collect();
+        let wavs = archive.wavs();
         let (recorded, rate) = read(&archive.path().join(&wavs[side.recording]), side.channel);
         let (source, source_rate) = read(&root().join("samples/audio").join(side.source), 0);
         assert_eq!(rate, source_rate, "{}", side.case);
@@ -73,6 +69,51 @@ fn recordings_hold_what_was_said_on_the_right_side_at_the_right_time() {
             assert!(likeness >= 0.99 && offset_ms.abs() <= 20.0, "{what}");
         }
     }
+}
+
+/// A call that goes from PCMU to G.722 is at 16 kHz as a whole, and what was said before is where it was.
+#[test]
+fn a_codec_with_a_higher_rate_in_the_middle() {
+    let mut capture = std::fs::read(Case::named("reinvite-codec").capture()).unwrap();
+    // The second codec is made another by name and number; what it sounds like then does not matter.
+    for (pcma, g722) in [("RTP/AVP 8", "RTP/AVP 9"), ("rtpmap:8 PCMA", "rtpmap:9 G722")] {
+        replace(&mut capture, pcma.as_bytes(), g722.as_bytes());
+    }
+    // From either port: the rest of the UDP header, then RTP version 2 and the payload type.
+    for port in [11_020u16, 12_020].map(u16::to_be_bytes) {
+        for at in 0..capture.len() - 10 {
+            if capture[at..at + 2] == port && capture[at + 8] == 0x80 && capture[at + 9] & 0x7f == 8 {
+                capture[at + 9] += 1;
+            }
+        }
+    }
+    let archive = Archive::of(&capture);
+    let wav = archive.wavs().remove(0);
+    for (channel, source) in [(0, CALLER), (1, CALLEE)] {
+        let (recorded, rate) = read(&archive.path().join(&wav), channel);
+        assert_eq!(rate, 16_000);
+        assert!((recorded.len() as f64 / 16_000.0 - 11.019).abs() < 0.02);
+        let halved: Vec<f64> = recorded.iter().copied().step_by(2).collect();
+        let (source, _) = read(&root().join("samples/audio").join(source), 0);
+        for moment in [1.0, 3.5] {
+            let (likeness, offset_ms) = compare(&halved, &source, 8000, moment, moment);
+            assert!(
+                likeness >= 0.98 && offset_ms.abs() <= 20.0,
+                "{channel} at {moment}: {likeness}, {offset_ms}"
+            );
+        }
+        assert!(
+            recorded[6 * 16_000..].iter().any(|sample| sample.abs() > 500.0),
+            "nothing is heard of the second codec"
+        );
+    }
+}
+
+fn replace(bytes: &mut [u8], from: &[u8], to: &[u8]) {
+    assert_eq!(from.len(), to.len());
+    let found: Vec<usize> =
+        (0..=bytes.len() - from.len()).filter(|&at| bytes[at..].starts_with(from)).collect();
+    found.into_iter().for_each(|at| bytes[at..at + to.len()].copy_from_slice(to));
 }
 
 /// The highest normalised correlation of a piece of the recording with the source around `place`, and how

@@ -47,15 +47,33 @@ impl Case {
     }
 
     pub(crate) fn replay_into(&self, rules: &str, archive: &Path) {
-        let config = root().join("tests/golden/rules").join(format!("{rules}.toml"));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_spantape"));
-        command.arg("replay").arg(self.folder.join("input.pcap")).arg("--archive").arg(archive);
-        let output = command.arg("--config").arg(config).output().unwrap();
-        assert!(output.status.success(), "{}: {}", self.name, String::from_utf8_lossy(&output.stderr));
+        replay(&self.capture(), rules, archive);
+    }
+
+    pub(crate) fn capture(&self) -> PathBuf {
+        self.folder.join("input.pcap")
     }
 }
 
+fn replay(capture: &Path, rules: &str, archive: &Path) {
+    let config = root().join("tests/golden/rules").join(format!("{rules}.toml"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_spantape"));
+    command.arg("replay").arg(capture).arg("--archive").arg(archive);
+    let output = command.arg("--config").arg(config).output().unwrap();
+    assert!(output.status.success(), "{}: {}", capture.display(), String::from_utf8_lossy(&output.stderr));
+}
+
 impl Archive {
+    /// What the bytes of a capture give.
+    pub(crate) fn of(capture: &[u8]) -> Archive {
+        let archive = Archive(TempDir::new().unwrap());
+        let inputs = TempDir::new().unwrap();
+        let path = inputs.path().join("input.pcap");
+        std::fs::write(&path, capture).unwrap();
+        replay(&path, "default", archive.path());
+        archive
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
@@ -68,8 +86,8 @@ impl Archive {
                 text.push_str(&format!("{table} {line}\n"));
             }
         }
-        for file in self.files().iter().filter(|file| file.extension().is_some_and(|kind| kind == "wav")) {
-            let hash = Sha256::digest(std::fs::read(self.path().join(file)).unwrap());
+        for file in self.wavs() {
+            let hash = Sha256::digest(std::fs::read(self.path().join(&file)).unwrap());
             let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
             text.push_str(&format!("sha256 {hex} {}\n", file.display()));
         }
@@ -83,6 +101,13 @@ impl Archive {
         // 1: nothing found.
         assert!(matches!(output.status.code(), Some(0 | 1)), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The recordings, by their start.
+    pub(crate) fn wavs(&self) -> Vec<PathBuf> {
+        let mut files = self.files();
+        files.retain(|file| file.extension().is_some_and(|kind| kind == "wav"));
+        files
     }
 
     /// All files, sorted, relative to the archive.

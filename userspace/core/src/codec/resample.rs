@@ -2,8 +2,8 @@
 
 use audio_codec::resampler::BoxedResampler;
 
-/// Samples by which the filter is late, at the input's rate.
-const FILTER_DELAY: u64 = 12;
+/// Half samples, at the input's rate, by which the filter is late: half of its 24 taps less one.
+const FILTER_DELAY: u64 = 23;
 
 /// Brings packets of one rate to a higher one. It keeps the end of a packet for the beginning of the next,
 /// so that the joint is not heard.
@@ -30,7 +30,7 @@ impl Upsampler {
 
     /// Output samples by which the result is late.
     pub fn delay(&self) -> u64 {
-        FILTER_DELAY * u64::from(self.to) / u64::from(self.from)
+        FILTER_DELAY * u64::from(self.to) / (2 * u64::from(self.from))
     }
 
     /// Replaces `samples` by the same sound at the other rate.
