@@ -1,9 +1,11 @@
 //! `cargo xtask demo`: the main job on the samples, as a user would run it.
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+
+use crate::programs::release_build;
+use crate::workspace;
 
 /// Nothing can be chosen.
 #[derive(clap::Args)]
@@ -11,16 +13,9 @@ pub(crate) struct Args {}
 
 /// Builds the recorder, replays every sample into one archive and prints the recordings found.
 pub(crate) fn run(_: &Args) -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the source tree has no top")?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    let binary = target.join("release/spantape");
-    let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    succeed(
-        build
-            .current_dir(root)
-            .args(["build", "--release", "--locked", "--package", "spantape", "--target-dir"])
-            .arg(&target),
-    )?;
+    let root = workspace()?;
+    let binary = release_build("spantape")?;
+    let target = binary.ancestors().nth(2).context("the binary has no target directory")?;
     let archive = target.join("demo-archive");
     if archive.exists() {
         std::fs::remove_dir_all(&archive)
@@ -35,7 +30,7 @@ pub(crate) fn run(_: &Args) -> Result<()> {
     for capture in &cases {
         println!(
             "$ spantape replay {} --archive {}",
-            capture.strip_prefix(root)?.display(),
+            capture.strip_prefix(&root)?.display(),
             archive.display()
         );
         succeed(Command::new(&binary).arg("replay").arg(capture).arg("--archive").arg(&archive))?;

@@ -4,10 +4,13 @@ mod bench;
 mod bless;
 mod conformance;
 mod demo;
+mod programs;
 mod samples;
 
+use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -46,4 +49,8 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn workspace() -> Result<&'static Path> {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace around xtask")
 }

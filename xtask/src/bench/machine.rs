@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use super::figures::Figures;
-use super::workspace;
+use crate::workspace;
 
 /// Whatever of a machine and its tools moves the figures. The host's name is not among it.
 pub(super) struct Machine {

@@ -9,16 +9,17 @@ mod floor;
 mod load;
 mod machine;
 mod measure;
-mod programs;
 mod replay;
 mod verify;
 mod voice;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 
 use load::Load;
+
+use crate::workspace;
 
 /// What `cargo xtask bench` understands.
 #[derive(clap::Args)]
@@ -75,10 +76,6 @@ fn folder() -> Result<PathBuf> {
     let path = workspace()?.join("target").join("bench");
     std::fs::create_dir_all(&path).with_context(|| format!("create {}", path.display()))?;
     Ok(path)
-}
-
-fn workspace() -> Result<&'static Path> {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace around xtask")
 }
 
 /// As good as random, and the same for the same seed (the finisher of SplitMix64).

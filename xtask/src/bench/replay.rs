@@ -11,7 +11,8 @@ use super::figures::{Figures, Limits, Pair};
 use super::load::Load;
 use super::machine::{self, Machine};
 use super::measure::{self, Cost};
-use super::{folder, programs, verify};
+use super::{folder, verify};
+use crate::programs;
 
 /// What `cargo xtask bench replay` understands.
 #[derive(clap::Args)]

@@ -49,7 +49,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace around xtask")?;
     let known = Exceptions::read(&workspace.join(EXCEPTIONS))?;
     let captures = chosen(truth::read(&args.folder)?, args.only.as_deref())?;
-    let binary = replay::binary(args.binary.as_deref(), workspace)?;
+    let binary = replay::binary(args.binary.as_deref())?;
 
     let report = Report::new(judge_all(&captures, &args.folder, &binary, &known)?);
     print!("{}", if args.json { report.json()? } else { report.table() });

@@ -52,29 +52,10 @@ fn last_line(text: &[u8]) -> String {
     String::from_utf8_lossy(text).lines().next_back().unwrap_or_default().to_owned()
 }
 
-/// The program under test: the one given, or the release build, which is made when it is not there.
-pub(super) fn binary(given: Option<&Path>, workspace: &Path) -> Result<PathBuf> {
-    if let Some(given) = given {
-        return given.canonicalize().with_context(|| format!("find {}", given.display()));
+/// The program under test: the one given, or the release build.
+pub(super) fn binary(given: Option<&Path>) -> Result<PathBuf> {
+    match given {
+        Some(given) => given.canonicalize().with_context(|| format!("find {}", given.display())),
+        None => crate::programs::release_build("spantape"),
     }
-    let target = workspace.join("target");
-    let binary = target.join("release").join(format!("spantape{}", std::env::consts::EXE_SUFFIX));
-    if !binary.exists() {
-        build(workspace, &target)?;
-    }
-    Ok(binary)
-}
-
-fn build(workspace: &Path, target: &Path) -> Result<()> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built = Command::new(cargo)
-        .args(["build", "--release", "--package", "spantape", "--target-dir"])
-        .arg(target)
-        .current_dir(workspace)
-        .status()
-        .context("run cargo")?;
-    if !built.success() {
-        bail!("spantape does not build");
-    }
-    Ok(())
 }

@@ -6,10 +6,10 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use super::workspace;
+use crate::workspace;
 
 /// This very program, for its floor and its load: `cargo xtask` alone builds it without optimisation.
-pub(super) fn optimised_xtask() -> Result<PathBuf> {
+pub(crate) fn optimised_xtask() -> Result<PathBuf> {
     if cfg!(debug_assertions) {
         return release_build("xtask");
     }
@@ -17,7 +17,7 @@ pub(super) fn optimised_xtask() -> Result<PathBuf> {
 }
 
 /// Builds a package on its own, as another one beside it could switch on features of what both depend on.
-pub(super) fn release_build(package: &str) -> Result<PathBuf> {
+pub(crate) fn release_build(package: &str) -> Result<PathBuf> {
     eprintln!("building {package}");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let out = Command::new(cargo)
