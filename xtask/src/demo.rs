@@ -30,7 +30,7 @@ pub(crate) fn run(_: &Args) -> Result<()> {
     for capture in &cases {
         println!(
             "$ spantape replay {} --archive {}",
-            capture.strip_prefix(&root)?.display(),
+            capture.strip_prefix(root)?.display(),
             archive.display()
         );
         succeed(Command::new(&binary).arg("replay").arg(capture).arg("--archive").arg(&archive))?;
