@@ -7,7 +7,7 @@ use rtp_rs::RtpReader;
 
 use crate::call::{Calls, Context};
 use crate::event::Event;
-use crate::media::{Binding, CallKey, FlowId, Flows, MAX_STREAMS, Standing};
+use crate::media::{Binding, BoundBy, CallKey, FlowId, Flows, MAX_STREAMS, Standing};
 use crate::reassembly::fragments::Fragments;
 use crate::reassembly::tcp::{Chunk, Direction};
 use crate::record::{EndReason, Side};
@@ -261,6 +261,13 @@ impl Engine {
         }
         let now = self.now;
         let Some(connection) = self.tcp.find(flow, segment, now) else { return };
+        if connection.foreign {
+            if segment.syn {
+                *connection = Connection::default();
+            } else if !segment.fin && !segment.rst {
+                return;
+            }
+        }
         let Connection { mut direction, mut framer, mut foreign } = std::mem::take(connection);
         let mut gaps = 0;
         direction.add(now, segment, |chunk| match chunk {
@@ -340,13 +347,13 @@ impl Engine {
         let stream = self.find_stream(id, ssrc, packet.at);
         let (calls, mut context) = self.split();
         let Some(call) = calls.get_mut(binding.call) else { return };
-        let begins = call.is_over();
+        let over = call.is_over();
         let had_media = call.has_media();
         call.receive(id, binding, stream, packet, &mut context);
         if !had_media {
             calls.reschedule(binding.call, &context);
         }
-        self.counters.rtp_after_end += u64::from(begins);
+        self.counters.rtp_after_end += u64::from(over);
     }
 
     fn handle_unclaimed(&mut self, id: FlowId, ssrc: u32, packet: &RtpPacket<'_>) {
@@ -380,7 +387,10 @@ impl Engine {
         let known = flow.streams.iter().position(|stream| stream.ssrc == ssrc);
         flow.current = known.unwrap_or_else(|| {
             if flow.streams.len() >= MAX_STREAMS {
-                flow.streams.remove(0);
+                let idle = flow.streams.iter().enumerate().min_by_key(|(_, stream)| stream.last);
+                if let Some((idle, _)) = idle {
+                    flow.streams.remove(idle);
+                }
             }
             flow.streams.push(Stream::new(ssrc, at));
             flow.streams.len() - 1
@@ -402,6 +412,11 @@ impl Engine {
         };
         let has_side = |key, side| calls.get(key).is_some_and(|call| call.has_side(side));
         let found = self.flows.resolve(id, now, has_side, standing);
+        // What was made up from two endpoints owns what goes between just those.
+        let fits = |found: &Binding| {
+            found.by == BoundBy::Both || !calls.get(found.call).is_some_and(|call| call.is_orphan())
+        };
+        let found = found.filter(fits);
         let flow = self.flows.get_mut(id);
         flow.resolve_at = Timestamp::FAR_FUTURE;
         let before = flow.binding;
@@ -418,6 +433,11 @@ impl Engine {
             }
             return false;
         };
+        if flow.spent && found.by != BoundBy::Both && now.since(flow.last) < GOES_ON {
+            // The end of a call that is over, on a port that the next one names already.
+            flow.resolve_at = now + GOES_ON;
+            return false;
+        }
         if before.is_some_and(|before| before.call == found.call && before.speaker == found.speaker) {
             return false;
         }

@@ -154,8 +154,10 @@ impl Call {
             if initial {
                 self.invite = cseq;
                 self.try_again();
+            } else if self.invite == 0 {
+                self.in_dialog = true;
             }
-            self.describe(flow, message, author, !initial && self.answer.is_some(), context);
+            self.describe(flow, message, author, !initial, context);
         } else if is(b"UPDATE") {
             self.describe(flow, message, author, self.answer.is_some(), context);
         } else if is(b"ACK") || is(b"PRACK") {
@@ -231,8 +233,13 @@ impl Call {
     ) {
         let cseq = message.cseq().number;
         // A re-INVITE has a CSeq of its own, or comes from the callee.
-        let initial = author == Side::Callee && (self.invite == 0 || cseq <= self.invite);
+        let initial = author == Side::Callee && !self.in_dialog && (self.invite == 0 || cseq <= self.invite);
         if !initial {
+            if self.in_dialog && (200..300).contains(&status) {
+                // The call was up before; this is the first sign that it was answered.
+                self.status = status;
+                self.answer.get_or_insert(context.now);
+            }
             self.answer_offer(status, flow, message, author, context);
             return;
         }
@@ -243,6 +250,7 @@ impl Call {
                 self.status = status;
                 if self.answer.is_none() {
                     self.answer = Some(context.now);
+                    self.tell_hold(context);
                     let fork = message.to().tag().unwrap_or_default();
                     self.descriptions.choose(fork, self.key, context.now, context.flows);
                     self.silence_void(context);
@@ -250,7 +258,8 @@ impl Call {
                 // Another branch of the fork had refused, or the CANCEL came too late.
                 self.revive();
             }
-            _ if self.answer.is_some() => {}
+            // An answer to an earlier INVITE, which has been tried again since.
+            _ if self.answer.is_some() || cseq < self.invite => {}
             401 | 407 => {
                 self.status = status;
                 self.end =
@@ -323,8 +332,11 @@ impl Call {
     }
 
     fn tell_hold(&mut self, context: &mut Context<'_>) {
+        // A party that only listens, or rings silently, does not hold anybody before the call is up.
+        if self.answer.is_none() && !self.joined {
+            return;
+        }
         for (side, holds) in self.descriptions.update_hold() {
-            // A party that only listens, or rings silently, does not hold anybody before the call is up.
             let kind = if holds { "hold" } else { "resume" };
             self.tell(context.now, kind, format!("by {}", side.as_str()), context);
         }

@@ -88,10 +88,12 @@ pub struct Call {
     status: u16,
     /// CSeq of the latest INVITE without To tag.
     invite: u32,
+    /// The first INVITE seen was within the dialog: what answers it is no answer to the call.
+    in_dialog: bool,
     cancelled: Option<Timestamp>,
     end: Option<End>,
     descriptions: Descriptions,
-    triggers: Vec<Pending>,
+    triggers: VecDeque<Pending>,
     rule: Option<usize>,
     recorder: Recorder,
     flows: Vec<FlowId>,
@@ -134,10 +136,11 @@ impl Call {
             answer: None,
             status: 0,
             invite: 0,
+            in_dialog: false,
             cancelled: None,
             end: None,
             descriptions: Descriptions::default(),
-            triggers: Vec::new(),
+            triggers: VecDeque::new(),
             rule: None,
             recorder: Recorder::default(),
             flows: Vec::new(),
@@ -167,6 +170,11 @@ impl Call {
         call.to = party(flow.destination.address());
         call.orphan = true;
         call
+    }
+
+    /// Whether the call was made up from RTP alone.
+    pub fn is_orphan(&self) -> bool {
+        self.orphan
     }
 
     /// Whether `side` has said where it receives.
@@ -242,9 +250,6 @@ impl Call {
         }
         self.take_floor(id, binding.speaker, stream, packet, context);
         self.with_stream(id, binding.speaker, stream, context, |stream, out| stream.receive(packet, out));
-        if !self.notes.is_empty() {
-            self.tell_notes(binding.speaker, context);
-        }
         let rate = context.flows.get(id).streams.get(stream).and_then(Stream::current_rate);
         if let Some(rate) = rate {
             self.raise_rate(rate, context);
@@ -299,6 +304,9 @@ impl Call {
         };
         run(stream, &mut out);
         self.recorder.overdub(context);
+        if !self.notes.is_empty() {
+            self.tell_notes(speaker, context);
+        }
     }
 
     /// Lets go what streams hold back for too long, then writes what is past.
@@ -380,6 +388,9 @@ impl Call {
                 let quiet = media.map_or(end.at, |media| media + MEDIA_STOPPED);
                 (end.at + end.linger).max(quiet.min(end.at + LINGER_MEDIA))
             }
+            (None, _) if self.cancelled.is_some() && self.answer.is_none() => {
+                self.cancelled.map_or(last_life, |at| at + TIMER_F)
+            }
             (None, Some(_)) if self.descriptions.is_held() => last_life + config.hold_timeout,
             (None, Some(_)) => last_life + config.rtp_timeout,
             (None, None) if self.answer.is_some() || self.joined => last_life + config.idle_timeout,
@@ -397,6 +408,11 @@ impl Call {
         if self.drain_at <= now {
             self.drain_at = Timestamp::FAR_FUTURE;
             self.wind(context);
+        }
+        let cancelled = self.cancelled.filter(|&at| self.answer.is_none() && at + TIMER_F <= now);
+        if let (None, Some(at)) = (self.end, cancelled) {
+            // The 487 was not seen.
+            self.end = Some(End { at, reason: EndReason::Cancelled, linger: 0 });
         }
         if self.end.is_none() && self.next_deadline(context.config) <= now {
             let reason =
@@ -422,9 +438,13 @@ impl Call {
         self.give_up_triggers(context);
         self.drain_streams(true, context);
         let Some(end) = self.end else { return };
-        self.tell_notes_of_all(context);
         self.finish_recording(end.at, end.reason, context);
         for id in std::mem::take(&mut self.flows) {
+            if self.orphan {
+                let FlowKey { source, destination } = context.flows.get(id).key;
+                context.flows.drop_claim(source, self.key);
+                context.flows.drop_claim(destination, self.key);
+            }
             self.let_go(id, context);
         }
         for endpoint in self.descriptions.endpoints() {
@@ -454,12 +474,6 @@ impl Call {
             undecodable: std::mem::take(&mut self.undecodable),
         };
         context.events.push_back(Event::Call(Box::new(row)));
-    }
-
-    fn tell_notes_of_all(&mut self, context: &mut Context<'_>) {
-        if !self.notes.is_empty() {
-            self.tell_notes(Side::Caller, context);
-        }
     }
 
     /// A flow of this call is its own no more: its streams are over.

@@ -17,6 +17,9 @@ const BY_RULE: &str = "rule";
 /// The trigger of what is recorded because nothing else is known of it.
 const ORPHAN: &str = "orphan";
 
+/// Triggers of one call that may wait for their answers.
+const MAX_PENDING: usize = 32;
+
 /// A part of the tape that is to be a recording.
 struct Segment {
     start: Timestamp,
@@ -102,8 +105,9 @@ impl Call {
             return;
         }
         let start = match (rule.action, rule.beginning, self.answer) {
-            (Action::All, Beginning::Answer, Some(answer)) => answer,
-            (Action::All, Beginning::Answer, None) => return,
+            (Action::All, Beginning::Answer, Some(answer)) if !self.joined => answer,
+            // Of a call that was up before it was seen the answer is past.
+            (Action::All, Beginning::Answer, None) if !self.joined && !self.orphan => return,
             _ => self.oldest_held(context).unwrap_or(at).min(at),
         };
         let rate = self.rate(codec.sample_rate(), context);
@@ -159,9 +163,16 @@ impl Call {
             self.open_tape(trigger.at, rate, context);
             self.recorder.on_demand = true;
         }
+        if self.triggers.len() >= MAX_PENDING {
+            // No person presses so fast, and no server leaves so much unanswered.
+            if let Some(oldest) = self.triggers.front_mut() {
+                oldest.outcome.get_or_insert(Outcome::Unconfirmed);
+            }
+            self.settle_in_order(context);
+        }
         self.recorder.idle_since = None;
         let figures = self.recorder.tape.as_ref().map(|tape| tape.figures(trigger.at)).unwrap_or_default();
-        self.triggers.push(Pending { trigger, figures, challenged: false, outcome: None });
+        self.triggers.push_back(Pending { trigger, figures, challenged: false, outcome: None });
     }
 
     /// The server has answered the request with that From tag and CSeq. Returns whether it was a trigger.
@@ -206,9 +217,10 @@ impl Call {
 
     /// What was asked for first takes effect first, whoever is answered first.
     fn settle_in_order(&mut self, context: &mut Context<'_>) {
-        while let Some(outcome) = self.triggers.first().and_then(|pending| pending.outcome) {
-            let pending = self.triggers.remove(0);
-            self.settle(&pending, outcome, context);
+        while let Some(outcome) = self.triggers.front().and_then(|pending| pending.outcome) {
+            if let Some(pending) = self.triggers.pop_front() {
+                self.settle(&pending, outcome, context);
+            }
         }
     }
 

@@ -56,10 +56,11 @@ impl Codec {
             _ if name.eq_ignore_ascii_case("telephone-event") => CodecKind::TelephoneEvent,
             _ => CodecKind::Unsupported,
         };
-        let sensible = (8000..=192_000).contains(&clock) && (1..=8).contains(&channels);
+        const RATES: [u32; 8] = [8000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000];
+        let sensible = RATES.contains(&clock) && (1..=8).contains(&channels);
         let kind = match kind {
             CodecKind::TelephoneEvent | CodecKind::ComfortNoise => kind,
-            CodecKind::L16 if clock > 48_000 || channels > 2 => CodecKind::Unsupported,
+            CodecKind::L16 if channels > 2 => CodecKind::Unsupported,
             _ if !sensible => CodecKind::Unsupported,
             _ => kind,
         };

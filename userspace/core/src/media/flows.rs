@@ -243,7 +243,7 @@ impl Flows {
     pub fn limit_claim(&mut self, endpoint: Endpoint, call: CallKey, side: Side, until: Timestamp) {
         if let Some(place) = self.places.get_mut(&endpoint) {
             for claim in place.claims.iter_mut().filter(|claim| claim.call == call && claim.side == side) {
-                claim.until = until;
+                claim.until = claim.until.min(until);
             }
             for &id in &place.flows {
                 let flow = &mut self.flows[id];
@@ -321,7 +321,7 @@ impl Flows {
                 best = Some((rank, binding));
             }
         };
-        let current = flow.binding.filter(|binding| standing(binding.call) == Standing::Live);
+        let current = flow.binding.filter(|binding| standing(binding.call) != Standing::Gone);
         for claim in claims(&flow.key.destination) {
             let speaker = claim.side.other();
             let partner =
@@ -345,7 +345,9 @@ impl Flows {
         }
         if current_claims && now.since(flow.last) < IN_SWING {
             let told_better = best.is_some_and(|((.., since), binding)| {
-                binding.by == BoundBy::Both && since > flow.bound_at && !current_owns_both
+                let may_leave = !current_owns_both
+                    || current.is_some_and(|current| standing(current.call) == Standing::Over);
+                binding.by == BoundBy::Both && since > flow.bound_at && may_leave
             });
             if !told_better {
                 return current;

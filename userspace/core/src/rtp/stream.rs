@@ -555,7 +555,8 @@ impl Stream {
         }
         let timestamp = self.unwrap(packet.timestamp);
         let Some(timeline) = &mut self.timeline else { return };
-        if timeline.lateness(timestamp, packet.at).abs() > JUMP && !self.span.is_new() {
+        let off = timeline.lateness(timestamp, packet.at).abs() > JUMP;
+        if off && !self.span.is_new() {
             // Either this packet is late or the sender's clock has jumped: those that follow will tell.
             self.state = State::Probation;
             self.missing = missing;
@@ -567,6 +568,14 @@ impl Stream {
             let number = self.next;
             self.span.renew();
             self.held.push_front(hold(number, packet));
+            return;
+        }
+        if off {
+            // Those that came after it are in their places: this one belongs nowhere.
+            self.late += 1;
+            if let Some(report) = out.report_at(packet.at) {
+                report.late += 1;
+            }
             return;
         }
         timeline.observe(timestamp, packet.at);

@@ -267,15 +267,16 @@ pub fn start_of_message(bytes: &[u8]) -> Option<usize> {
         if looks_like_sip(&bytes[version..]) {
             return Some(version);
         }
-        let line = &bytes[line_start..version];
+        let junk = &bytes[line_start..version.min(line_start + MAX_JUNK)];
         for method in METHODS {
-            for at in memmem::find_iter(line, method) {
-                if at <= MAX_JUNK && looks_like_sip(&bytes[line_start + at..]) {
+            for at in memmem::find_iter(junk, method) {
+                if looks_like_sip(&bytes[line_start + at..]) {
                     return Some(line_start + at);
                 }
             }
         }
-        searched = version + 7;
+        // Once a line: a hostile one is full of versions.
+        searched = memchr(b'\n', &bytes[version..]).map_or(bytes.len(), |newline| version + newline);
     }
     None
 }
