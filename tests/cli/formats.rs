@@ -172,6 +172,58 @@ fn every_form_gives_the_same_recording() {
     }
 }
 
+/// The same frame with twelve bytes of IPv4 options, and padding behind the packet.
+fn with_options(frame: &[u8]) -> Vec<u8> {
+    let (link, packet) = frame.split_at(14);
+    let length = u16::from_be_bytes([packet[2], packet[3]]);
+    let end = usize::from(length);
+    let length = (length + 12).to_be_bytes();
+    [link, &[0x48, packet[1]], &length, &packet[4..20], &[1; 12], &packet[20..end], &[0; 6]].concat()
+}
+
+/// A UDP datagram over IPv6 in fragments of 256 bytes behind a hop-by-hop header, the last one first and the
+/// first one twice.
+fn fragmented(frame: &[u8], identification: u32) -> Vec<Vec<u8>> {
+    let (header, datagram) = (&frame[14..54], &frame[54..]);
+    let pieces: Vec<&[u8]> = datagram.chunks(256).collect();
+    let fragment = |(index, piece): (usize, &&[u8])| {
+        let more = u16::from(index + 1 < pieces.len());
+        let offset = (index as u16 * 256 | more).to_be_bytes();
+        let extensions =
+            [&[44, 0, 1, 4, 0, 0, 0, 0, 17, 0][..], &offset, &identification.to_be_bytes()].concat();
+        let length = (extensions.len() as u16 + piece.len() as u16).to_be_bytes();
+        [&frame[..14], &header[..4], &length, &[0], &header[7..], &extensions, piece].concat()
+    };
+    let mut fragments: Vec<Vec<u8>> = pieces.iter().enumerate().map(fragment).rev().collect();
+    fragments.extend(fragments.last().cloned());
+    fragments
+}
+
+#[test]
+fn ip_options_and_fragments_change_nothing() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("options.pcap");
+    let input = std::fs::read(sample("plain-pcmu")).unwrap();
+    std::fs::write(&path, pcap(&frames(&input), Order::Little, false, 1, with_options)).unwrap();
+    assert!(replay(&[&path]) == replay(&[&sample("plain-pcmu")]));
+
+    let input = std::fs::read(sample("ipv6")).unwrap();
+    let is_sip = |bytes: &[u8]| bytes[20] == 17 && bytes.len() > 300 && bytes[62].is_ascii_alphabetic();
+    let mut all = Vec::new();
+    for (index, frame) in frames(&input).iter().enumerate() {
+        let parts = if is_sip(frame.bytes) {
+            fragmented(frame.bytes, index as u32)
+        } else {
+            vec![frame.bytes.to_vec()]
+        };
+        all.extend(parts.into_iter().map(|bytes| (frame.micros, bytes)));
+    }
+    assert!(all.len() > 1110, "nothing was fragmented");
+    let all: Vec<Frame<'_>> = all.iter().map(|(micros, bytes)| Frame { micros: *micros, bytes }).collect();
+    std::fs::write(&path, pcap(&all, Order::Little, false, 1, <[u8]>::to_vec)).unwrap();
+    assert!(replay(&[&path]) == replay(&[&sample("ipv6")]));
+}
+
 #[test]
 fn several_files_are_merged_by_time() {
     let input = std::fs::read(sample("plain-pcmu")).unwrap();
