@@ -188,7 +188,7 @@ fn fragmented(frame: &[u8], identification: u32) -> Vec<Vec<u8>> {
     let pieces: Vec<&[u8]> = datagram.chunks(256).collect();
     let fragment = |(index, piece): (usize, &&[u8])| {
         let more = u16::from(index + 1 < pieces.len());
-        let offset = (index as u16 * 256 | more).to_be_bytes();
+        let offset = ((index as u16 * 256) | more).to_be_bytes();
         let extensions =
             [&[44, 0, 1, 4, 0, 0, 0, 0, 17, 0][..], &offset, &identification.to_be_bytes()].concat();
         let length = (extensions.len() as u16 + piece.len() as u16).to_be_bytes();
