@@ -8,6 +8,8 @@ use super::message::{Message, looks_like_sip, start_of_message};
 const MAX_MESSAGE: usize = 256 * 1024;
 /// A stream that has shown no SIP in its first bytes carries something else.
 const MAX_FOREIGN: usize = 4096;
+/// No start line is longer.
+const MAX_LINE: usize = 8192;
 
 /// What a stream turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,11 +69,19 @@ impl Framer {
                 at += keepalive;
                 continue;
             }
-            if !begins_message(rest) {
-                match self.resynchronise(rest) {
-                    Some(skip) => at += skip,
-                    None => return at,
+            // What a line is can be told only when all of it is there.
+            let Some(newline) = memchr::memchr(b'\n', rest) else {
+                if rest.len() > MAX_LINE {
+                    self.skip(rest.len());
+                    return bytes.len();
                 }
+                return at;
+            };
+            let line = &rest[..=newline];
+            if !begins_message(line) {
+                let junk = start_of_message(line).filter(|&start| start > 0).unwrap_or(line.len());
+                self.skip(junk);
+                at += junk;
                 continue;
             }
             match complete(rest) {
@@ -87,22 +97,11 @@ impl Framer {
         at
     }
 
-    /// How many of `rest`'s bytes to skip to reach the next start line; `None` to wait for more.
-    fn resynchronise(&mut self, rest: &[u8]) -> Option<usize> {
-        if let Some(start) = start_of_message(rest).filter(|&start| start > 0) {
-            return Some(start);
-        }
-        // The last line may be the beginning of a start line, if it is a line's beginning at all.
-        let keep = memchr::memrchr(b'\n', rest).map_or(0, |newline| newline + 1);
-        let partial = &rest[keep..];
-        if keep == 0 && partial.len() <= MAX_FOREIGN && memchr::memchr(b'\n', partial).is_none() {
-            return None;
-        }
-        let skip = if keep == 0 { rest.len() } else { keep };
+    /// Bytes that belong to no message.
+    fn skip(&mut self, bytes: usize) {
         if !self.found {
-            self.foreign += skip;
+            self.foreign += bytes;
         }
-        Some(skip)
     }
 }
 
