@@ -426,7 +426,7 @@ impl Call {
     fn end_at_last_media(&mut self, reason: EndReason, context: &mut Context<'_>) {
         self.drain_streams(true, context);
         let heard = self.recorder.tape.as_ref().map(|tape| tape.moment(tape.extent()));
-        let at = heard.or(self.last_media).unwrap_or(self.last_signal);
+        let at = heard.or(self.last_media).unwrap_or(self.last_signal).max(self.start);
         self.end = Some(End { at, reason, linger: 0 });
     }
 

@@ -131,6 +131,11 @@ pub(super) fn transport(
             };
             Ok(Packet::Tcp { flow: flow(data), segment })
         }
+        // RFC 4302 authenticates and hides nothing. One such header is enough for anybody.
+        AUTHENTICATION if data.len() >= 12 && data[0] != AUTHENTICATION => {
+            let rest = data.get(8 + usize::from(data[1]) * 4..).ok_or(Malformed::Ipv4)?;
+            transport(data[0], source, destination, rest)
+        }
         _ => Ok(Packet::Other),
     }
 }
