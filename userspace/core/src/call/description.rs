@@ -262,8 +262,7 @@ impl Descriptions {
             .chain(audio(speaker))
     }
 
-    /// Ends, at `until`, the claims of descriptions that hold no more, and forgets them but for the codecs
-    /// of the last few.
+    /// Ends, at `until`, the claims of descriptions that hold no more. They are kept for their codecs.
     fn retire(&mut self, until: Timestamp, call: CallKey, flows: &mut Flows) {
         let done: Vec<Description> = self
             .all

@@ -58,16 +58,6 @@ impl Calls {
         self.calls.get_mut(key.slot).filter(|call| call.key == key)
     }
 
-    /// Calls known at present.
-    pub fn len(&self) -> usize {
-        self.calls.len()
-    }
-
-    /// Whether none is known.
-    pub fn is_empty(&self) -> bool {
-        self.calls.is_empty()
-    }
-
     /// Takes a SIP message. Returns whether it belongs to a call.
     pub fn handle_message(
         &mut self,

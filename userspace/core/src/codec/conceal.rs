@@ -41,11 +41,6 @@ impl Concealer {
         }
     }
 
-    /// Nothing was heard before: there is nothing to go on from.
-    pub fn forget(&mut self) {
-        self.history.fill(0);
-    }
-
     /// The longest loss that is filled with sound, in samples.
     pub fn longest(&self) -> usize {
         self.rate * FADE_END_MS / 1000

@@ -171,16 +171,6 @@ impl Flows {
         &mut self.flows[id]
     }
 
-    /// Flows known.
-    pub fn len(&self) -> usize {
-        self.flows.len()
-    }
-
-    /// Whether none is known.
-    pub fn is_empty(&self) -> bool {
-        self.flows.is_empty()
-    }
-
     /// Flows that no call has claimed.
     pub fn unclaimed(&self) -> usize {
         self.unclaimed
