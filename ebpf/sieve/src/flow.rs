@@ -69,13 +69,7 @@ impl Flow {
     pub fn between(one: Endpoint, other: Endpoint) -> Flow {
         let (a, b) = (&one.address, &other.address);
         // Word by word: the kernel's program cannot call a comparison of slices.
-        let order = [
-            (one.port, other.port),
-            (a[3], b[3]),
-            (a[2], b[2]),
-            (a[1], b[1]),
-            (a[0], b[0]),
-        ];
+        let order = [(one.port, other.port), (a[3], b[3]), (a[2], b[2]), (a[1], b[1]), (a[0], b[0])];
         let mut swap = false;
         let mut index = 0;
         while index < order.len() {
