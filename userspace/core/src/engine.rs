@@ -12,13 +12,11 @@ use crate::reassembly::fragments::Fragments;
 use crate::reassembly::tcp::{Chunk, Direction};
 use crate::record::{EndReason, Side};
 use crate::rtp::{self, Packet as RtpPacket, Stream};
-use crate::rules::Config;
+use crate::rules::{Config, Rules};
 use crate::sip::{Framer, Framing, Message, looks_like_sip, start_of_message};
 use crate::time::{MILLISECOND, Timestamp};
 use crate::wire::{self, FlowKey, LinkType, Malformed, Packet, Segment};
 
-/// The port on which junk before a message is tolerated.
-const SIP_PORT: u16 = 5060;
 /// An unclaimed stream is one of RTP after so many packets in this time, for `--orphans`.
 const ORPHAN_PACKETS: u64 = 10;
 const ORPHAN_TIME: i64 = 200 * MILLISECOND;
@@ -121,6 +119,7 @@ impl Engine {
             Ok(packet) => self.handle_packet(packet),
             Err(malformed) => self.note_malformed(malformed),
         }
+        self.announce_media();
     }
 
     /// Tells the time; does what is due.
@@ -129,7 +128,24 @@ impl Engine {
         if self.calls.poll_timeout() <= self.now {
             let (calls, mut context) = self.split();
             calls.handle_timeout(&mut context);
+            self.announce_media();
         }
+    }
+
+    /// What is recorded from now on; the calls that go on keep the rules that they began under.
+    pub fn set_rules(&mut self, rules: Rules) {
+        self.config.rules = rules;
+    }
+
+    /// Something has happened to all calls that go on: notes it for each of them.
+    pub fn note(&mut self, at: Timestamp, kind: &'static str, text: &str) {
+        let rows = self.calls.up().map(|call| call.note(at, kind, text));
+        self.events.extend(rows.map(|row| Event::Happened(Box::new(row))));
+    }
+
+    /// How many calls go on.
+    pub fn calls_up(&self) -> usize {
+        self.calls.up().count()
     }
 
     /// When [`Engine::handle_timeout`] is to be called at the latest.
@@ -171,6 +187,19 @@ impl Engine {
         (&mut self.calls, context)
     }
 
+    /// Says of which media it is known now whether it is wanted.
+    fn announce_media(&mut self) {
+        if !self.config.announces_media {
+            self.flows.forget_changes();
+            return;
+        }
+        let calls = &self.calls;
+        let wants = |key| calls.get(key).is_some_and(|call| !call.is_ignored());
+        while let Some((endpoint, wanted)) = self.flows.poll_wanted(wants) {
+            self.events.push_back(Event::Media { endpoint, wanted });
+        }
+    }
+
     fn note_malformed(&mut self, malformed: Malformed) {
         self.counters.malformed[malformed as usize] += 1;
     }
@@ -204,13 +233,18 @@ impl Engine {
             }
         } else if looks_like_sip(payload) {
             self.handle_messages(flow, payload);
-        } else if (flow.source.port == SIP_PORT || flow.destination.port == SIP_PORT)
+        } else if (self.is_sip_port(flow.source.port) || self.is_sip_port(flow.destination.port))
             && let Some(start) = start_of_message(payload)
         {
             self.handle_messages(flow, &payload[start..]);
         } else {
             self.counters.udp_other += 1;
         }
+    }
+
+    /// Where junk before a message is tolerated.
+    fn is_sip_port(&self, port: u16) -> bool {
+        self.config.sip_ports.contains(&port)
     }
 
     /// A datagram should hold one message; some hold several.

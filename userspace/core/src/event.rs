@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use crate::media::TapeId;
 use crate::record::{CallRow, EventRow, RecordingRow, Side, StreamRow};
+use crate::wire::Endpoint;
 
 /// In the order in which they must be carried out.
 #[derive(Debug)]
@@ -69,4 +70,12 @@ pub enum Event {
     Stream(Box<StreamRow>),
     /// Something has happened.
     Happened(Box<EventRow>),
+    /// What is wanted of the media from and to an endpoint has changed. Only where
+    /// [`Config::announces_media`](crate::rules::Config::announces_media) is set.
+    Media {
+        /// Where somebody receives, by a session description.
+        endpoint: Endpoint,
+        /// `None`: no call names it any more. `Some(false)`: only calls that are not recorded do.
+        wanted: Option<bool>,
+    },
 }

@@ -290,7 +290,7 @@ pub struct EventRow {
     pub call_id: String,
     /// When.
     pub at: Timestamp,
-    /// `message`, `trigger`, `hold`, `resume`, `transfer`, `codec`, `dtmf`, `loss`, `end`…
+    /// `message`, `trigger`, `hold`, `resume`, `transfer`, `codec`, `dtmf`, `loss`, `gap`, `drop`, `end`…
     pub kind: &'static str,
     /// For a trigger its source (`sip-info`…); else empty.
     pub trigger: &'static str,

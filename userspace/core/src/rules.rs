@@ -1,6 +1,7 @@
 //! What is recorded: rules, of which the first that matches a call decides.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use regex::Regex;
@@ -135,11 +136,12 @@ pub struct Facts<'a> {
     pub codecs: &'a [String],
 }
 
-/// The rules in their order. Where none matches, the whole call is recorded.
+/// The rules in their order. Where none matches, the whole call is recorded. A clone is the same rules: each
+/// call keeps those that it began under.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    rules: Vec<Rule>,
-    internal: Vec<Regex>,
+    rules: Arc<[Rule]>,
+    internal: Arc<[Regex]>,
 }
 
 impl Default for Rules {
@@ -152,7 +154,7 @@ impl Rules {
     /// Takes the rules, and the patterns of users that are internal.
     pub fn new(mut rules: Vec<Rule>, internal: Vec<Regex>) -> Rules {
         rules.push(Rule::new("default", Action::All));
-        Rules { rules, internal }
+        Rules { rules: rules.into(), internal: internal.into() }
     }
 
     /// The index of the first rule that matches.
@@ -220,6 +222,10 @@ pub fn glob(pattern: &str) -> Result<Regex, regex::Error> {
 pub struct Config {
     /// What is recorded.
     pub rules: Rules,
+    /// Say by [`Event::Media`](crate::event::Event::Media) which media is wanted.
+    pub announces_media: bool,
+    /// Ports of SIP, beside any on which a payload begins like it.
+    pub sip_ports: Vec<u16>,
     /// Record RTP that belongs to no call as well.
     pub orphans: bool,
     /// Names of the header fields by which phones ask for a recording in INFO.
@@ -248,6 +254,8 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             rules: Rules::default(),
+            announces_media: false,
+            sip_ports: vec![5060],
             orphans: false,
             record_headers: ["Record", "X-Record"].map(str::to_owned).to_vec(),
             rtp_timeout: 60 * SECOND,

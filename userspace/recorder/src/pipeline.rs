@@ -97,6 +97,7 @@ impl Pipeline {
                     archive.stream(&row)?;
                 }
                 Event::Happened(row) => archive.event(&row)?,
+                Event::Media { .. } => {}
             }
         }
         Ok(())

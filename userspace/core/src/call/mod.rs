@@ -19,7 +19,7 @@ use crate::event::Event;
 use crate::media::{Binding, BoundBy, CallKey, Flow, FlowId, Flows};
 use crate::record::{CallRow, EndReason, EventRow, Id, Party, Side, StreamRow};
 use crate::rtp::{Note, Packet, Playout, Stream};
-use crate::rules::{Action, Config, Facts};
+use crate::rules::{Action, Config, Facts, Rule, Rules};
 use crate::time::{SECOND, Timestamp};
 use crate::wire::{Endpoint, FlowKey};
 
@@ -94,6 +94,8 @@ pub struct Call {
     end: Option<End>,
     descriptions: Descriptions,
     triggers: VecDeque<Pending>,
+    /// The rules under which it began.
+    rules: Rules,
     rule: Option<usize>,
     recorder: Recorder,
     flows: Vec<FlowId>,
@@ -118,7 +120,8 @@ pub struct Call {
 }
 
 impl Call {
-    fn new(key: CallKey, call_id: &[u8], tag: &[u8], now: Timestamp) -> Call {
+    fn new(key: CallKey, call_id: &[u8], tag: &[u8], context: &Context<'_>) -> Call {
+        let now = context.now;
         let id = Id::derive(&[call_id, tag, &now.0.to_le_bytes()]);
         Call {
             key,
@@ -141,6 +144,7 @@ impl Call {
             end: None,
             descriptions: Descriptions::default(),
             triggers: VecDeque::new(),
+            rules: context.config.rules.clone(),
             rule: None,
             recorder: Recorder::default(),
             flows: Vec::new(),
@@ -161,9 +165,9 @@ impl Call {
     }
 
     /// A call made of RTP alone: whoever sends first is called the caller.
-    fn orphan(key: CallKey, flow: &FlowKey, ssrc: u32, now: Timestamp) -> Call {
+    fn orphan(key: CallKey, flow: &FlowKey, ssrc: u32, context: &Context<'_>) -> Call {
         let name = format!("{}-{}", flow.source.socket(), flow.destination.socket());
-        let mut call = Call::new(key, b"", format!("{name}-{ssrc:08x}").as_bytes(), now);
+        let mut call = Call::new(key, b"", format!("{name}-{ssrc:08x}").as_bytes(), context);
         let party =
             |address: IpAddr| Party { user: address.to_string(), address: Some(address), ..Party::default() };
         call.from = party(flow.source.address());
@@ -244,6 +248,9 @@ impl Call {
         packet: &Packet<'_>,
         context: &mut Context<'_>,
     ) {
+        if self.is_ignored() {
+            return;
+        }
         self.last_media = Some(self.last_media.map_or(packet.at, |last| last.max(packet.at)));
         if self.recorder.tape.is_none() {
             self.begin_recording(id, stream, packet.at, packet.payload_type, context);
@@ -349,6 +356,11 @@ impl Call {
         context.events.push_back(Event::Happened(Box::new(row)));
     }
 
+    /// Something that has happened to it from outside.
+    pub fn note(&self, at: Timestamp, kind: &'static str, text: &str) -> EventRow {
+        EventRow { kind, text: text.to_owned(), ..self.event(at) }
+    }
+
     fn event(&self, at: Timestamp) -> EventRow {
         EventRow {
             call: self.id,
@@ -365,9 +377,9 @@ impl Call {
     }
 
     /// The rule that decides what is recorded; found once, when it is first needed.
-    fn decide(&mut self, heard: Option<&Codec>, config: &Config) -> usize {
+    fn decide(&mut self, heard: Option<&Codec>, flows: &mut Flows) -> &Rule {
         if let Some(rule) = self.rule {
-            return rule;
+            return self.rules.get(rule);
         }
         let mut addresses: Vec<IpAddr> = self.descriptions.addresses();
         addresses.extend([self.from.address, self.to.address].into_iter().flatten());
@@ -375,9 +387,18 @@ impl Call {
         codecs.extend(heard.map(Codec::to_string));
         let facts =
             Facts { from: &self.from.user, to: &self.to.user, addresses: &addresses, codecs: &codecs };
-        let rule = config.rules.decide(&facts);
-        self.rule = Some(rule);
-        rule
+        let index = self.rules.decide(&facts);
+        self.rule = Some(index);
+        if self.is_ignored() {
+            self.descriptions.endpoints().into_iter().for_each(|endpoint| flows.reconsider(endpoint));
+        }
+        self.rules.get(index)
+    }
+
+    /// Whether it has been decided that nothing of the call is recorded. Its media is not looked at then: live,
+    /// it does not come here at all.
+    pub fn is_ignored(&self) -> bool {
+        self.rule.is_some_and(|rule| self.rules.get(rule).action == Action::Ignore)
     }
 
     /// When to look after this call next.
@@ -450,8 +471,8 @@ impl Call {
         for endpoint in self.descriptions.endpoints() {
             context.flows.drop_claim(endpoint, self.key);
         }
-        let rule = self.decide(None, context.config);
-        let rule = context.config.rules.get(rule);
+        let rule = self.decide(None, context.flows);
+        let (rule, action) = (rule.name.clone(), rule.action.as_str());
         let row = CallRow {
             id: self.id,
             call_id: self.call_id.clone(),
@@ -465,8 +486,8 @@ impl Call {
             status: self.status,
             joined: self.joined,
             orphan: self.orphan,
-            rule: rule.name.clone(),
-            action: rule.action.as_str(),
+            rule,
+            action,
             messages: self.messages,
             retransmissions: self.retransmissions,
             streams: self.streams,
@@ -484,7 +505,7 @@ impl Call {
         flow.spent = true;
         let (key, binding) = (flow.key, flow.binding);
         context.flows.bind(id, None, context.now);
-        let Some(binding) = binding else { return };
+        let Some(binding) = binding.filter(|_| !self.is_ignored()) else { return };
         for stream in &streams {
             self.tell_stream(stream, &key, &binding, context);
         }
@@ -547,10 +568,5 @@ impl Call {
                 stream.renegotiate(&codec);
             }
         }
-    }
-
-    fn action(&mut self, heard: Option<&Codec>, config: &Config) -> Action {
-        let rule = self.decide(heard, config);
-        config.rules.get(rule).action
     }
 }

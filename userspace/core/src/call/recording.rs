@@ -98,8 +98,7 @@ impl Call {
         if !codec.is_decodable() || found.unique() + 1 < MIN_PACKETS || self.is_over() {
             return;
         }
-        let index = self.decide(Some(&codec), context.config);
-        let rule = context.config.rules.get(index);
+        let rule = self.decide(Some(&codec), context.flows).clone();
         let keeps_look_back = rule.keeps_look_back();
         if rule.action != Action::All && !keeps_look_back {
             return;
@@ -157,7 +156,10 @@ impl Call {
             return;
         }
         let wanted = trigger.verb == Verb::Start && !self.is_over() && !self.recorder.is_recording();
-        if wanted && self.action(None, context.config) == Action::OnDemand && self.recorder.tape.is_none() {
+        if wanted
+            && self.decide(None, context.flows).action == Action::OnDemand
+            && self.recorder.tape.is_none()
+        {
             // Audio is kept from here on, until the answer tells whether it is wanted.
             let rate = self.rate(0, context);
             self.open_tape(trigger.at, rate, context);
@@ -227,8 +229,8 @@ impl Call {
     /// What a trigger does now that its outcome is known.
     fn settle(&mut self, pending: &Pending, outcome: Outcome, context: &mut Context<'_>) {
         let trigger = &pending.trigger;
-        let index = self.decide(None, context.config);
-        let rule = context.config.rules.get(index);
+        let rule = self.decide(None, context.flows);
+        let (action, look_back) = (rule.action, rule.look_back);
         let obeyed = outcome == Outcome::Confirmed || rule.on_refused == OnRefused::HonourKey;
         let mut text = match outcome {
             Outcome::Refused(status) => format!("{status}"),
@@ -237,8 +239,7 @@ impl Call {
         if obeyed && outcome != Outcome::Confirmed {
             text = format!("{text} honoured all the same").trim_start().to_owned();
         }
-        if rule.action == Action::OnDemand && obeyed {
-            let look_back = rule.look_back;
+        if action == Action::OnDemand && obeyed {
             match trigger.verb {
                 Verb::Start => self.start_segment(pending, look_back),
                 Verb::Stop => self.stop_segment(pending),
@@ -349,9 +350,9 @@ impl Call {
         segment: &Segment,
         range: std::ops::Range<u64>,
         end_reason: EndReason,
-        context: &Context<'_>,
+        context: &mut Context<'_>,
     ) -> RecordingRow {
-        let rule = self.decide(None, context.config);
+        let rule = self.decide(None, context.flows).name.clone();
         let start = tape.moment(range.start);
         RecordingRow {
             id: Id::derive(&[&self.id.0, &start.0.to_le_bytes(), segment.trigger.as_bytes()]),
@@ -365,7 +366,7 @@ impl Call {
             sample_rate: tape.rate,
             frames: range.end - range.start,
             trigger: segment.trigger,
-            rule: context.config.rules.get(rule).name.clone(),
+            rule,
             codecs: tape.codecs.clone(),
             end_reason,
             joined: self.joined,

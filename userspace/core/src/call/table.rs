@@ -89,9 +89,14 @@ impl Calls {
 
     /// A call made of RTP alone.
     pub fn add_orphan(&mut self, flow: &FlowKey, ssrc: u32, context: &mut Context<'_>) -> CallKey {
-        let key = self.insert(context, |key, now| Call::orphan(key, flow, ssrc, now));
+        let key = self.insert(context, |key, context| Call::orphan(key, flow, ssrc, context));
         self.reschedule(key, context);
         key
+    }
+
+    /// Calls that go on.
+    pub fn up(&self) -> impl Iterator<Item = &Call> {
+        self.calls.iter().map(|(_, call)| call).filter(|call| !call.is_over())
     }
 
     /// When the next call must be looked after.
@@ -168,8 +173,8 @@ impl Calls {
             return None;
         }
         let tag = message.from().tag().unwrap_or_default();
-        let key = self.insert(context, |key, now| {
-            let mut call = Call::new(key, call_id, tag, now);
+        let key = self.insert(context, |key, context| {
+            let mut call = Call::new(key, call_id, tag, context);
             call.joined = joined;
             call
         });
@@ -180,7 +185,7 @@ impl Calls {
     fn insert(
         &mut self,
         context: &mut Context<'_>,
-        make: impl FnOnce(CallKey, Timestamp) -> Call,
+        make: impl FnOnce(CallKey, &Context<'_>) -> Call,
     ) -> CallKey {
         while self.calls.len() >= context.config.max_calls {
             let Some(&(_, oldest)) = self.timers.first() else { break };
@@ -191,7 +196,7 @@ impl Calls {
         self.generation += 1;
         let entry = self.calls.vacant_entry();
         let key = CallKey { slot: entry.key(), generation: self.generation };
-        entry.insert(make(key, context.now));
+        entry.insert(make(key, context));
         key
     }
 

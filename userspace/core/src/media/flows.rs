@@ -123,6 +123,8 @@ pub struct Flow {
 struct Place {
     claims: Vec<Claim>,
     flows: Vec<FlowId>,
+    /// What was said last of whether its media is wanted.
+    wanted: Option<bool>,
 }
 
 /// All flows, and the claims to their endpoints.
@@ -135,6 +137,8 @@ pub struct Flows {
     unclaimed: usize,
     /// Flows to be looked at again, because descriptions have changed.
     dirty: Vec<FlowId>,
+    /// Endpoints whose claims have changed.
+    changed: Vec<Endpoint>,
 }
 
 impl Flows {
@@ -148,6 +152,7 @@ impl Flows {
             last_sweep: Timestamp(0),
             unclaimed: 0,
             dirty: Vec::new(),
+            changed: Vec::new(),
         }
     }
 
@@ -226,6 +231,7 @@ impl Flows {
             Some(claim) => (claim.since, claim.until) = (now, Timestamp::FAR_FUTURE),
             None => place.claims.push(Claim { call, side, since: now, until: Timestamp::FAR_FUTURE }),
         }
+        self.changed.push(endpoint);
         self.mark_dirty(endpoint);
     }
 
@@ -247,6 +253,7 @@ impl Flows {
     pub fn drop_claim(&mut self, endpoint: Endpoint, call: CallKey) {
         if let Some(place) = self.places.get_mut(&endpoint) {
             place.claims.retain(|claim| claim.call != call);
+            self.changed.push(endpoint);
             if place.claims.is_empty() && place.flows.is_empty() {
                 self.places.remove(&endpoint);
             } else {
@@ -282,6 +289,31 @@ impl Flows {
                 return Some(id);
             }
         }
+    }
+
+    /// An endpoint at which it may have changed whether media is wanted, and whether it is now, if that is
+    /// something new. `wants` tells it of each call.
+    pub fn poll_wanted(&mut self, wants: impl Fn(CallKey) -> bool) -> Option<(Endpoint, Option<bool>)> {
+        while let Some(endpoint) = self.changed.pop() {
+            let Some(place) = self.places.get_mut(&endpoint) else { return Some((endpoint, None)) };
+            let any = place.claims.iter().any(|claim| wants(claim.call));
+            let wanted = (!place.claims.is_empty()).then_some(any);
+            if place.wanted != wanted {
+                place.wanted = wanted;
+                return Some((endpoint, wanted));
+            }
+        }
+        None
+    }
+
+    /// Nobody asks whether media is wanted.
+    pub fn forget_changes(&mut self) {
+        self.changed.clear();
+    }
+
+    /// A call has changed its mind about its media.
+    pub fn reconsider(&mut self, endpoint: Endpoint) {
+        self.changed.push(endpoint);
     }
 
     /// Finds the call that owns a flow, by the rule at the head of this file. `has_side` says whether a
