@@ -62,6 +62,7 @@ impl Outcome {
 
     fn take(&mut self, event: Event) {
         match event {
+            Event::Media { .. } => {}
             Event::TapeOpened { tape, sample_rate } => {
                 let open = Open { rate: sample_rate, samples: Vec::new(), done: false };
                 assert!(self.open.insert(tape, open).is_none(), "{tape:?} opened twice");

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use hashbrown::HashMap;
 use rtp_rs::RtpReader;
 
-use crate::call::{Calls, Context};
+use crate::call::{Call, Calls, Context};
 use crate::event::Event;
 use crate::media::{Binding, BoundBy, CallKey, FlowId, Flows, MAX_STREAMS, Standing};
 use crate::reassembly::fragments::Fragments;
@@ -53,6 +53,8 @@ pub struct Counters {
     pub rtp_unclaimed: u64,
     /// RTP packets after the end of their call.
     pub rtp_after_end: u64,
+    /// RTP packets of calls that are not recorded: a live sieve drops them before they come here.
+    pub rtp_unwanted: u64,
     /// RTP packets dropped because there was no room for their flow.
     pub rtp_no_room: u64,
     /// RTCP packets.
@@ -114,6 +116,7 @@ impl Engine {
     /// interfaces in one file) count as the latest one seen.
     pub fn handle_frame(&mut self, at: Timestamp, link: LinkType, frame: &[u8]) {
         self.handle_timeout(at);
+        self.now = self.now.max(at);
         self.counters.frames += 1;
         match wire::parse(link, frame) {
             Ok(packet) => self.handle_packet(packet),
@@ -122,12 +125,17 @@ impl Engine {
         self.announce_media();
     }
 
-    /// Tells the time; does what is due.
+    /// Does what is due until now. It is done as of when it was due, so that nothing depends on how often this
+    /// is called.
     pub fn handle_timeout(&mut self, now: Timestamp) {
-        self.now = self.now.max(now);
-        if self.calls.poll_timeout() <= self.now {
+        let mut fired = false;
+        while self.calls.poll_timeout() <= now {
+            self.now = self.now.max(self.calls.poll_timeout());
             let (calls, mut context) = self.split();
             calls.handle_timeout(&mut context);
+            fired = true;
+        }
+        if fired {
             self.announce_media();
         }
     }
@@ -189,14 +197,12 @@ impl Engine {
 
     /// Says of which media it is known now whether it is wanted.
     fn announce_media(&mut self) {
-        if !self.config.announces_media {
-            self.flows.forget_changes();
-            return;
-        }
         let calls = &self.calls;
-        let wants = |key| calls.get(key).is_some_and(|call| !call.is_ignored());
+        let wants = |key| calls.get(key).and_then(Call::wants_media);
         while let Some((endpoint, wanted)) = self.flows.poll_wanted(wants) {
-            self.events.push_back(Event::Media { endpoint, wanted });
+            if self.config.announces_media {
+                self.events.push_back(Event::Media { endpoint, wanted });
+            }
         }
     }
 
@@ -322,6 +328,10 @@ impl Engine {
     }
 
     fn handle_rtp(&mut self, key: &FlowKey, reader: &RtpReader<'_>) {
+        if self.flows.is_unwanted(key) {
+            self.counters.rtp_unwanted += 1;
+            return;
+        }
         let now = self.now;
         let packet = RtpPacket {
             at: now,
@@ -384,7 +394,7 @@ impl Engine {
         let over = call.is_over();
         let had_media = call.has_media();
         call.receive(id, binding, stream, packet, &mut context);
-        if !had_media {
+        if !had_media && call.has_media() {
             calls.reschedule(binding.call, &context);
         }
         self.counters.rtp_after_end += u64::from(over);

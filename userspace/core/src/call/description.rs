@@ -101,6 +101,7 @@ impl Descriptions {
         while self.all.len() > MAX_DESCRIPTIONS {
             let old = self.all.remove(0);
             self.limit(&old, now, call, flows);
+            self.drop_unnamed(endpoints(&old), call, flows);
         }
         true
     }
@@ -134,11 +135,7 @@ impl Descriptions {
                 description.superseded = None;
             }
         }
-        for endpoint in dropped {
-            if !self.all.iter().flat_map(endpoints).any(|other| other == endpoint) {
-                flows.drop_claim(endpoint, call);
-            }
-        }
+        self.drop_unnamed(dropped, call, flows);
     }
 
     /// Of several callees this one has answered: what the others said is void.
@@ -272,6 +269,15 @@ impl Descriptions {
             .collect();
         for description in done {
             self.limit(&description, until, call, flows);
+        }
+    }
+
+    /// Gives up the endpoints that no description names any more.
+    fn drop_unnamed(&self, dropped: impl IntoIterator<Item = Endpoint>, call: CallKey, flows: &mut Flows) {
+        for endpoint in dropped {
+            if !self.all.iter().flat_map(endpoints).any(|other| other == endpoint) {
+                flows.drop_claim(endpoint, call);
+            }
         }
     }
 

@@ -203,7 +203,9 @@ impl Call {
 
     /// Whether packets that begin a new stream at `now` are more likely another call's.
     pub fn is_abandoned(&self, now: Timestamp) -> bool {
-        self.last_media.is_some_and(|last| {
+        // Of one that is not recorded, media is not looked at.
+        let media = self.last_media.filter(|_| !self.is_ignored());
+        media.is_some_and(|last| {
             now.since(last) > SILENT_BEFORE_TAKEOVER
                 && self.last_signal < last
                 && !self.descriptions.is_held()
@@ -268,6 +270,9 @@ impl Call {
 
     /// A flow has been bound to the call whose streams hold packets already: they are the call's.
     pub fn receive_held(&mut self, id: FlowId, context: &mut Context<'_>) {
+        if self.is_ignored() {
+            return;
+        }
         for index in 0..context.flows.get(id).streams.len() {
             let stream = &context.flows.get(id).streams[index];
             let (last, Some((at, payload_type))) = (stream.last, stream.first_held()) else { continue };
@@ -401,10 +406,16 @@ impl Call {
         self.rule.is_some_and(|rule| self.rules.get(rule).action == Action::Ignore)
     }
 
+    /// Whether its media is wanted; `None` for one that no signalling speaks of.
+    pub fn wants_media(&self) -> Option<bool> {
+        (!self.orphan).then(|| !self.is_ignored())
+    }
+
     /// When to look after this call next.
     fn next_deadline(&self, config: &Config) -> Timestamp {
-        let last_life = self.last_media.map_or(self.last_signal, |media| media.max(self.last_signal));
-        let life = match (&self.end, self.last_media) {
+        let media = self.last_media.filter(|_| !self.is_ignored());
+        let last_life = media.map_or(self.last_signal, |media| media.max(self.last_signal));
+        let life = match (&self.end, media) {
             (Some(end), media) => {
                 let quiet = media.map_or(end.at, |media| media + MEDIA_STOPPED);
                 (end.at + end.linger).max(quiet.min(end.at + LINGER_MEDIA))
@@ -461,11 +472,6 @@ impl Call {
         let Some(end) = self.end else { return };
         self.finish_recording(end.at, end.reason, context);
         for id in std::mem::take(&mut self.flows) {
-            if self.orphan {
-                let FlowKey { source, destination } = context.flows.get(id).key;
-                context.flows.drop_claim(source, self.key);
-                context.flows.drop_claim(destination, self.key);
-            }
             self.let_go(id, context);
         }
         for endpoint in self.descriptions.endpoints() {
@@ -505,6 +511,11 @@ impl Call {
         flow.spent = true;
         let (key, binding) = (flow.key, flow.binding);
         context.flows.bind(id, None, context.now);
+        if self.orphan {
+            // No description names its endpoints.
+            context.flows.drop_claim(key.source, self.key);
+            context.flows.drop_claim(key.destination, self.key);
+        }
         let Some(binding) = binding.filter(|_| !self.is_ignored()) else { return };
         for stream in &streams {
             self.tell_stream(stream, &key, &binding, context);

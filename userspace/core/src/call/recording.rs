@@ -98,12 +98,12 @@ impl Call {
         if !codec.is_decodable() || found.unique() + 1 < MIN_PACKETS || self.is_over() {
             return;
         }
-        let rule = self.decide(Some(&codec), context.flows).clone();
-        let keeps_look_back = rule.keeps_look_back();
-        if rule.action != Action::All && !keeps_look_back {
+        let rule = self.decide(Some(&codec), context.flows);
+        let (action, beginning) = (rule.action, rule.beginning);
+        if action != Action::All && !rule.keeps_look_back() {
             return;
         }
-        let start = match (rule.action, rule.beginning, self.answer) {
+        let start = match (action, beginning, self.answer) {
             (Action::All, Beginning::Answer, Some(answer)) if !self.joined => answer,
             // Of a call that was up before it was seen the answer is past.
             (Action::All, Beginning::Answer, None) if !self.joined && !self.orphan => return,
@@ -112,7 +112,7 @@ impl Call {
         let rate = self.rate(codec.sample_rate(), context);
         self.open_tape(start, rate, context);
         self.note_early_copies(context);
-        if rule.action == Action::All {
+        if action == Action::All {
             let trigger = if self.orphan { ORPHAN } else { BY_RULE };
             let before = Figures::default();
             self.recorder.segments.push(Segment { start, end: None, trigger, before, after: None });

@@ -139,6 +139,8 @@ pub struct Flows {
     dirty: Vec<FlowId>,
     /// Endpoints whose claims have changed.
     changed: Vec<Endpoint>,
+    /// Endpoints whose media is not wanted.
+    unwanted: usize,
 }
 
 impl Flows {
@@ -153,6 +155,7 @@ impl Flows {
             unclaimed: 0,
             dirty: Vec::new(),
             changed: Vec::new(),
+            unwanted: 0,
         }
     }
 
@@ -216,9 +219,7 @@ impl Flows {
         for endpoint in [flow.key.source, flow.key.destination] {
             if let Some(place) = self.places.get_mut(&endpoint) {
                 place.flows.retain(|&other| other != id);
-                if place.flows.is_empty() && place.claims.is_empty() {
-                    self.places.remove(&endpoint);
-                }
+                self.forget_empty(endpoint);
             }
         }
         flow
@@ -245,6 +246,7 @@ impl Flows {
                 let flow = &mut self.flows[id];
                 flow.resolve_at = flow.resolve_at.min(until);
             }
+            self.changed.push(endpoint);
             self.mark_dirty(endpoint);
         }
     }
@@ -254,11 +256,8 @@ impl Flows {
         if let Some(place) = self.places.get_mut(&endpoint) {
             place.claims.retain(|claim| claim.call != call);
             self.changed.push(endpoint);
-            if place.claims.is_empty() && place.flows.is_empty() {
-                self.places.remove(&endpoint);
-            } else {
-                self.mark_dirty(endpoint);
-            }
+            self.mark_dirty(endpoint);
+            self.forget_empty(endpoint);
         }
     }
 
@@ -292,13 +291,25 @@ impl Flows {
     }
 
     /// An endpoint at which it may have changed whether media is wanted, and whether it is now, if that is
-    /// something new. `wants` tells it of each call.
-    pub fn poll_wanted(&mut self, wants: impl Fn(CallKey) -> bool) -> Option<(Endpoint, Option<bool>)> {
+    /// something new. `wants` tells it of each call; one of which it says nothing has no say.
+    pub fn poll_wanted(
+        &mut self,
+        wants: impl Fn(CallKey) -> Option<bool>,
+    ) -> Option<(Endpoint, Option<bool>)> {
         while let Some(endpoint) = self.changed.pop() {
             let Some(place) = self.places.get_mut(&endpoint) else { return Some((endpoint, None)) };
-            let any = place.claims.iter().any(|claim| wants(claim.call));
-            let wanted = (!place.claims.is_empty()).then_some(any);
+            let mut wanted = None;
+            for claim in &place.claims {
+                match wants(claim.call) {
+                    Some(true) => wanted = Some(true),
+                    // Who has moved elsewhere does not keep others from being heard here.
+                    Some(false) if claim.until == Timestamp::FAR_FUTURE => wanted = wanted.or(Some(false)),
+                    _ => {}
+                }
+            }
             if place.wanted != wanted {
+                self.unwanted -= usize::from(place.wanted == Some(false));
+                self.unwanted += usize::from(wanted == Some(false));
                 place.wanted = wanted;
                 return Some((endpoint, wanted));
             }
@@ -306,9 +317,14 @@ impl Flows {
         None
     }
 
-    /// Nobody asks whether media is wanted.
-    pub fn forget_changes(&mut self) {
-        self.changed.clear();
+    /// Whether RTP from here to there is only of calls that are not recorded. A live sieve judges alike.
+    pub fn is_unwanted(&self, key: &FlowKey) -> bool {
+        if self.unwanted == 0 {
+            return false;
+        }
+        let wanted = |endpoint| self.places.get(endpoint).and_then(|place| place.wanted);
+        let (from, to) = (wanted(&key.source), wanted(&key.destination));
+        from != Some(true) && to != Some(true) && (from.is_some() || to.is_some())
     }
 
     /// A call has changed its mind about its media.
@@ -381,6 +397,15 @@ impl Flows {
             let binding = reverse.binding.filter(|binding| standing(binding.call) == Standing::Live)?;
             Some(Binding { call: binding.call, speaker: binding.speaker.other(), by: BoundBy::Reverse })
         })
+    }
+
+    /// Forgets a place that nobody names and where nothing comes or goes.
+    fn forget_empty(&mut self, endpoint: Endpoint) {
+        let Some(place) = self.places.get(&endpoint) else { return };
+        if place.claims.is_empty() && place.flows.is_empty() {
+            self.unwanted -= usize::from(place.wanted == Some(false));
+            self.places.remove(&endpoint);
+        }
     }
 
     fn mark_dirty(&mut self, endpoint: Endpoint) {
