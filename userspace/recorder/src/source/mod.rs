@@ -1,7 +1,9 @@
 //! Where frames come from.
 
 pub(crate) mod capture_file;
+pub(crate) mod driver;
 mod input;
+pub(crate) mod interface;
 pub(crate) mod merge;
 
 use std::io;
