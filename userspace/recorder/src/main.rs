@@ -3,6 +3,7 @@
 mod cli;
 mod config;
 mod pipeline;
+mod privileges;
 mod source;
 
 use std::process::ExitCode;
