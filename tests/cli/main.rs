@@ -200,3 +200,32 @@ fn orphans_only_when_asked_for() {
     };
     assert_eq!((count(&[]), count(&["--orphans"])), (0, 1));
 }
+
+#[test]
+fn a_doctor_checks_the_machine() {
+    let output = spantape(&["doctor", "--json"]);
+    assert!(matches!(output.status.code(), Some(0 | 1)), "{}", stderr(&output));
+    let lines: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let kernel = lines.iter().find(|line| line["check"] == "kernel").unwrap();
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    assert!(kernel["found"].as_str().unwrap().starts_with(release.trim()), "{kernel}");
+    for line in &lines {
+        assert!(["ok", "warn", "fail"].iter().any(|state| line["state"] == *state), "{line}");
+        assert_eq!(line["remedy"].is_null(), line["state"] == "ok", "{line}");
+    }
+    let failed = lines.iter().any(|line| line["state"] == "fail");
+    assert_eq!(output.status.code(), Some(i32::from(failed)));
+}
+
+#[test]
+fn a_doctor_names_the_interfaces_that_there_are() {
+    let output = spantape(&["doctor", "--interface", "nosuch0", "--json"]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let lines: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let line = lines.iter().find(|line| line["interface"] == "nosuch0").unwrap();
+    assert!(line["state"] == "fail" && line["found"].as_str().unwrap().contains("there are: "), "{line}");
+    assert!(line["found"].as_str().unwrap().contains("lo"), "{line}");
+    let output = spantape(&["doctor", "--interface", "nosuch0"]);
+    let said = stdout(&output);
+    assert!(said.contains("\nnosuch0\nfail  interface") && said.contains("there are:"), "{said}");
+}

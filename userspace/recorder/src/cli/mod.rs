@@ -1,6 +1,7 @@
 //! The command line. One file a command: what is typed (`Args`) and what it does (`run`).
 
 mod check_config;
+mod doctor;
 mod ladder;
 mod replay;
 mod report;
@@ -35,12 +36,14 @@ enum Command {
     Search(search::Args),
     Show(show::Args),
     CheckConfig(check_config::Args),
+    Doctor(doctor::Args),
 }
 
 pub(crate) fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Replay(args) => replay::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Search(args) => search::run(&args),
         Command::Show(args) => show::run(&args),
     };

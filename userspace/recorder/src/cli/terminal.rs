@@ -150,6 +150,21 @@ pub(crate) fn fit(text: &str, columns: usize) -> String {
     out
 }
 
+/// The text in lines of no more than so many columns, broken at spaces where there are any.
+pub(crate) fn wrap(text: &str, columns: usize) -> Vec<&str> {
+    let (mut lines, mut rest) = (Vec::new(), text);
+    loop {
+        let line = take(rest, columns.max(1));
+        if line.is_empty() || line.len() == rest.len() {
+            lines.push(rest);
+            return lines;
+        }
+        let end = line.rfind(' ').filter(|&at| at > 0).unwrap_or(line.len());
+        lines.push(&rest[..end]);
+        rest = rest[end..].trim_start_matches(' ');
+    }
+}
+
 /// Whether writing failed because the reader has seen enough (`| head`): that is no error.
 pub(crate) fn reader_left(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
@@ -206,21 +221,6 @@ fn take(text: &str, columns: usize) -> &str {
         }
     }
     text
-}
-
-/// The text in lines of no more than so many columns, broken at spaces where there are any.
-fn wrap(text: &str, columns: usize) -> Vec<&str> {
-    let (mut lines, mut rest) = (Vec::new(), text);
-    loop {
-        let line = take(rest, columns.max(1));
-        if line.is_empty() || line.len() == rest.len() {
-            lines.push(rest);
-            return lines;
-        }
-        let end = line.rfind(' ').filter(|&at| at > 0).unwrap_or(line.len());
-        lines.push(&rest[..end]);
-        rest = rest[end..].trim_start_matches(' ');
-    }
 }
 
 #[cfg(test)]
