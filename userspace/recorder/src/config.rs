@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use spantape_sieve::Ports;
+
 use anyhow::{Context, Result};
 use regex::Regex;
 use serde::de::{Error, Unexpected};
@@ -11,12 +13,16 @@ use spantape_core::rules::{
 };
 use spantape_core::time::{MILLISECOND, SECOND};
 
+use crate::source::memory::Sieving;
+
 /// A configuration file, as it is typed.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct File {
     site: Site,
+    signalling: Signalling,
     record: Record,
+    capture: TypedCapture,
     limits: Limits,
     rule: Vec<TypedRule>,
 }
@@ -26,6 +32,39 @@ struct File {
 struct Site {
     /// Users that belong to the house: tells inbound from outbound.
     internal: Patterns,
+}
+
+/// Where signalling is found, beside where it shows itself.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Signalling {
+    sip_ports: Option<Vec<u16>>,
+    /// Ports and beginnings of paths of HTTP record triggers.
+    http_ports: Vec<u16>,
+    http_paths: Vec<String>,
+    control_ports: Vec<u16>,
+}
+
+/// Live capture.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct TypedCapture {
+    rtp: TypedRtp,
+    ring: Option<Bytes>,
+    queue: Option<Bytes>,
+    media_endpoints: Option<u32>,
+    connections: Option<u32>,
+    busy_poll: bool,
+    pass_rest: bool,
+    promiscuous: Option<bool>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum TypedRtp {
+    #[default]
+    Heuristic,
+    Announced,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -196,6 +235,31 @@ impl<'de> Deserialize<'de> for Duration {
     }
 }
 
+/// `"512KiB"`, `"64MiB"`, `"1GiB"`, in bytes.
+#[derive(Clone, Copy, Debug)]
+struct Bytes(u64);
+
+impl Bytes {
+    fn parse(text: &str) -> Option<Bytes> {
+        let digits = text.find(|character: char| !character.is_ascii_digit())?;
+        let unit = match text[digits..].trim_start() {
+            "KiB" => 1 << 10,
+            "MiB" => 1 << 20,
+            "GiB" => 1 << 30,
+            _ => return None,
+        };
+        text[..digits].parse::<u64>().ok()?.checked_mul(unit).map(Bytes)
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let expected = "a size such as `512KiB`, `64MiB` or `1GiB`";
+        Bytes::parse(&text).ok_or_else(|| D::Error::invalid_value(Unexpected::Str(&text), &expected))
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct TypedLookBack(LookBack);
 
@@ -217,19 +281,45 @@ impl<'de> Deserialize<'de> for TypedLookBack {
     }
 }
 
+/// What a configuration file means.
+#[derive(Clone, Debug)]
+pub(crate) struct Configuration {
+    /// To the engine.
+    pub(crate) engine: Config,
+    /// To live capture.
+    pub(crate) capture: Capture,
+}
+
+/// How an interface is listened to.
+#[derive(Clone, Debug)]
+pub(crate) struct Capture {
+    /// What the sieve is told.
+    pub(crate) sieving: Sieving,
+    /// Bytes of memory in which the kernel puts frames, for each queue of the interface.
+    pub(crate) ring: u64,
+    /// Bytes that may wait between the ring and the engine.
+    pub(crate) queue: u64,
+    pub(crate) busy_poll: bool,
+    pub(crate) pass_rest: bool,
+    pub(crate) promiscuous: bool,
+}
+
 /// Reads a configuration file; without one, everything is recorded.
-pub(crate) fn load(path: Option<&Path>) -> Result<Config> {
-    let Some(path) = path else { return Ok(Config::default()) };
+pub(crate) fn load(path: Option<&Path>) -> Result<Configuration> {
+    let Some(path) = path else { return Ok(parse("")?) };
     let text =
         std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))?;
     parse(&text).with_context(|| format!("{}: is no valid configuration", path.display()))
 }
 
-fn parse(text: &str) -> Result<Config, toml::de::Error> {
+fn parse(text: &str) -> Result<Configuration, toml::de::Error> {
     let file: File = toml::from_str(text)?;
     let defaults = Config::default();
     let or = |typed: Option<Duration>, default: i64| typed.map_or(default, |duration| duration.0);
-    Ok(Config {
+    let sip_ports = file.signalling.sip_ports.clone().unwrap_or_else(|| defaults.sip_ports.clone());
+    let capture = capture(file.capture, file.signalling, &sip_ports);
+    let engine = Config {
+        sip_ports,
         rules: Rules::new(file.rule.into_iter().map(rule).collect(), regexes(file.site.internal)),
         orphans: file.record.orphans,
         record_headers: file.record.headers.unwrap_or(defaults.record_headers),
@@ -240,7 +330,31 @@ fn parse(text: &str) -> Result<Config, toml::de::Error> {
         max_flows: file.limits.flows.unwrap_or(defaults.max_flows).max(1),
         max_tcp_flows: file.limits.tcp_connections.unwrap_or(defaults.max_tcp_flows).max(1),
         ..defaults
-    })
+    };
+    Ok(Configuration { engine, capture })
+}
+
+fn capture(typed: TypedCapture, signalling: Signalling, sip_ports: &[u16]) -> Capture {
+    let said = |ports: &[u16], what: Ports| ports.iter().map(|port| (*port, what)).collect::<Vec<_>>();
+    let ports = [
+        said(sip_ports, Ports::SIP),
+        said(&signalling.http_ports, Ports::HTTP),
+        said(&signalling.control_ports, Ports::CONTROL),
+    ];
+    Capture {
+        sieving: Sieving {
+            ports: ports.concat(),
+            paths: signalling.http_paths,
+            unknown_media: matches!(typed.rtp, TypedRtp::Heuristic),
+            media: typed.media_endpoints.unwrap_or(1 << 17).max(1),
+            flows: typed.connections.unwrap_or(1 << 16).max(1),
+        },
+        ring: typed.ring.map_or(64 << 20, |bytes| bytes.0),
+        queue: typed.queue.map_or(64 << 20, |bytes| bytes.0),
+        busy_poll: typed.busy_poll,
+        pass_rest: typed.pass_rest,
+        promiscuous: typed.promiscuous.unwrap_or(true),
+    }
 }
 
 fn rule(typed: TypedRule) -> Rule {
@@ -313,11 +427,37 @@ mod tests {
             from = "answer"
             "#,
         )
-        .unwrap();
+        .unwrap()
+        .engine;
         assert_eq!(config.rtp_timeout, 90 * SECOND);
         let sales = config.rules.get(1);
         assert_eq!((sales.look_back, sales.network.len()), (LookBack::CallStart, 2));
         assert_eq!(config.rules.get(2).beginning, Beginning::Answer);
+    }
+
+    #[test]
+    fn live_capture() {
+        let capture = parse(
+            r#"
+            [signalling]
+            sip_ports = [5060, 5080]
+            http_paths = ["/record"]
+            control_ports = [8000]
+            [capture]
+            rtp = "announced"
+            ring = "128 MiB"
+            queue = "512KiB"
+            promiscuous = false
+            "#,
+        )
+        .unwrap()
+        .capture;
+        assert_eq!((capture.ring, capture.queue, capture.promiscuous), (128 << 20, 512 << 10, false));
+        let ports = [(5060, Ports::SIP), (5080, Ports::SIP), (8000, Ports::CONTROL)];
+        assert_eq!(capture.sieving.ports, ports);
+        assert!(!capture.sieving.unknown_media && capture.sieving.paths == ["/record"]);
+        let usual = load(None).unwrap().capture;
+        assert!(usual.sieving.unknown_media && usual.promiscuous && !usual.pass_rest);
     }
 
     #[test]
@@ -337,6 +477,8 @@ mod tests {
                 "10.0.0.0/8",
             ),
             ("[record]\nrtp_timeout = 5", "line 2", "expected a string"),
+            ("[capture]\nring = \"64\"", "line 2", "64MiB"),
+            ("[capture]\nrtp = \"all\"", "line 2", "`heuristic`, `announced`"),
         ];
         for (text, line, allowed) in cases {
             let error = parse(text).unwrap_err().to_string();

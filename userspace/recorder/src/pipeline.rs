@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Result;
-use spantape_core::engine::Engine;
+use spantape_core::engine::{Counters, Engine};
 use spantape_core::event::Event;
-use spantape_core::rules::Config;
-use spantape_store::Archive;
+use spantape_core::record::{CallRow, RecordingRow};
+use spantape_core::rules::{Config, Rules};
+use spantape_core::time::Timestamp;
+use spantape_store::{Archive, Saved};
 
 use crate::source::Frame;
+use crate::source::tap::{Lost, Steer};
 
 /// Both sides of a call.
 const CHANNELS: u16 = 2;
@@ -19,6 +22,14 @@ pub(crate) struct Pipeline {
     engine: Engine,
     archive: Archive,
     tally: Tally,
+    steer: Option<Box<dyn Steer>>,
+    tell: Option<Box<dyn FnMut(Done<'_>) + Send>>,
+}
+
+/// Something has been completed.
+pub(crate) enum Done<'a> {
+    Call(&'a CallRow),
+    Recording(&'a RecordingRow, &'a Saved),
 }
 
 /// What has been done, beside the engine's own counters.
@@ -34,6 +45,8 @@ pub(crate) struct Tally {
     pub(crate) duplicate: u64,
     /// Calls that had audio without a decoder, by codec.
     pub(crate) undecodable: BTreeMap<String, u64>,
+    /// Frames that never came here.
+    pub(crate) missed: Lost,
 }
 
 impl Pipeline {
@@ -43,7 +56,19 @@ impl Pipeline {
             engine: Engine::new(config),
             archive: Archive::create(archive)?,
             tally: Tally::default(),
+            steer: None,
+            tell: None,
         })
+    }
+
+    /// Who is to be told which media is wanted.
+    pub(crate) fn steer(&mut self, steer: Box<dyn Steer>) {
+        self.steer = Some(steer);
+    }
+
+    /// Who is to be told what has been completed.
+    pub(crate) fn tell(&mut self, tell: Box<dyn FnMut(Done<'_>) + Send>) {
+        self.tell = Some(tell);
     }
 
     /// Takes a frame and carries out what comes of it.
@@ -51,6 +76,39 @@ impl Pipeline {
         self.tally.bytes += frame.data.len() as u64;
         self.engine.handle_frame(frame.at, frame.link, frame.data);
         self.carry_out()
+    }
+
+    /// Does what is due: no frame that is still to come was there before that time.
+    pub(crate) fn handle_timeout(&mut self, at: Timestamp) -> Result<()> {
+        self.engine.handle_timeout(at);
+        self.carry_out()
+    }
+
+    /// What is recorded from now on; calls that are up keep their rules.
+    pub(crate) fn set_rules(&mut self, rules: Rules) {
+        self.engine.set_rules(rules);
+    }
+
+    /// Something has happened to all calls that are up.
+    pub(crate) fn note(&mut self, at: Timestamp, kind: &'static str, text: &str) -> Result<()> {
+        self.engine.note(at, kind, text);
+        self.carry_out()
+    }
+
+    /// Frames have been lost on their way here.
+    pub(crate) fn note_lost(&mut self, at: Timestamp, lost: Lost, text: &str) -> Result<()> {
+        self.tally.missed.add(lost);
+        self.note(at, "drop", text)
+    }
+
+    /// Calls that are up.
+    pub(crate) fn calls_up(&self) -> u64 {
+        self.engine.calls_up() as u64
+    }
+
+    /// Writes what is known to the catalog.
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        Ok(self.archive.flush()?)
     }
 
     /// There are no more frames: ends all calls and completes the archive.
@@ -61,7 +119,7 @@ impl Pipeline {
     }
 
     /// The engine's figures and our own.
-    pub(crate) fn figures(&self) -> (spantape_core::engine::Counters, &Tally) {
+    pub(crate) fn figures(&self) -> (Counters, &Tally) {
         (self.engine.counters(), &self.tally)
     }
 
@@ -78,7 +136,10 @@ impl Pipeline {
                 Event::TapeRate { tape, sample_rate } => archive.raise_rate(tape, sample_rate)?,
                 Event::TapeClosed { tape } => archive.close(tape)?,
                 Event::Recording { tape, range, last, row } => {
-                    archive.cut(tape, range, &row, last)?;
+                    let saved = archive.cut(tape, range, &row, last)?;
+                    if let Some(tell) = &mut self.tell {
+                        tell(Done::Recording(&row, &saved));
+                    }
                     self.tally.recordings += 1;
                     self.tally.seconds += row.frames as f64 / f64::from(row.sample_rate);
                 }
@@ -88,6 +149,9 @@ impl Pipeline {
                         *self.tally.undecodable.entry(codec.clone()).or_default() += 1;
                     }
                     archive.call(&row)?;
+                    if let Some(tell) = &mut self.tell {
+                        tell(Done::Call(&row));
+                    }
                 }
                 Event::Stream(row) => {
                     self.tally.streams += 1;
@@ -97,7 +161,11 @@ impl Pipeline {
                     archive.stream(&row)?;
                 }
                 Event::Happened(row) => archive.event(&row)?,
-                Event::Media { .. } => {}
+                Event::Media { endpoint, wanted } => {
+                    if let Some(steer) = &mut self.steer {
+                        steer.steer(endpoint, wanted);
+                    }
+                }
             }
         }
         Ok(())

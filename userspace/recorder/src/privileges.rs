@@ -1,5 +1,9 @@
 //! The capabilities that live capture takes: which of them this process lacks, and how it gets them.
 
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
 use caps::{CapSet, Capability, CapsHashSet};
 
 /// By what frames are taken from an interface.
@@ -16,6 +20,29 @@ pub(crate) fn missing(source: Source) -> Vec<Capability> {
     // If even that cannot be asked, the kernel says later what it refuses.
     let Ok(has) = caps::read(None, CapSet::Effective) else { return Vec::new() };
     lacking(source, &has, knows_cap_bpf())
+}
+
+/// Gives up, for good, what this process may do beyond writing the archive. Threads that begin later have no more than
+/// this one. `maps_work` tries whether the kernel still lets the maps of the XDP program be used: before 5.19 that
+/// took a capability even for who has them open.
+pub(crate) fn give_up(archive: &Path, maps_work: impl Fn() -> bool) -> Result<()> {
+    let context = "give up privileges";
+    let may = caps::read(None, CapSet::Permitted).context(context)?;
+    let mut keep = CapsHashSet::new();
+    let owner = std::fs::metadata(archive).with_context(|| format!("look at {}", archive.display()))?.uid();
+    if owner != rustix::process::geteuid().as_raw() && may.contains(&Capability::CAP_DAC_OVERRIDE) {
+        // Root records into the archive of somebody else.
+        keep.insert(Capability::CAP_DAC_OVERRIDE);
+    }
+    caps::set(None, CapSet::Effective, &keep).context(context)?;
+    if !maps_work() {
+        let bpf = [Capability::CAP_BPF, Capability::CAP_SYS_ADMIN].into_iter().find(|cap| may.contains(cap));
+        keep.extend(bpf);
+        caps::set(None, CapSet::Effective, &keep).context(context)?;
+    }
+    caps::set(None, CapSet::Inheritable, &CapsHashSet::new()).context(context)?;
+    caps::set(None, CapSet::Permitted, &keep).context(context)?;
+    rustix::thread::set_no_new_privs(true).context(context)
 }
 
 /// Whether the kernel tells this process what programs of others are called.

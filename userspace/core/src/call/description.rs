@@ -1,7 +1,7 @@
 //! Who has said what about where and how it receives: offers and answers (RFC 3264).
 
 use std::net::IpAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::codec::{Codec, CodecKind};
 use crate::media::{CallKey, Flows};
@@ -40,7 +40,7 @@ struct Description {
     origin: Origin,
     /// CSeq of the request it came with or answered.
     cseq: u32,
-    media: Rc<[Media]>,
+    media: Arc<[Media]>,
     /// An offer within the call that has not been answered: it may still be rejected.
     tentative: bool,
     /// Another has taken its place, at once or once the request with this CSeq is answered.

@@ -22,7 +22,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let config = config::load(Some(&args.file))?;
+    let config = config::load(Some(&args.file))?.engine;
     println!("{} is valid. Of these rules the first that matches a call decides:", args.file.display());
     for (index, rule) in config.rules.iter().enumerate() {
         println!("{:>3}. {}: {}{}", index + 1, rule.name, effect(rule), conditions(rule));

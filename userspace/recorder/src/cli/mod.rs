@@ -1,5 +1,6 @@
 //! The command line. One file a command: what is typed (`Args`) and what it does (`run`).
 
+mod capture;
 mod check_config;
 mod doctor;
 mod ladder;
@@ -7,6 +8,7 @@ mod replay;
 mod report;
 mod search;
 mod show;
+mod summary;
 mod terminal;
 #[cfg(test)]
 mod testing;
@@ -32,6 +34,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Capture(capture::Args),
     Replay(replay::Args),
     Search(search::Args),
     Show(show::Args),
@@ -41,6 +44,7 @@ enum Command {
 
 pub(crate) fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Capture(args) => capture::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),
         Command::Doctor(args) => doctor::run(&args),

@@ -9,13 +9,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde_json::json;
-use spantape_core::engine::Counters;
-use spantape_core::wire::Malformed;
 
-use super::PARTLY;
+use super::{PARTLY, summary};
 use crate::config;
-use crate::pipeline::{Pipeline, Tally};
+use crate::pipeline::Pipeline;
 use crate::source::merge::Merge;
 
 /// Frames between two looks at the progress.
@@ -52,7 +49,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let mut config = config::load(args.config.as_deref())?;
+    let mut config = config::load(args.config.as_deref())?.engine;
     config.orphans |= args.orphans;
 
     let read = Arc::new(AtomicU64::new(0));
@@ -86,10 +83,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if args.json {
         println!(
             "{:#}",
-            as_json(&counters, tally, &problems.iter().map(ToString::to_string).collect::<Vec<_>>())
+            summary::json(&counters, tally, &problems.iter().map(ToString::to_string).collect::<Vec<_>>())
         );
     } else {
-        print!("{}", as_text(&counters, tally));
+        print!("{}", summary::text(&counters, tally));
     }
     let failed = problems.iter().any(|problem| !problem.is_warning());
     Ok(if failed { ExitCode::from(PARTLY) } else { ExitCode::SUCCESS })
@@ -116,76 +113,4 @@ fn progress_bar(files: &[PathBuf]) -> ProgressBar {
     }
     bar.enable_steady_tick(Duration::from_millis(250));
     bar
-}
-
-/// What was dropped and why: only what happened.
-fn dropped(counters: &Counters, tally: &Tally) -> Vec<(String, u64)> {
-    let malformed = Malformed::ALL.iter().zip(counters.malformed);
-    let mut dropped: Vec<(String, u64)> =
-        malformed.map(|(kind, count)| (format!("frames with a damaged {}", kind.as_str()), count)).collect();
-    let plain = [
-        ("IP packets with fragments missing", counters.fragments_abandoned),
-        ("gaps in TCP streams", counters.tcp_gaps),
-        ("TCP connections for want of room", counters.tcp_evicted),
-        ("SIP messages without Call-ID", counters.sip_without_call_id),
-        ("RTP packets of no known call", counters.rtp_unclaimed),
-        ("RTP packets after the end of their call", counters.rtp_after_end),
-        ("RTP packets for want of room", counters.rtp_no_room),
-        ("calls for want of room", counters.calls_evicted),
-    ];
-    dropped.extend(plain.map(|(what, count)| (what.to_owned(), count)));
-    dropped.extend(
-        tally
-            .undecodable
-            .iter()
-            .map(|(codec, calls)| (format!("calls with audio in {codec}, which has no decoder"), *calls)),
-    );
-    dropped.retain(|(_, count)| *count > 0);
-    dropped
-}
-
-fn as_text(counters: &Counters, tally: &Tally) -> String {
-    use std::fmt::Write;
-    let mut text = String::new();
-    let mut line = |what: &str, value: String| {
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "{what:<12} {value}");
-    };
-    line("frames", counters.frames.to_string());
-    line("calls", format!("{} ({} answered)", counters.calls, tally.answered));
-    line("recordings", tally.recordings.to_string());
-    line("audio", format!("{:.1} s", tally.seconds));
-    line(
-        "rtp",
-        format!(
-            "{} packets in {} streams; {} lost, {} late, {} duplicate",
-            counters.rtp_packets, tally.streams, tally.lost, tally.late, tally.duplicate
-        ),
-    );
-    for (what, count) in dropped(counters, tally) {
-        line("dropped", format!("{count} {what}"));
-    }
-    text
-}
-
-fn as_json(counters: &Counters, tally: &Tally, problems: &[String]) -> serde_json::Value {
-    let dropped: serde_json::Map<String, serde_json::Value> =
-        dropped(counters, tally).into_iter().map(|(what, count)| (what, count.into())).collect();
-    json!({
-        "frames": counters.frames,
-        "bytes": tally.bytes,
-        "calls": counters.calls,
-        "calls_answered": tally.answered,
-        "recordings": tally.recordings,
-        "audio_seconds": (tally.seconds * 1000.0).round() / 1000.0,
-        "sip_messages": counters.sip_messages,
-        "rtp_packets": counters.rtp_packets,
-        "rtcp_packets": counters.rtcp_packets,
-        "streams": tally.streams,
-        "lost": tally.lost,
-        "late": tally.late,
-        "duplicate": tally.duplicate,
-        "dropped": dropped,
-        "problems": problems,
-    })
 }

@@ -125,7 +125,6 @@ impl Interface {
     }
 
     /// Take the XDP program off that [`Self::look`] saw. One that a `bpf_link` holds stays, and that is an error.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the live source is its caller"))]
     pub(crate) async fn detach_xdp(&self) -> Result<(), InterfaceError> {
         let Some(attached) = &self.xdp else { return Ok(()) };
         let nobody = vec![LinkXdp::Fd(-1), LinkXdp::Flags(attached.mode.flag())];
@@ -216,7 +215,6 @@ impl AttachedMode {
     }
 }
 
-#[cfg_attr(not(test), expect(dead_code, reason = "the live source is its caller"))]
 impl LinkWatch {
     /// From now on. Within a tokio runtime with I/O and time.
     ///
@@ -251,6 +249,18 @@ impl LinkWatch {
                 return event;
             }
         }
+    }
+
+    /// Frames for which the interface itself had no room, as far as it tells.
+    pub(crate) async fn missed(&self) -> u64 {
+        let link = self.route.link(LinkUnspec::new_with_index(self.index).build()).await;
+        let stats = link.ok().and_then(|link| {
+            link.attributes.iter().find_map(|attribute| match attribute {
+                LinkAttribute::Stats64(stats) => Some(stats.rx_missed_errors + stats.rx_fifo_errors),
+                _ => None,
+            })
+        });
+        stats.unwrap_or_default()
     }
 
     /// What a message says of the link, if it is about it.
@@ -394,19 +404,19 @@ fn driver(device: &Path) -> Option<String> {
 
 /// The program that frames meet first.
 fn attached(xdp: &[LinkXdp]) -> Option<(u32, AttachedMode)> {
+    use AttachedMode::{Generic, Native, Offloaded};
     let find = |matches: fn(&LinkXdp) -> Option<u32>| xdp.iter().find_map(matches).filter(|id| *id != 0);
-    let each: [(fn(&LinkXdp) -> Option<u32>, AttachedMode); 3] = [
-        (|xdp| if let LinkXdp::HwProgId(id) = xdp { Some(*id) } else { None }, AttachedMode::Offloaded),
-        (|xdp| if let LinkXdp::DrvProgId(id) = xdp { Some(*id) } else { None }, AttachedMode::Native),
-        (|xdp| if let LinkXdp::SkbProgId(id) = xdp { Some(*id) } else { None }, AttachedMode::Generic),
-    ];
-    if let Some(found) = each.into_iter().find_map(|(id, mode)| Some((find(id)?, mode))) {
+    let offloaded = find(|xdp| if let LinkXdp::HwProgId(id) = xdp { Some(*id) } else { None });
+    let native = find(|xdp| if let LinkXdp::DrvProgId(id) = xdp { Some(*id) } else { None });
+    let generic = find(|xdp| if let LinkXdp::SkbProgId(id) = xdp { Some(*id) } else { None });
+    let each = [(offloaded, Offloaded), (native, Native), (generic, Generic)];
+    if let Some(found) = each.into_iter().find_map(|(id, mode)| Some((id?, mode))) {
         return Some(found);
     }
     let mode = xdp.iter().find_map(|xdp| match xdp {
-        LinkXdp::Attached(XdpAttached::Driver) => Some(AttachedMode::Native),
-        LinkXdp::Attached(XdpAttached::SocketBuffer) => Some(AttachedMode::Generic),
-        LinkXdp::Attached(XdpAttached::Hardware) => Some(AttachedMode::Offloaded),
+        LinkXdp::Attached(XdpAttached::Driver) => Some(Native),
+        LinkXdp::Attached(XdpAttached::SocketBuffer) => Some(Generic),
+        LinkXdp::Attached(XdpAttached::Hardware) => Some(Offloaded),
         _ => None,
     })?;
     Some((find(|xdp| if let LinkXdp::ProgId(id) = xdp { Some(*id) } else { None })?, mode))

@@ -1,10 +1,16 @@
 //! Where frames come from.
 
 pub(crate) mod capture_file;
+pub(crate) mod clock;
 pub(crate) mod driver;
 mod input;
 pub(crate) mod interface;
+pub(crate) mod listen;
+pub(crate) mod memory;
 pub(crate) mod merge;
+pub(crate) mod packet;
+pub(crate) mod tap;
+pub(crate) mod xdp;
 
 use std::io;
 

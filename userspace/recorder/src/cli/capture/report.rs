@@ -1,0 +1,266 @@
+//! What a capture tells while it goes on: a line for people, a stream of objects for machines.
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::{Map, Value, json};
+use spantape_core::time::{SECOND, Timestamp};
+use spantape_sieve::{COUNT_NO_SOCKET, Class};
+
+use crate::cli::terminal::clean;
+use crate::cli::{summary, when};
+use crate::live::{Ended, Figures};
+use crate::pipeline::Done;
+use crate::source::interface::{Interface, LinkEvent};
+use crate::source::listen::Means;
+use crate::source::tap::Counts;
+
+/// Something that was completed, to be printed elsewhere.
+pub(super) enum Frozen {
+    Call(Value),
+    Recording { value: Value, line: String },
+}
+
+/// Tells people on the terminal, or machines on the standard output.
+pub(super) struct Report {
+    json: bool,
+    archive: PathBuf,
+    line: ProgressBar,
+    frames: u64,
+    looked: Instant,
+}
+
+impl From<Done<'_>> for Frozen {
+    fn from(done: Done<'_>) -> Frozen {
+        match done {
+            Done::Call(row) => Frozen::Call(json!({
+                "event": "call",
+                "call": row.id.to_string(),
+                "call_id": row.call_id,
+                "from": row.from.user,
+                "to": row.to.user,
+                "start": rfc3339(row.start),
+                "answered": row.answer.map(rfc3339),
+                "ended": rfc3339(row.end),
+                "end_reason": row.end_reason.as_str(),
+                "status": row.status,
+                "action": row.action,
+                "rule": row.rule,
+                "recordings": row.recordings,
+            })),
+            Done::Recording(row, saved) => {
+                let seconds = row.frames as f64 / f64::from(row.sample_rate.max(1));
+                let length = when::clock((seconds * SECOND as f64) as i64, 1);
+                let line = format!(
+                    "{}  {} -> {}  {length}  {}",
+                    when::utc(row.start, 0),
+                    row.from.user,
+                    row.to.user,
+                    saved.file
+                );
+                let value = json!({
+                    "event": "recording",
+                    "recording": row.id.to_string(),
+                    "call": row.call.to_string(),
+                    "call_id": row.call_id,
+                    "from": row.from.user,
+                    "to": row.to.user,
+                    "start": rfc3339(row.start),
+                    "duration_s": (seconds * 1000.0).round() / 1000.0,
+                    "trigger": row.trigger,
+                    "rule": row.rule,
+                    "codecs": row.codecs,
+                    "end_reason": row.end_reason.as_str(),
+                    "file": saved.file,
+                    "bytes": saved.bytes,
+                });
+                Frozen::Recording { value, line: clean(&line) }
+            }
+        }
+    }
+}
+
+impl Report {
+    pub(super) fn new(json: bool, archive: &Path) -> Report {
+        let target = if io::stderr().is_terminal() && !json {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        let line = ProgressBar::with_draw_target(None, target);
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
+            line.set_style(style);
+        }
+        line.enable_steady_tick(Duration::from_millis(500));
+        Report { json, archive: archive.to_owned(), line, frames: 0, looked: Instant::now() }
+    }
+
+    pub(super) fn started(&self, interface: &Interface, means: &Means) {
+        let name = &interface.name;
+        let text = match means {
+            Means::Xdp { mode, zero_copy, queues } => {
+                let copy = if *zero_copy { "zero-copy" } else { "copy mode" };
+                let plural = if *queues == 1 { "" } else { "s" };
+                format!("listening to {name} by AF_XDP: {mode} XDP, {copy}, {queues} queue{plural}")
+            }
+            Means::Packet { instead: None } => format!("listening to {name} by AF_PACKET"),
+            Means::Packet { instead: Some(why) } => {
+                format!("listening to {name} by AF_PACKET, as AF_XDP is not to be had: {why}")
+            }
+        };
+        let value = match means {
+            Means::Xdp { mode, zero_copy, queues } => {
+                json!({ "source": "xdp", "mode": mode, "zero_copy": zero_copy, "queues": queues })
+            }
+            Means::Packet { instead } => json!({ "source": "packet", "instead_of_xdp_because": instead }),
+        };
+        self.say("started", value, &text, &[("interface", json!(name)), ("archive", json!(self.archive))]);
+    }
+
+    pub(super) fn completed(&self, done: &Frozen) {
+        match done {
+            Frozen::Call(value) => self.print(value),
+            Frozen::Recording { value, .. } if self.json => self.print(value),
+            Frozen::Recording { line, .. } => self.line.suspend(|| {
+                // Whoever reads may have left; recording goes on.
+                let _ = writeln!(io::stdout(), "{line}");
+            }),
+        }
+    }
+
+    pub(super) fn link(&self, event: LinkEvent) {
+        let (state, text) = match event {
+            LinkEvent::Up => ("up", "the link is up again"),
+            LinkEvent::Down => ("down", "the link is down: nothing is heard until it comes up again"),
+            LinkEvent::Gone => ("gone", "the interface is gone"),
+        };
+        self.say("link", json!({ "state": state }), text, &[]);
+    }
+
+    pub(super) fn rules(&self, outcome: Result<&Path, String>) {
+        match outcome {
+            Ok(path) => {
+                let text = format!("{}: these rules hold for calls that begin from now on", path.display());
+                self.say("rules", json!({ "ok": true }), &text, &[]);
+            }
+            Err(problem) => self.say("rules", json!({ "ok": false, "problem": problem }), &problem, &[]),
+        }
+    }
+
+    pub(super) fn stopping(&self) {
+        self.say("stopping", json!({}), "completing what is going on; a second signal ends at once", &[]);
+    }
+
+    pub(super) fn status(&mut self, figures: &Figures, counts: &Counts, missed: u64) {
+        let frames = figures.frames.load(Relaxed);
+        let seconds = self.looked.elapsed().as_secs_f64().max(0.001);
+        let rate = (frames.saturating_sub(self.frames) as f64 / seconds).round();
+        (self.frames, self.looked) = (frames, Instant::now());
+        let (ring, queue) = (figures.lost_ring.load(Relaxed), figures.lost_queue.load(Relaxed));
+        let step = figures.clock_step.load(Relaxed) as f64 / SECOND as f64;
+        let (up, recordings) = (figures.calls_up.load(Relaxed), figures.recordings.load(Relaxed));
+        let free = free(&self.archive);
+        if self.json {
+            self.print(&json!({
+                "event": "status",
+                "at": now(),
+                "calls_up": up,
+                "calls": figures.calls.load(Relaxed),
+                "recordings": recordings,
+                "frames": frames,
+                "frames_per_s": rate,
+                "classes": classes(counts),
+                "drops": drops(ring, queue, counts, missed),
+                "disk_free": free,
+                "clock_step_s": step,
+            }));
+            return;
+        }
+        let mut text = format!("{up} calls up, {recordings} recordings, {rate} frames/s");
+        for (what, count) in [("ring", ring), ("queue", queue), ("interface", missed)] {
+            if count > 0 {
+                let _ = write!(text, ", {count} lost ({what})");
+            }
+        }
+        if let Some(free) = free {
+            let _ = write!(text, ", {:.1} GiB free", free as f64 / f64::from(1 << 30));
+        }
+        if step != 0.0 {
+            let _ = write!(text, ", the wall clock was set by {step:+.1} s");
+        }
+        self.line.set_message(text);
+    }
+
+    pub(super) fn ended(&self, ended: &Ended, counts: &Counts, missed: u64) {
+        self.line.finish_and_clear();
+        let (counters, tally) = ended.pipeline.figures();
+        if !self.json {
+            print!("{}", summary::text(&counters, tally));
+            for (class, count) in Class::ALL.iter().zip(counts).filter(|(_, count)| **count > 0) {
+                println!("{:<12} {count} {}", "sieve", class.as_str());
+            }
+            if missed > 0 {
+                println!("{:<12} {missed} frames by the interface", "dropped");
+            }
+            return;
+        }
+        let problems: Vec<String> = ended.problem.iter().map(ToString::to_string).collect();
+        let mut value = summary::json(&counters, tally, &problems);
+        let lost = tally.missed;
+        value["event"] = json!("summary");
+        value["classes"] = classes(counts);
+        value["drops"] = drops(lost.ring, lost.queue, counts, missed);
+        if let Some(frames) = ended.frames {
+            let leaked = frames.all.saturating_sub(frames.kernel + frames.free);
+            value["umem"] = json!({ "frames": frames.all, "kernel": frames.kernel, "leaked": leaked });
+        }
+        self.print(&value);
+    }
+
+    fn say(&self, event: &str, mut value: Value, text: &str, more: &[(&str, Value)]) {
+        if !self.json {
+            self.line.suspend(|| eprintln!("spantape: {}", clean(text)));
+            return;
+        }
+        value["event"] = json!(event);
+        value["at"] = json!(now());
+        for (name, what) in more {
+            value[*name] = what.clone();
+        }
+        self.print(&value);
+    }
+
+    fn print(&self, value: &Value) {
+        if self.json {
+            let _ = writeln!(io::stdout(), "{value}");
+        }
+    }
+}
+
+fn classes(counts: &Counts) -> Value {
+    let each = Class::ALL.iter().zip(counts);
+    each.map(|(class, count)| (class.as_str().to_owned(), json!(count))).collect::<Map<_, _>>().into()
+}
+
+fn drops(ring: u64, queue: u64, counts: &Counts, missed: u64) -> Value {
+    let no_socket = counts.get(COUNT_NO_SOCKET as usize).copied().unwrap_or_default();
+    json!({ "ring": ring, "queue": queue, "no_socket": no_socket, "interface": missed })
+}
+
+/// Bytes that the archive may still grow by.
+fn free(archive: &Path) -> Option<u64> {
+    let stat = rustix::fs::statvfs(archive).ok()?;
+    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+fn now() -> String {
+    jiff::Timestamp::now().to_string()
+}
+
+fn rfc3339(at: Timestamp) -> String {
+    jiff::Timestamp::from_nanosecond(at.0.into()).map_or_else(|_| String::new(), |at| at.to_string())
+}

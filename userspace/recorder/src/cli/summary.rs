@@ -1,0 +1,83 @@
+//! What is said at the end of a replay or a capture.
+
+use spantape_core::engine::Counters;
+use spantape_core::wire::Malformed;
+
+use crate::pipeline::Tally;
+
+/// For people.
+pub(super) fn text(counters: &Counters, tally: &Tally) -> String {
+    use std::fmt::Write;
+    let mut text = String::new();
+    let mut line = |what: &str, value: String| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{what:<12} {value}");
+    };
+    line("frames", counters.frames.to_string());
+    line("calls", format!("{} ({} answered)", counters.calls, tally.answered));
+    line("recordings", tally.recordings.to_string());
+    line("audio", format!("{:.1} s", tally.seconds));
+    line(
+        "rtp",
+        format!(
+            "{} packets in {} streams; {} lost, {} late, {} duplicate",
+            counters.rtp_packets, tally.streams, tally.lost, tally.late, tally.duplicate
+        ),
+    );
+    for (what, count) in dropped(counters, tally) {
+        line("dropped", format!("{count} {what}"));
+    }
+    text
+}
+
+/// For machines.
+pub(super) fn json(counters: &Counters, tally: &Tally, problems: &[String]) -> serde_json::Value {
+    let dropped: serde_json::Map<String, serde_json::Value> =
+        dropped(counters, tally).into_iter().map(|(what, count)| (what, count.into())).collect();
+    serde_json::json!({
+        "frames": counters.frames,
+        "bytes": tally.bytes,
+        "calls": counters.calls,
+        "calls_answered": tally.answered,
+        "recordings": tally.recordings,
+        "audio_seconds": (tally.seconds * 1000.0).round() / 1000.0,
+        "sip_messages": counters.sip_messages,
+        "rtp_packets": counters.rtp_packets,
+        "rtcp_packets": counters.rtcp_packets,
+        "streams": tally.streams,
+        "lost": tally.lost,
+        "late": tally.late,
+        "duplicate": tally.duplicate,
+        "dropped": dropped,
+        "problems": problems,
+    })
+}
+
+/// What was dropped and why: only what happened.
+fn dropped(counters: &Counters, tally: &Tally) -> Vec<(String, u64)> {
+    let malformed = Malformed::ALL.iter().zip(counters.malformed);
+    let mut dropped: Vec<(String, u64)> =
+        malformed.map(|(kind, count)| (format!("frames with a damaged {}", kind.as_str()), count)).collect();
+    let plain = [
+        ("IP packets with fragments missing", counters.fragments_abandoned),
+        ("gaps in TCP streams", counters.tcp_gaps),
+        ("TCP connections for want of room", counters.tcp_evicted),
+        ("SIP messages without Call-ID", counters.sip_without_call_id),
+        ("RTP packets of no known call", counters.rtp_unclaimed),
+        ("RTP packets after the end of their call", counters.rtp_after_end),
+        ("RTP packets of calls that are not recorded", counters.rtp_unwanted),
+        ("RTP packets for want of room", counters.rtp_no_room),
+        ("calls for want of room", counters.calls_evicted),
+        ("frames that found the ring full", tally.missed.ring),
+        ("frames because recording did not keep up", tally.missed.queue),
+    ];
+    dropped.extend(plain.map(|(what, count)| (what.to_owned(), count)));
+    dropped.extend(
+        tally
+            .undecodable
+            .iter()
+            .map(|(codec, calls)| (format!("calls with audio in {codec}, which has no decoder"), *calls)),
+    );
+    dropped.retain(|(_, count)| *count > 0);
+    dropped
+}

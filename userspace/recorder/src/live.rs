@@ -1,0 +1,275 @@
+//! Recording from an interface: one thread empties the ring, another runs the engine.
+//!
+//! ```text
+//!  ring ─> reader ── full batches ──> recorder (engine, archive)
+//!             ^────── empty batches ──────┘ ^── orders: new rules, something to note, stop
+//! ```
+//!
+//! The batches are all the queue there is, and their number is fixed. When none is empty the reader leaves frames in
+//! the ring, and what finds no room there is counted as lost for the queue's sake.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
+use spantape_core::rules::Rules;
+use spantape_core::time::{SECOND, Timestamp};
+use tokio::sync::watch;
+
+use crate::pipeline::Pipeline;
+use crate::source::tap::{BATCH_BYTES, Batch, Lost, Tap, TapError};
+use crate::source::xdp::Frames;
+
+/// A capture that goes on.
+pub(crate) struct Live {
+    stop: Arc<AtomicBool>,
+    orders: Sender<Order>,
+    figures: Arc<Figures>,
+    /// Changes, or is dropped, when either thread has ended.
+    ended: watch::Receiver<()>,
+    reader: JoinHandle<Result<Option<Frames>, TapError>>,
+    recorder: JoinHandle<Result<Pipeline>>,
+}
+
+/// What is going on, for those who look from outside.
+#[derive(Debug, Default)]
+pub(crate) struct Figures {
+    pub(crate) frames: AtomicU64,
+    pub(crate) calls: AtomicU64,
+    pub(crate) calls_up: AtomicU64,
+    pub(crate) recordings: AtomicU64,
+    pub(crate) lost_ring: AtomicU64,
+    pub(crate) lost_queue: AtomicU64,
+    /// By how many nanoseconds the wall clock has been set.
+    pub(crate) clock_step: std::sync::atomic::AtomicI64,
+}
+
+/// What became of it.
+pub(crate) struct Ended {
+    pub(crate) pipeline: Pipeline,
+    /// Where the frames of the memory shared with the kernel were at the end.
+    pub(crate) frames: Option<Frames>,
+    /// Why it ended, unless it was asked to.
+    pub(crate) problem: Option<TapError>,
+}
+
+enum Order {
+    Rules(Rules),
+    Note { kind: &'static str, text: String },
+}
+
+/// How often the kernel is asked what was lost.
+const LOOK: Duration = Duration::from_millis(200);
+/// How often the catalog is written.
+const FLUSH: Duration = Duration::from_secs(60);
+/// Losses are noted no more often than this.
+const NOTE: i64 = SECOND;
+const FEWEST_BATCHES: usize = 4;
+
+impl Live {
+    /// Begins, with so many bytes of queue.
+    pub(crate) fn start(tap: Box<dyn Tap>, pipeline: Pipeline, queue: usize) -> Live {
+        let batches = (queue / BATCH_BYTES).max(FEWEST_BATCHES);
+        let (give_back, empty) = bounded(batches);
+        let (hand_on, full) = bounded(batches);
+        for _ in 0..batches {
+            // There is room for exactly so many.
+            let _ = give_back.send(Batch::new(tap.link()));
+        }
+        let (orders, taken) = unbounded();
+        let stop = Arc::new(AtomicBool::new(false));
+        let figures = Arc::new(Figures::default());
+        let (end, ended) = watch::channel(());
+        let reader = {
+            let (stop, figures, end) = (Arc::clone(&stop), Arc::clone(&figures), end.clone());
+            thread::spawn(move || {
+                let _end = end;
+                Reader { tap, empty, hand_on, stop, figures, known: 0, looked: Instant::now() }.run()
+            })
+        };
+        let recorder = {
+            let figures = Arc::clone(&figures);
+            thread::spawn(move || {
+                let _end = end;
+                Recorder { pipeline, full, give_back, orders: taken, figures }.run()
+            })
+        };
+        Live { stop, orders, figures, ended, reader, recorder }
+    }
+
+    /// What is going on.
+    pub(crate) fn figures(&self) -> &Figures {
+        &self.figures
+    }
+
+    /// What is recorded from now on.
+    pub(crate) fn set_rules(&self, rules: Rules) {
+        // One that has ended needs no rules.
+        let _ = self.orders.send(Order::Rules(rules));
+    }
+
+    /// Notes something with all calls that are up.
+    pub(crate) fn note(&self, kind: &'static str, text: String) {
+        let _ = self.orders.send(Order::Note { kind, text });
+    }
+
+    /// What is in the ring is still taken.
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Comes back when it has ended. May be dropped before.
+    pub(crate) async fn wait(&mut self) {
+        while self.ended.changed().await.is_ok() {}
+    }
+
+    /// Waits for the end, and for all that was going on to be completed.
+    pub(crate) fn finish(self) -> Result<Ended> {
+        let died = |what: &str| anyhow!("the {what} has died, which is a defect; its message stands above");
+        let reader = self.reader.join().map_err(|_| died("reader"));
+        let pipeline = self.recorder.join().map_err(|_| died("recorder"))??;
+        Ok(match reader? {
+            Ok(frames) => Ended { pipeline, frames, problem: None },
+            Err(problem) => Ended { pipeline, frames: None, problem: Some(problem) },
+        })
+    }
+}
+
+struct Reader {
+    tap: Box<dyn Tap>,
+    empty: Receiver<Batch>,
+    hand_on: Sender<Batch>,
+    stop: Arc<AtomicBool>,
+    figures: Arc<Figures>,
+    /// Lost frames that are accounted for.
+    known: u64,
+    looked: Instant,
+}
+
+impl Reader {
+    fn run(mut self) -> Result<Option<Frames>, TapError> {
+        loop {
+            let (mut batch, lost) = match self.empty.try_recv() {
+                Ok(batch) => (batch, Lost { ring: self.lost_since(false), queue: 0 }),
+                Err(TryRecvError::Disconnected) => break,
+                Err(TryRecvError::Empty) => {
+                    let ring = self.lost_since(true);
+                    let Ok(batch) = self.empty.recv() else { break };
+                    (batch, Lost { ring, queue: self.lost_since(true) })
+                }
+            };
+            let last = self.stop.load(Ordering::Relaxed);
+            let read = self.tap.read(&mut batch);
+            batch.lost = lost;
+            let more = batch.is_full();
+            if self.hand_on.send(batch).is_err() {
+                break;
+            }
+            read?;
+            if last && !more {
+                break;
+            }
+        }
+        Ok(self.tap.frames())
+    }
+
+    /// Frames lost since the last look, if it is time for one.
+    fn lost_since(&mut self, at_once: bool) -> u64 {
+        if !at_once && self.looked.elapsed() < LOOK {
+            return 0;
+        }
+        self.looked = Instant::now();
+        let clock = self.tap.clock();
+        if clock.step() > 0 && self.figures.calls_up.load(Ordering::Relaxed) == 0 {
+            clock.follow();
+        }
+        self.figures.clock_step.store(clock.step(), Ordering::Relaxed);
+        let lost = self.tap.lost();
+        let since = lost.saturating_sub(self.known);
+        self.known = lost;
+        since
+    }
+}
+
+struct Recorder {
+    pipeline: Pipeline,
+    full: Receiver<Batch>,
+    give_back: Sender<Batch>,
+    orders: Receiver<Order>,
+    figures: Arc<Figures>,
+}
+
+impl Recorder {
+    fn run(mut self) -> Result<Pipeline> {
+        match self.record() {
+            Ok(()) => {
+                self.pipeline.finish()?;
+                Ok(self.pipeline)
+            }
+            Err(error) => {
+                // What has been recorded shall be found, whatever has stopped this.
+                let _ = self.pipeline.flush();
+                Err(error)
+            }
+        }
+    }
+
+    fn record(&mut self) -> Result<()> {
+        let mut flushed = Instant::now();
+        let (mut lost, mut noted) = (Lost::default(), Timestamp(i64::MIN));
+        let mut now = Timestamp(i64::MIN);
+        while let Ok(mut batch) = self.full.recv() {
+            lost.add(batch.take_lost());
+            if lost.total() > 0 && now.since(noted) >= NOTE {
+                self.pipeline.note_lost(now, lost, &text_of(lost))?;
+                (lost, noted) = (Lost::default(), now);
+            }
+            for frame in batch.frames() {
+                self.pipeline.handle_frame(&frame)?;
+                now = now.max(frame.at);
+            }
+            if let Some(at) = batch.seen_until {
+                self.pipeline.handle_timeout(at)?;
+                now = now.max(at);
+            }
+            for order in self.orders.try_iter() {
+                match order {
+                    Order::Rules(rules) => self.pipeline.set_rules(rules),
+                    Order::Note { kind, text } => self.pipeline.note(now, kind, &text)?,
+                }
+            }
+            if flushed.elapsed() >= FLUSH {
+                self.pipeline.flush()?;
+                flushed = Instant::now();
+            }
+            batch.clear();
+            // A reader that has ended wants none back.
+            let _ = self.give_back.send(batch);
+            self.show();
+        }
+        if lost.total() > 0 {
+            self.pipeline.note_lost(now, lost, &text_of(lost))?;
+        }
+        Ok(())
+    }
+
+    fn show(&self) {
+        let (counters, tally) = self.pipeline.figures();
+        let set = |figure: &AtomicU64, value: u64| figure.store(value, Ordering::Relaxed);
+        set(&self.figures.frames, counters.frames);
+        set(&self.figures.calls, counters.calls);
+        set(&self.figures.calls_up, self.pipeline.calls_up());
+        set(&self.figures.recordings, tally.recordings);
+        set(&self.figures.lost_ring, tally.missed.ring);
+        set(&self.figures.lost_queue, tally.missed.queue);
+    }
+}
+
+fn text_of(lost: Lost) -> String {
+    let causes = [(lost.ring, "the ring was full"), (lost.queue, "recording did not keep up")];
+    let causes = causes.iter().filter(|(count, _)| *count > 0);
+    causes.map(|(count, why)| format!("{count} frames: {why}")).collect::<Vec<_>>().join("; ")
+}

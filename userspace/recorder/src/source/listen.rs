@@ -1,0 +1,131 @@
+//! Beginning to listen to an interface, by the best means that it has.
+
+use std::any::Any;
+
+use clap::ValueEnum;
+
+use super::interface::Interface;
+use super::packet::{self, Listener, PacketError};
+use super::tap::{Count, Steer, Tap};
+use super::xdp::{self, Xdp, XdpError};
+use crate::config::Capture;
+use crate::privileges::{self, Source};
+
+/// How frames are had from an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum By {
+    /// The best that the machine has
+    Auto,
+    /// AF_XDP: the kernel keeps away what is not needed
+    Xdp,
+    /// AF_PACKET, by libpcap: works everywhere
+    Packet,
+}
+
+/// An interface that is listened to.
+pub(crate) struct Ear {
+    pub(crate) tap: Box<dyn Tap>,
+    pub(crate) steer: Box<dyn Steer>,
+    pub(crate) count: Box<dyn Count>,
+    pub(crate) means: Means,
+    /// What must live as long.
+    pub(crate) hold: Box<dyn Any>,
+}
+
+/// By which means, and why.
+#[derive(Clone, Debug)]
+pub(crate) enum Means {
+    Xdp { mode: &'static str, zero_copy: bool, queues: usize },
+    Packet { instead: Option<String> },
+}
+
+/// Why it cannot be listened to.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ListenError {
+    #[error(transparent)]
+    Xdp(#[from] XdpError),
+    #[error(transparent)]
+    Packet(#[from] PacketError),
+    #[error("{packet}; nor by AF_XDP: {xdp}")]
+    Neither { xdp: String, packet: PacketError },
+}
+
+/// Begins to listen.
+pub(crate) async fn listen(by: By, interface: &Interface, how: &Capture) -> Result<Ear, ListenError> {
+    let instead = match by {
+        By::Packet => None,
+        By::Xdp => return Ok(by_xdp(interface, how).await?),
+        By::Auto => match by_xdp(interface, how).await {
+            Ok(ear) => return Ok(ear),
+            // Two of us on one interface would record everything twice.
+            Err(error @ XdpError::Occupied { .. }) => return Err(error.into()),
+            Err(error) => Some(causes(&error)),
+        },
+    };
+    match by_packet(interface, how, instead.clone()) {
+        Ok(ear) => Ok(ear),
+        Err(packet) => Err(match instead {
+            Some(xdp) => ListenError::Neither { xdp, packet },
+            None => packet.into(),
+        }),
+    }
+}
+
+async fn by_xdp(interface: &Interface, how: &Capture) -> Result<Ear, XdpError> {
+    if let Some(lacking) = lacking(Source::Xdp) {
+        return Err(XdpError::Privileges(lacking));
+    }
+    let settings = xdp::Settings {
+        ring: how.ring,
+        busy_poll: how.busy_poll,
+        pass_rest: how.pass_rest,
+        promiscuous: how.promiscuous,
+    };
+    let Xdp { mode, zero_copy, queues, media, counters, tap, hold } =
+        Xdp::open(interface, &how.sieving, &settings).await?;
+    Ok(Ear {
+        tap: Box::new(tap),
+        steer: Box::new(media),
+        count: Box::new(counters),
+        means: Means::Xdp { mode: mode.as_str(), zero_copy, queues },
+        hold: Box::new(hold),
+    })
+}
+
+fn by_packet(interface: &Interface, how: &Capture, instead: Option<String>) -> Result<Ear, PacketError> {
+    if let Some(lacking) = lacking(Source::Packet) {
+        return Err(PacketError::Privileges(lacking));
+    }
+    let ring = i32::try_from(how.ring).unwrap_or(i32::MAX);
+    let settings = packet::Settings { ring, promiscuous: how.promiscuous };
+    let (tap, wishes, classes) = Listener::open(&interface.name, &how.sieving, &settings)?;
+    Ok(Ear {
+        tap: Box::new(tap),
+        steer: Box::new(wishes),
+        count: Box::new(classes),
+        means: Means::Packet { instead },
+        hold: Box::new(()),
+    })
+}
+
+/// What the process may not do, and how it may.
+fn lacking(source: Source) -> Option<String> {
+    let missing = privileges::missing(source);
+    let names = privileges::names(&missing);
+    (!missing.is_empty()).then(|| format!("this process lacks {names}: {}", privileges::remedy(source)))
+}
+
+/// The error and what lies behind it, in one line.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        // Some say what their cause says already.
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
+}
