@@ -91,7 +91,7 @@ impl Ports {
     pub const HTTP: Ports = Ports(2);
     /// A record-control protocol is spoken here: everything is needed.
     pub const CONTROL: Ports = Ports(4);
-    /// Datagrams to here have other datagrams inside.
+    /// Datagrams to or from here have other datagrams inside.
     pub const ENCAPSULATED: Ports = Ports(8);
     /// A well-known service whose datagrams can look like RTP.
     pub const NO_MEDIA: Ports = Ports(16);

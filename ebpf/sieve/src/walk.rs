@@ -104,6 +104,12 @@ fn ipv4<B: Bytes + ?Sized>(frame: &B, at: usize) -> Option<Network> {
     if header[0] >> 4 != 4 || length < 20 {
         return None;
     }
+    // As with datagrams: 0 is what segmentation offload leaves.
+    let total = u16::from_be_bytes([header[2], header[3]]) as usize;
+    if total != 0 && total < length {
+        return None;
+    }
+    frame.array::<1>(at + length - 1)?;
     let fragment = u16::from_be_bytes([header[6], header[7]]);
     if fragment & 0x3fff != 0 {
         return Some(Network::Is(Class::Fragment));
@@ -157,7 +163,7 @@ fn udp<B: Bytes + ?Sized, M: Memory>(
         return Some(Class::Encapsulated);
     }
     let kind = media(frame, at, length);
-    match (memory.wish(&destination), memory.wish(&source)) {
+    match (wish(memory, destination, kind), wish(memory, source, kind)) {
         (Some(Wish::Wanted), _) | (_, Some(Wish::Wanted)) => Some(kind.unwrap_or(Class::Media)),
         (Some(Wish::Unwanted), _) | (_, Some(Wish::Unwanted)) => Some(Class::Unwanted),
         (None, None) => match kind {
@@ -165,6 +171,19 @@ fn udp<B: Bytes + ?Sized, M: Memory>(
             _ => Some(Class::Rest),
         },
     }
+}
+
+/// What is wanted of media at an endpoint. RTCP that nobody has announced goes with the RTP one port below
+/// (RFC 3550, 11).
+#[inline(always)]
+fn wish<M: Memory>(memory: &M, mut endpoint: Endpoint, kind: Option<Class>) -> Option<Wish> {
+    let wish = memory.wish(&endpoint);
+    if wish.is_some() || !matches!(kind, Some(Class::Rtcp)) {
+        return wish;
+    }
+    // Below port 0 there is none, and none is known.
+    endpoint.port = endpoint.port.wrapping_sub(1);
+    memory.wish(&endpoint)
 }
 
 /// Whether a datagram looks like RTP or RTCP (RFC 3550; told apart by RFC 5761, 4).
@@ -192,6 +211,7 @@ fn tcp<B: Bytes + ?Sized, M: Memory>(
     if length < 20 {
         return None;
     }
+    frame.array::<1>(at + length - 1)?;
     let ports = memory.port(from).or(memory.port(to));
     if ports.has(Ports::SIP) {
         return Some(Class::Sip);
