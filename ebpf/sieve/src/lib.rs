@@ -11,9 +11,14 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+#[cfg(any(test, feature = "testing"))]
+extern crate std;
+
 mod class;
 mod flow;
 mod payload;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod walk;
 
 pub use class::{CLASSES, Class};
@@ -75,3 +80,185 @@ pub const COUNT_NO_SOCKET: u32 = CLASSES as u32;
 
 /// How many counters the kernel's program keeps.
 pub const COUNTERS: u32 = COUNT_NO_SOCKET + 1;
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::vec::Vec;
+
+    use etherparse::{SlicedPacket, TransportSlice};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::{Tables, cases, garbage};
+
+    #[test]
+    fn every_case_is_what_it_is() {
+        let mut memory = Tables::sample();
+        for case in cases() {
+            assert_eq!(sieve(&case.frame[..], &mut memory), case.class, "{}", case.name);
+        }
+    }
+
+    #[test]
+    fn there_are_cases_of_every_class() {
+        for class in Class::ALL {
+            assert!(cases().iter().any(|case| case.class == class), "{}", class.as_str());
+        }
+    }
+
+    #[test]
+    fn classes_have_their_numbers() {
+        for (number, class) in Class::ALL.into_iter().enumerate() {
+            assert_eq!(class as usize, number);
+            assert_eq!(Class::from_number(number as u32), Some(class));
+        }
+        assert_eq!(Class::from_number(CLASSES as u32), None);
+    }
+
+    #[test]
+    fn media_that_nobody_has_announced_can_be_left_out() {
+        let media = [Class::Rtp, Class::Rtcp];
+        let mut memory = Tables { unknown_media: false, ..Tables::sample() };
+        let mut left_out = 0;
+        for case in cases() {
+            let class = sieve(&case.frame[..], &mut memory);
+            if class != case.class {
+                assert!(media.contains(&case.class) && class == Class::Rest, "{}", case.name);
+                left_out += 1;
+            }
+        }
+        let announced = |case: &&testing::Case| {
+            sieve(&case.frame[..], &mut Tables { unknown_media: false, ..Tables::sample() }) == case.class
+        };
+        let all = cases();
+        let kept = all.iter().filter(|case| media.contains(&case.class)).filter(announced).count();
+        assert!(left_out >= 8 && kept >= 8, "{left_out} left out, {kept} kept");
+    }
+
+    #[test]
+    fn what_is_announced_later_counts_from_then_on() {
+        let (from, to) = (testing::alice(30_000), testing::bob(30_002));
+        let frame = testing::udp(from, to, &testing::rtp());
+        let mut memory = Tables::sample();
+        let (source, destination) = [from, to].map(|socket| Endpoint::new(socket.ip(), socket.port())).into();
+        assert_eq!(sieve(&frame[..], &mut memory), Class::Rtp);
+        memory.media.insert(source, Wish::Unwanted);
+        assert_eq!(sieve(&frame[..], &mut memory), Class::Unwanted);
+        memory.media.insert(destination, Wish::Wanted);
+        assert_eq!(sieve(&frame[..], &mut memory), Class::Rtp);
+        memory.media.clear();
+        assert_eq!(sieve(&frame[..], &mut memory), Class::Rtp);
+    }
+
+    /// Where a frame that is cut is not whole yet, whatever would follow.
+    fn headers(frame: &[u8]) -> usize {
+        let Ok(parsed) = SlicedPacket::from_ethernet(frame) else { return 14 };
+        let link = 14 + 4 * parsed.vlan_ids().len();
+        let Some(ip) = parsed.net.as_ref().and_then(|net| net.ip_payload_ref()) else { return link };
+        let network = ip.payload.as_ptr() as usize - frame.as_ptr() as usize;
+        match parsed.transport {
+            Some(TransportSlice::Udp(_)) => network + 8,
+            Some(TransportSlice::Tcp(tcp)) => network + tcp.header_slice().len(),
+            _ => network,
+        }
+    }
+
+    #[test]
+    fn a_cut_header_is_malformed_and_a_cut_payload_is_not() {
+        // Only these go on to where a transport's header is needed.
+        let whole = [Class::Sip, Class::Http, Class::Control, Class::Rtp, Class::Rtcp, Class::Media];
+        for case in cases().iter().filter(|case| whole.contains(&case.class)) {
+            let headers = headers(&case.frame);
+            assert!(headers >= 42, "{}", case.name);
+            for end in 0..case.frame.len() {
+                let class = sieve(&case.frame[..end], &mut Tables::sample());
+                assert_eq!(class == Class::Malformed, end < headers, "{} cut at {end}", case.name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_frame_can_be_cut_anywhere() {
+        for case in cases() {
+            for end in 0..case.frame.len() {
+                let class = sieve(&case.frame[..end], &mut Tables::sample());
+                assert!(end >= 14 || class == Class::Malformed, "{} cut at {end}", case.name);
+            }
+        }
+    }
+
+    #[test]
+    fn garbage_is_of_every_class() {
+        let mut counts = [0; CLASSES];
+        let mut memory = Tables::sample();
+        for frame in garbage().take(100_000) {
+            counts[sieve(&frame[..], &mut memory) as usize] += 1;
+        }
+        assert!(!counts.contains(&0), "{counts:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn both_directions_are_one_connection(one: ([u8; 16], u16), other: ([u8; 16], u16)) {
+            let [one, other] = [one, other].map(|(address, port)| Endpoint::new(address.into(), port));
+            prop_assert_eq!(Flow::between(one, other), Flow::between(other, one));
+            prop_assert!(one == other || Flow::between(one, other) != Flow::between(one, one));
+        }
+
+        #[test]
+        fn noise_does_no_harm(frame: Vec<u8>) {
+            sieve(&frame[..], &mut Tables::sample());
+        }
+
+        #[test]
+        fn a_changed_frame_does_no_harm(case: proptest::sample::Index, at: proptest::sample::Index, byte: u8) {
+            let cases = cases();
+            let mut frame = case.get(&cases).frame.clone();
+            *at.get_mut(&mut frame) = byte;
+            sieve(&frame[..], &mut Tables::sample());
+        }
+    }
+
+    /// The frames of a classic pcap file of this machine's byte order.
+    fn frames(pcap: &[u8]) -> Vec<&[u8]> {
+        let mut rest = &pcap[24..];
+        let mut frames = Vec::new();
+        while let Some(length) = rest[..].array::<12>(0).map(|header| header[8..].first_chunk().copied()) {
+            let (frame, after) = rest[16..].split_at(u32::from_le_bytes(length.unwrap()) as usize);
+            frames.push(frame);
+            rest = after;
+        }
+        frames
+    }
+
+    /// Found by other means than the sieve's: what the engine would want to see.
+    fn is_of_a_call(frame: &[u8]) -> bool {
+        let contains_sip = |payload: &[u8]| payload.windows(7).any(|window| window == b"SIP/2.0");
+        match SlicedPacket::from_ethernet(frame).unwrap().transport {
+            Some(TransportSlice::Udp(udp)) => {
+                contains_sip(udp.payload()) || udp.payload().len() >= 12 && udp.payload()[0] >> 6 == 2
+            }
+            Some(TransportSlice::Tcp(tcp)) => contains_sip(tcp.payload()),
+            // A fragment.
+            None => true,
+            Some(_) => false,
+        }
+    }
+
+    #[test]
+    fn nothing_of_a_call_in_the_samples_is_rest() {
+        let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../samples");
+        let mut of_calls = 0;
+        for case in std::fs::read_dir(samples).unwrap() {
+            let Ok(pcap) = std::fs::read(case.unwrap().path().join("input.pcap")) else { continue };
+            let mut memory = Tables::sample();
+            for frame in frames(&pcap).into_iter().filter(|frame| is_of_a_call(frame)) {
+                let class = sieve(frame, &mut memory);
+                assert!(class.is_needed(), "{class:?}: {frame:02x?}");
+                of_calls += 1;
+            }
+        }
+        assert!(of_calls > 20_000, "only {of_calls} frames");
+    }
+}
