@@ -4,6 +4,7 @@ mod bench;
 mod bless;
 mod conformance;
 mod demo;
+mod ebpf;
 mod programs;
 mod samples;
 
@@ -24,6 +25,8 @@ struct Cli {
 enum Task {
     /// Measure what a replay costs against a program that does the least possible.
     Bench(bench::Args),
+    /// Build the XDP program, whose object is checked in.
+    BuildEbpf(ebpf::Args),
     /// Replay captures whose content is known, and compare.
     Conformance(conformance::Args),
     /// Take what the samples give now as what they are to give.
@@ -37,6 +40,7 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Bench(args) => bench::run(&args),
+        Task::BuildEbpf(args) => ebpf::run(&args),
         Task::Conformance(args) => conformance::run(&args),
         Task::Bless(args) => bless::run(&args),
         Task::Demo(args) => demo::run(&args),
