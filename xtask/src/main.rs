@@ -4,6 +4,7 @@ mod bench;
 mod bless;
 mod conformance;
 mod demo;
+mod e2e;
 mod ebpf;
 mod programs;
 mod samples;
@@ -33,6 +34,8 @@ enum Task {
     Bless(bless::Args),
     /// Run the main job on the samples: replay, then search.
     Demo(demo::Args),
+    /// Run what needs root and a real kernel.
+    E2e(e2e::Args),
     /// Make the captures below samples/ again.
     Samples(samples::Args),
 }
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Task::Conformance(args) => conformance::run(&args),
         Task::Bless(args) => bless::run(&args),
         Task::Demo(args) => demo::run(&args),
+        Task::E2e(args) => e2e::run(&args),
         Task::Samples(args) => samples::run(&args),
     };
     match done {
