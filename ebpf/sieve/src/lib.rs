@@ -83,6 +83,7 @@ pub const COUNTERS: u32 = COUNT_NO_SOCKET + 1;
 
 #[cfg(test)]
 mod tests {
+    use std::format;
     use std::path::Path;
     use std::vec::Vec;
 
@@ -114,6 +115,17 @@ mod tests {
             assert_eq!(Class::from_number(number as u32), Some(class));
         }
         assert_eq!(Class::from_number(CLASSES as u32), None);
+    }
+
+    #[test]
+    fn every_method_is_sip_in_either_case() {
+        const METHODS: &str = "INVITE ACK BYE CANCEL OPTIONS REGISTER PRACK UPDATE INFO REFER NOTIFY SUBSCRIBE \
+                               MESSAGE PUBLISH SIP/2.0";
+        for method in METHODS.split(' ').flat_map(|method| [method.to_uppercase(), method.to_lowercase()]) {
+            let text = format!("{method} sip:bob@example.net SIP/2.0");
+            let frame = testing::udp(testing::alice(33_000), testing::bob(33_001), text.as_bytes());
+            assert_eq!(sieve(&frame[..], &mut Tables::sample()), Class::Sip, "{method}");
+        }
     }
 
     #[test]

@@ -101,7 +101,10 @@ fn networks() -> Part {
     };
     let next =
         |protocol| packet(a6, b6, protocol, &[17, 0, 1, 4, 0, 0, 0, 0, 0x13, 0xc4, 0x13, 0xc4, 0, 8, 0, 0]);
+    let mut cut = with_ip_options(packet(a, b, ICMP, &[]));
+    cut.truncate(14 + 27);
     vec![
+        ("IPv4 options behind the end", Class::Malformed, cut),
         ("IPv4 with options", Class::Sip, with_ip_options(sip())),
         ("media behind options", Class::Rtp, with_ip_options(udp(alice(30_000), bob(30_002), &rtp()))),
         ("a first fragment", Class::Fragment, as_fragment(sip(), 0x2000)),
@@ -196,6 +199,7 @@ fn media() -> Part {
         ("rtcp", Class::Rtcp, to(30_003, &rtcp())),
         ("the shortest rtcp", Class::Rtcp, to(30_003, &[0x81, 203, 0, 1, 0, 0, 0, 1])),
         ("rtcp too short", Class::Rest, to(30_003, &[0x81, 203, 0, 1, 0, 0, 0])),
+        ("rtcp of the first type", Class::Rtcp, to(30_003, &[0x81, 192, 0, 1, 0, 0, 0, 1])),
         ("rtcp of the last type", Class::Rtcp, to(30_003, &[0x81, 223, 0, 1, 0, 0, 0, 1])),
         ("rtp version 1", Class::Rest, to(30_002, &[0x40; 172])),
         ("STUN", Class::Rest, to(30_002, &[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8])),
