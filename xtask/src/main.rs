@@ -6,6 +6,7 @@ mod conformance;
 mod demo;
 mod e2e;
 mod ebpf;
+mod lab;
 mod programs;
 mod samples;
 

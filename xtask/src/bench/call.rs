@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use crate::samples::wire::Endpoint;
+use crate::lab::wire::Endpoint;
 
 const SIP_PORT: u16 = 5060;
 const PORTS: u32 = 10_000;

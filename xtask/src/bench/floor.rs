@@ -150,7 +150,7 @@ fn decode(code: u8) -> i16 {
 mod tests {
     use super::super::load::Load;
     use super::*;
-    use crate::samples::codec::Codec;
+    use crate::lab::codec::Codec;
 
     #[test]
     fn every_code_survives_decoding_and_encoding() {

@@ -14,8 +14,8 @@ use anyhow::{Context as _, Result};
 use super::call::{Call, Message, Side};
 use super::scatter;
 use super::voice::{BLOCK, Voices};
-use crate::samples::capture::Writer;
-use crate::samples::wire::Datagram;
+use crate::lab::capture::Writer;
+use crate::lab::wire::Datagram;
 
 /// In the file's name, so that a load of an older generator is not taken for one of this.
 const GENERATOR: u32 = 1;
@@ -161,7 +161,7 @@ impl Due {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::samples::capture::Capture;
+    use crate::lab::capture::Capture;
 
     #[test]
     fn a_load_is_in_order_complete_and_the_same_each_time() {

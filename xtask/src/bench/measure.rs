@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::samples::process::require;
+use crate::lab::process::require;
 
 /// What one run of a program cost.
 #[derive(Clone, Copy, Debug, PartialEq)]

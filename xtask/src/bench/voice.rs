@@ -1,7 +1,7 @@
 //! Something like speech, cheaply: no two streams of a load carry the same.
 
 use super::scatter;
-use crate::samples::codec::Codec;
+use crate::lab::codec::Codec;
 
 /// Samples, and thus bytes of µ-law, in one packet of 20 ms.
 pub(super) const BLOCK: usize = 160;

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::Bench;
-use super::capture::Capture;
-use super::codec::Codec;
-use super::lab::{Family, Mirror};
-use super::live::{Call, Live, Party, Transport};
-use super::media::{Clip, Digits};
-use super::speech::Speech;
 use super::{generate, rewrite};
+use crate::lab::Bench;
+use crate::lab::capture::Capture;
+use crate::lab::codec::Codec;
+use crate::lab::live::{Call, Live, Party, Transport};
+use crate::lab::media::{Clip, Digits};
+use crate::lab::speech::Speech;
+use crate::lab::switch::{Family, Mirror};
 
 const YEALINK: &str = "Yealink SIP-T46G 28.81.0.25";
 const SNOM: &str = "snomD385/10.1.184.15";

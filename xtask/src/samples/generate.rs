@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::Bench;
-use super::capture::{Capture, Frame};
-use super::codec::Codec;
-use super::lab::Phone;
-use super::media::Clip;
-use super::sipp::media_port;
-use super::speech::Speech;
-use super::wire::{Datagram, Endpoint};
+use crate::lab::Bench;
+use crate::lab::capture::{Capture, Frame};
+use crate::lab::codec::Codec;
+use crate::lab::media::Clip;
+use crate::lab::sipp::media_port;
+use crate::lab::speech::Speech;
+use crate::lab::switch::Phone;
+use crate::lab::wire::{Datagram, Endpoint};
 
 /// 2026-01-15 09:00:00 UTC: the same start each time, so that the same bytes come out.
 const START: Duration = Duration::from_secs(1_768_467_600);

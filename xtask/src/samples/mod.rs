@@ -4,27 +4,15 @@
 //! software SPAN and record what its monitor port sees. The others come from our own generator, which either
 //! rewrites a live capture or writes a call from nothing, for what no program can be made to send.
 
-mod baresip;
-pub(crate) mod capture;
 mod cases;
-pub(crate) mod codec;
 mod generate;
-mod lab;
-mod live;
-mod media;
-pub(crate) mod process;
 mod rewrite;
-mod sipp;
-mod speech;
-pub(crate) mod wire;
-
-use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
-use capture::Capture;
+use crate::lab::capture::Capture;
+use crate::lab::{Bench, baresip, process, speech, switch};
 use cases::{CASES, Case, Make};
-use process::Scratch;
 
 /// What `cargo xtask samples` understands.
 #[derive(clap::Args)]
@@ -49,13 +37,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let cases = select(&args.cases)?;
     check_machine(&cases, args.speech)?;
-    lab::remove_leftovers()?;
+    switch::remove_leftovers()?;
     let bench = Bench::new()?;
     if args.speech {
         speech::make_all(&bench)?;
     }
     for case in cases {
-        bench.make(case).with_context(|| format!("case {}", case.name))?;
+        make(&bench, case).with_context(|| format!("case {}", case.name))?;
     }
     Ok(())
 }
@@ -90,41 +78,22 @@ fn check_machine(cases: &[&Case], speech: bool) -> Result<()> {
     Ok(())
 }
 
-/// Where things are read from and written to.
-struct Bench {
-    samples: PathBuf,
-    scenarios: PathBuf,
-    scratch: Scratch,
+fn make(bench: &Bench, case: &Case) -> Result<()> {
+    let capture = match case.make {
+        Make::Sipp(describe) => describe(case.name).record(bench)?,
+        Make::Baresip => baresip::record(bench)?,
+        Make::Rewrite { of, with } => with(input_of(bench, of)?)?,
+        Make::Generate(generate) => generate(bench)?,
+    };
+    let folder = bench.samples.join(case.name);
+    std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+    let path = folder.join("input.pcap");
+    capture.write(&path)?;
+    println!("{:<22} {:>5} frames, {:.1} s", case.name, capture.frames.len(), capture.seconds());
+    Ok(())
 }
 
-impl Bench {
-    fn new() -> Result<Self> {
-        let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let workspace = xtask.parent().context("the workspace around xtask")?;
-        Ok(Self {
-            samples: workspace.join("samples"),
-            scenarios: xtask.join("scenarios"),
-            scratch: Scratch::new()?,
-        })
-    }
-
-    fn make(&self, case: &Case) -> Result<()> {
-        let capture = match case.make {
-            Make::Sipp(describe) => describe(case.name).record(self)?,
-            Make::Baresip => baresip::record(self)?,
-            Make::Rewrite { of, with } => with(self.input_of(of)?)?,
-            Make::Generate(generate) => generate(self)?,
-        };
-        let folder = self.samples.join(case.name);
-        std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-        let path = folder.join("input.pcap");
-        capture.write(&path)?;
-        println!("{:<22} {:>5} frames, {:.1} s", case.name, capture.frames.len(), capture.seconds());
-        Ok(())
-    }
-
-    fn input_of(&self, case: &str) -> Result<Capture> {
-        Capture::read(&self.samples.join(case).join("input.pcap"))
-            .with_context(|| format!("this case is rewritten from {case}: make that first"))
-    }
+fn input_of(bench: &Bench, case: &str) -> Result<Capture> {
+    Capture::read(&bench.samples.join(case).join("input.pcap"))
+        .with_context(|| format!("this case is rewritten from {case}: make that first"))
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use etherparse::{EtherType, SingleVlanHeader, VlanId, VlanPcp};
 
-use super::capture::{Capture, Frame};
-use super::lab::{Family, Phone};
-use super::wire::{Datagram, Endpoint};
+use crate::lab::capture::{Capture, Frame};
+use crate::lab::switch::{Family, Phone};
+use crate::lab::wire::{Datagram, Endpoint};
 
 const PROVIDER_TAG: u16 = 100;
 const CUSTOMER_TAG: u16 = 42;

@@ -21,7 +21,7 @@ const PREFIX: &str = "spantape-";
 
 /// What the switch copies to its mirror port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mirror {
+pub(crate) enum Mirror {
     /// What enters a phone's port: every frame once.
     Ingress,
     /// What enters and what leaves: every frame between two phones twice.
@@ -30,20 +30,20 @@ pub(super) enum Mirror {
 
 /// Which addresses the phones have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Family {
+pub(crate) enum Family {
     V4,
     V6,
 }
 
 /// The calling and the called phone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phone {
+pub(crate) enum Phone {
     A,
     B,
 }
 
 impl Phone {
-    pub(super) fn ip(self, family: Family) -> IpAddr {
+    pub(crate) fn ip(self, family: Family) -> IpAddr {
         match (self, family) {
             (Self::A, Family::V4) => [10, 20, 0, 9].into(),
             (Self::B, Family::V4) => [10, 20, 0, 10].into(),
@@ -53,18 +53,18 @@ impl Phone {
     }
 
     /// A Yealink's and a Snom's, by their vendor prefix.
-    pub(super) fn mac(self) -> [u8; 6] {
+    pub(crate) fn mac(self) -> [u8; 6] {
         match self {
             Self::A => [0x00, 0x15, 0x65, 0x74, 0xb1, 0x50],
             Self::B => [0x00, 0x04, 0x13, 0xaa, 0x10, 0x10],
         }
     }
 
-    pub(super) fn endpoint(self, port: u16) -> Endpoint {
+    pub(crate) fn endpoint(self, port: u16) -> Endpoint {
         Endpoint { mac: self.mac(), ip: self.ip(Family::V4), port }
     }
 
-    pub(super) fn other(self) -> Self {
+    pub(crate) fn other(self) -> Self {
         match self {
             Self::A => Self::B,
             Self::B => Self::A,
@@ -87,12 +87,12 @@ impl Phone {
 }
 
 /// The namespaces of one run; they go when this does.
-pub(super) struct Lab {
+pub(crate) struct Lab {
     prefix: String,
 }
 
 impl Lab {
-    pub(super) fn build(mirror: Mirror) -> Result<Self> {
+    pub(crate) fn build(mirror: Mirror) -> Result<Self> {
         let lab = Self { prefix: format!("{PREFIX}{}-", std::process::id()) };
         for name in ["switch", "monitor", "phone-a", "phone-b"] {
             run(&format!("ip netns add {}", lab.namespace(name)))?;
@@ -118,13 +118,13 @@ impl Lab {
     }
 
     /// `program`, to be run at a phone.
-    pub(super) fn at_phone(&self, phone: Phone, program: &str, folder: &Path) -> Command {
+    pub(crate) fn at_phone(&self, phone: Phone, program: &str, folder: &Path) -> Command {
         let mut command = self.inside(phone.name(), program);
         command.current_dir(folder);
         command
     }
 
-    pub(super) fn at_monitor(&self, program: &str) -> Command {
+    pub(crate) fn at_monitor(&self, program: &str) -> Command {
         self.inside("monitor", program)
     }
 
@@ -196,7 +196,7 @@ impl Drop for Lab {
 }
 
 /// Removes the namespaces of runs that were killed before they could, and what still runs in them.
-pub(super) fn remove_leftovers() -> Result<()> {
+pub(crate) fn remove_leftovers() -> Result<()> {
     for name in namespaces() {
         let Some(rest) = name.strip_prefix(PREFIX) else { continue };
         let Some(owner) = rest.split('-').next().and_then(|id| id.parse::<u32>().ok()) else { continue };

@@ -49,7 +49,7 @@ impl<'a> Datagram<'a> {
     }
 
     /// The message's text when the datagram is SIP.
-    pub(super) fn sip(&self) -> Option<&'a str> {
+    pub(crate) fn sip(&self) -> Option<&'a str> {
         let text = std::str::from_utf8(self.payload).ok()?;
         text.lines().next()?.contains("SIP/2.0").then_some(text)
     }
@@ -70,7 +70,7 @@ impl<'a> Datagram<'a> {
 
 /// A veth leaves TCP and UDP checksums to hardware that it does not have, so a capture of it holds halves of
 /// them. A real mirror port sees them complete.
-pub(super) fn complete_checksum(frame: &mut [u8]) -> Result<()> {
+pub(crate) fn complete_checksum(frame: &mut [u8]) -> Result<()> {
     let Ok(headers) = PacketHeaders::from_ethernet_slice(frame) else { return Ok(()) };
     let (Some(net), Some(mut transport)) = (headers.net, headers.transport) else { return Ok(()) };
     match &net {

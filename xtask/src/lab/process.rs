@@ -18,7 +18,7 @@ pub(crate) fn require(program: &str, package: &str) -> Result<()> {
 }
 
 /// Namespaces, tc and raw sockets all need it; asking early gives one clear line in place of ten.
-pub(super) fn require_root() -> Result<()> {
+pub(crate) fn require_root() -> Result<()> {
     let out = Command::new("id").arg("-u").output().context("run id -u")?;
     if String::from_utf8_lossy(&out.stdout).trim() == "0" {
         return Ok(());
@@ -27,7 +27,7 @@ pub(super) fn require_root() -> Result<()> {
 }
 
 /// Runs a command line without quoting rules: words are split at spaces.
-pub(super) fn run(line: &str) -> Result<String> {
+pub(crate) fn run(line: &str) -> Result<String> {
     let mut words = line.split_whitespace();
     let program = words.next().context("an empty command line")?;
     let out = Command::new(program).args(words).output().with_context(|| format!("run `{line}`"))?;
@@ -38,23 +38,23 @@ pub(super) fn run(line: &str) -> Result<String> {
 }
 
 /// A child that is killed when its guard goes, on success and on error.
-pub(super) struct Running {
+pub(crate) struct Running {
     child: Child,
     name: String,
 }
 
 impl Running {
-    pub(super) fn spawn(name: &str, command: &mut Command) -> Result<Self> {
+    pub(crate) fn spawn(name: &str, command: &mut Command) -> Result<Self> {
         let child =
             command.stdin(Stdio::null()).spawn().with_context(|| format!("start {name} ({command:?})"))?;
         Ok(Self { child, name: name.to_owned() })
     }
 
-    pub(super) fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
-    pub(super) fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
+    pub(crate) fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
         let end = Instant::now() + limit;
         loop {
             if let Some(status) = self.child.try_wait().with_context(|| format!("wait for {}", self.name))? {
@@ -68,7 +68,7 @@ impl Running {
     }
 
     /// Asks nicely, as programs flush their files on SIGINT only.
-    pub(super) fn interrupt(&mut self) -> Result<()> {
+    pub(crate) fn interrupt(&mut self) -> Result<()> {
         run(&format!("kill -INT {}", self.id()))?;
         self.wait(Duration::from_secs(5)).map(|_| ())
     }
@@ -83,20 +83,20 @@ impl Drop for Running {
 }
 
 /// A folder for what the programs read and write, gone afterwards.
-pub(super) struct Scratch(PathBuf);
+pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
-    pub(super) fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let path = std::env::temp_dir().join(format!("spantape-samples-{}", std::process::id()));
         std::fs::create_dir_all(&path).with_context(|| format!("create {}", path.display()))?;
         Ok(Self(path))
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 
-    pub(super) fn folder(&self, name: &str) -> Result<PathBuf> {
+    pub(crate) fn folder(&self, name: &str) -> Result<PathBuf> {
         let path = self.0.join(name);
         std::fs::create_dir_all(&path).with_context(|| format!("create {}", path.display()))?;
         Ok(path)

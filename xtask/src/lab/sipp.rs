@@ -12,16 +12,16 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 
 use super::Bench;
-use super::lab::{Lab, Phone};
 use super::live::{Call, Live, Party, Transport};
 use super::process::Running;
+use super::switch::{Lab, Phone};
 
 const SIP_PORT: u16 = 5060;
 const CALL_LIMIT: Duration = Duration::from_secs(60);
 const LISTEN: Duration = Duration::from_millis(700);
 
 /// Where each phone takes its RTP.
-pub(super) fn media_port(phone: Phone) -> u16 {
+pub(crate) fn media_port(phone: Phone) -> u16 {
     match phone {
         Phone::A => 11_000,
         Phone::B => 12_000,
@@ -29,7 +29,7 @@ pub(super) fn media_port(phone: Phone) -> u16 {
 }
 
 /// Lets the caller call the callee, and waits until both are through with their scenarios.
-pub(super) fn run_call(bench: &Bench, lab: &Lab, live: &Live, call: &Call) -> Result<()> {
+pub(crate) fn run_call(bench: &Bench, lab: &Lab, live: &Live, call: &Call) -> Result<()> {
     let mut callee = start(bench, lab, live, call, Phone::B)?;
     std::thread::sleep(LISTEN);
     let mut caller = start(bench, lab, live, call, Phone::A)?;

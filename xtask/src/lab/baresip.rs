@@ -8,11 +8,11 @@ use anyhow::{Context as _, Result};
 
 use super::Bench;
 use super::capture::Capture;
-use super::lab::{Family, Lab, Mirror, Phone};
 use super::live::Tap;
 use super::process::Running;
 use super::sipp::media_port;
 use super::speech::Speech;
+use super::switch::{Family, Lab, Mirror, Phone};
 
 /// Start, call and hang-up; baresip ends its calls when it quits.
 const CALLER_SECONDS: u32 = 12;
@@ -20,7 +20,7 @@ const CALLEE_SECONDS: u32 = 15;
 const LISTEN: Duration = Duration::from_millis(1500);
 
 /// 1009 calls 1010, which answers at once.
-pub(super) fn record(bench: &Bench) -> Result<Capture> {
+pub(crate) fn record(bench: &Bench) -> Result<Capture> {
     let lab = Lab::build(Mirror::Ingress)?;
     let tap = Tap::start(bench, &lab)?;
     let mut callee = start(bench, &lab, Phone::B)?;

@@ -11,8 +11,8 @@ use super::codec::Codec;
 use super::speech::Speech;
 use super::wire::{Datagram, Endpoint};
 
-pub(super) const PACKET_MS: u32 = 20;
-pub(super) const EVENT_TYPE: u8 = 101;
+pub(crate) const PACKET_MS: u32 = 20;
+pub(crate) const EVENT_TYPE: u8 = 101;
 
 /// RFC 4733: the last packet of an event is sent three times.
 const END_PACKETS: u32 = 3;
@@ -23,33 +23,33 @@ const EVENT_VOLUME: u8 = 10;
 
 /// A part of a speech as one run of RTP packets.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Clip {
-    pub(super) speech: Speech,
-    pub(super) codec: Codec,
-    pub(super) from_ms: u32,
-    pub(super) to_ms: u32,
-    pub(super) ssrc: u32,
-    pub(super) sequence: u16,
-    pub(super) timestamp: u32,
+pub(crate) struct Clip {
+    pub(crate) speech: Speech,
+    pub(crate) codec: Codec,
+    pub(crate) from_ms: u32,
+    pub(crate) to_ms: u32,
+    pub(crate) ssrc: u32,
+    pub(crate) sequence: u16,
+    pub(crate) timestamp: u32,
     /// Telephone events that replace the speech while they last.
-    pub(super) digits: Option<Digits>,
+    pub(crate) digits: Option<Digits>,
 }
 
 /// Keys pressed in the course of a clip.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Digits {
-    pub(super) keys: &'static str,
-    pub(super) at_ms: u32,
+pub(crate) struct Digits {
+    pub(crate) keys: &'static str,
+    pub(crate) at_ms: u32,
 }
 
 /// One RTP packet, and when it leaves counted from the first of its clip.
-pub(super) struct Packet {
-    pub(super) after: Duration,
-    pub(super) bytes: Vec<u8>,
+pub(crate) struct Packet {
+    pub(crate) after: Duration,
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Clip {
-    pub(super) fn new(speech: Speech, codec: Codec, to_ms: u32) -> Self {
+    pub(crate) fn new(speech: Speech, codec: Codec, to_ms: u32) -> Self {
         // Streams differ in all they can differ in, so that a mix-up of two never goes unseen.
         let (ssrc, sequence, timestamp) = match speech {
             Speech::Caller => (0x0a14_0009, 1000, 160_000),
@@ -60,7 +60,7 @@ impl Clip {
 
     /// The next part of the same stream after a silence on the wire: the sequence goes on without a gap, the
     /// timestamp counts the time that has passed.
-    pub(super) fn resumed(self, pause_ms: u32, to_ms: u32) -> Self {
+    pub(crate) fn resumed(self, pause_ms: u32, to_ms: u32) -> Self {
         let spoken = self.to_ms - self.from_ms;
         let packets = (spoken / PACKET_MS) as u16;
         let clock = (spoken + pause_ms) * (self.codec.clock() / 1000);
@@ -73,7 +73,7 @@ impl Clip {
         }
     }
 
-    pub(super) fn packets(&self, samples: &Path) -> Result<Vec<Packet>> {
+    pub(crate) fn packets(&self, samples: &Path) -> Result<Vec<Packet>> {
         let rate = self.codec.clock();
         let step = rate / 1000 * PACKET_MS;
         let speech = self.speech.read(samples, rate)?;
@@ -90,7 +90,7 @@ impl Clip {
     }
 
     /// As a capture for SIPp, which replaces addresses and ports but keeps times and RTP as they are.
-    pub(super) fn playable(&self, samples: &Path) -> Result<Capture> {
+    pub(crate) fn playable(&self, samples: &Path) -> Result<Capture> {
         let end = |last| Endpoint {
             mac: [2, 0, 0, 0, 0, last],
             ip: Ipv4Addr::new(127, 0, 0, last).into(),

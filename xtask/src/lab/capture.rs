@@ -31,17 +31,17 @@ impl Capture {
         Self::parse(file).with_context(|| format!("read {}", path.display()))
     }
 
-    pub(super) fn write(&self, path: &Path) -> Result<()> {
+    pub(crate) fn write(&self, path: &Path) -> Result<()> {
         let file = File::create(path).with_context(|| format!("create {}", path.display()))?;
         self.format(BufWriter::new(file)).with_context(|| format!("write {}", path.display()))
     }
 
     /// Puts the frames in the order of their times; frames with the same time stay as they were.
-    pub(super) fn sort(&mut self) {
+    pub(crate) fn sort(&mut self) {
         self.frames.sort_by_key(|frame| frame.at);
     }
 
-    pub(super) fn seconds(&self) -> f64 {
+    pub(crate) fn seconds(&self) -> f64 {
         match (self.frames.first(), self.frames.last()) {
             (Some(first), Some(last)) => last.at.saturating_sub(first.at).as_secs_f64(),
             _ => 0.0,

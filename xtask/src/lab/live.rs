@@ -9,10 +9,10 @@ use anyhow::{Context as _, Result, bail};
 use super::Bench;
 use super::capture::Capture;
 use super::codec::Codec;
-use super::lab::{Family, Lab, Mirror};
 use super::media::Clip;
 use super::process::Running;
 use super::sipp;
+use super::switch::{Family, Lab, Mirror};
 use super::wire;
 
 /// What the phones' programs and the switch need to settle.
@@ -20,42 +20,42 @@ const SETTLE: Duration = Duration::from_millis(500);
 
 /// How SIP travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Transport {
+pub(crate) enum Transport {
     Udp,
     Tcp,
 }
 
 /// One phone's part in a call.
-pub(super) struct Party {
+pub(crate) struct Party {
     /// A file of `xtask/scenarios/`, without `.xml`.
-    pub(super) scenario: &'static str,
-    pub(super) agent: &'static str,
+    pub(crate) scenario: &'static str,
+    pub(crate) agent: &'static str,
     /// What the scenario plays as `1.pcap`, `2.pcap`, ...
-    pub(super) clips: Vec<Clip>,
+    pub(crate) clips: Vec<Clip>,
 }
 
 /// One call, made by SIPp on both sides.
-pub(super) struct Call {
-    pub(super) id: String,
-    pub(super) caller: Party,
-    pub(super) callee: Party,
+pub(crate) struct Call {
+    pub(crate) id: String,
+    pub(crate) caller: Party,
+    pub(crate) callee: Party,
     /// How long the wire is silent before it.
-    pub(super) after: Duration,
+    pub(crate) after: Duration,
 }
 
 /// A live case with its calls, one after the other.
-pub(super) struct Live {
-    pub(super) mirror: Mirror,
-    pub(super) family: Family,
-    pub(super) transport: Transport,
-    pub(super) codec: Codec,
-    pub(super) calls: Vec<Call>,
+pub(crate) struct Live {
+    pub(crate) mirror: Mirror,
+    pub(crate) family: Family,
+    pub(crate) transport: Transport,
+    pub(crate) codec: Codec,
+    pub(crate) calls: Vec<Call>,
     /// Applied to what was captured, for what the wire alone does not show.
-    pub(super) finish: fn(Capture) -> Result<Capture>,
+    pub(crate) finish: fn(Capture) -> Result<Capture>,
 }
 
 impl Live {
-    pub(super) fn record(&self, bench: &Bench) -> Result<Capture> {
+    pub(crate) fn record(&self, bench: &Bench) -> Result<Capture> {
         let lab = Lab::build(self.mirror)?;
         let tap = Tap::start(bench, &lab)?;
         for call in &self.calls {
@@ -67,13 +67,13 @@ impl Live {
 }
 
 /// The tcpdump at the monitor port.
-pub(super) struct Tap {
+pub(crate) struct Tap {
     tcpdump: Running,
     file: PathBuf,
 }
 
 impl Tap {
-    pub(super) fn start(bench: &Bench, lab: &Lab) -> Result<Self> {
+    pub(crate) fn start(bench: &Bench, lab: &Lab) -> Result<Self> {
         let file = bench.scratch.path().join("monitor.pcap");
         let log = bench.scratch.path().join("tcpdump.log");
         let mut command: Command = lab.at_monitor("tcpdump");
@@ -96,7 +96,7 @@ impl Tap {
         Ok(Self { tcpdump, file })
     }
 
-    pub(super) fn stop(mut self) -> Result<Capture> {
+    pub(crate) fn stop(mut self) -> Result<Capture> {
         std::thread::sleep(SETTLE);
         self.tcpdump.interrupt()?;
         let mut capture = Capture::read(&self.file)?;

@@ -13,7 +13,7 @@ const SECONDS: u32 = 14;
 
 /// Who is heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Speech {
+pub(crate) enum Speech {
     Caller,
     Callee,
 }
@@ -46,7 +46,7 @@ const VOICES: [Voice; 2] = [
 
 impl Speech {
     /// The file of this speech at 8000 or 16000 Hz.
-    pub(super) fn file(self, samples: &Path, rate: u32) -> PathBuf {
+    pub(crate) fn file(self, samples: &Path, rate: u32) -> PathBuf {
         let who = match self {
             Self::Caller => "caller",
             Self::Callee => "callee",
@@ -54,7 +54,7 @@ impl Speech {
         samples.join("audio").join(format!("{who}-{}k.wav", rate / 1000))
     }
 
-    pub(super) fn read(self, samples: &Path, rate: u32) -> Result<Vec<i16>> {
+    pub(crate) fn read(self, samples: &Path, rate: u32) -> Result<Vec<i16>> {
         let path = self.file(samples, rate);
         let bytes = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
         pcm_of(&bytes, rate).with_context(|| format!("read {}", path.display()))
@@ -62,7 +62,7 @@ impl Speech {
 }
 
 /// Speaks, then brings each voice to the two rates in use.
-pub(super) fn make_all(bench: &Bench) -> Result<()> {
+pub(crate) fn make_all(bench: &Bench) -> Result<()> {
     let spoken = bench.scratch.path().join("spoken.wav");
     for voice in &VOICES {
         let mut command = Command::new("espeak-ng");
