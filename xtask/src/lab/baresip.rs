@@ -19,16 +19,20 @@ const CALLER_SECONDS: u32 = 12;
 const CALLEE_SECONDS: u32 = 15;
 const LISTEN: Duration = Duration::from_millis(1500);
 
-/// 1009 calls 1010, which answers at once.
 pub(crate) fn record(bench: &Bench) -> Result<Capture> {
     let lab = Lab::build(Mirror::Ingress)?;
-    let tap = Tap::start(bench, &lab)?;
-    let mut callee = start(bench, &lab, Phone::B)?;
+    let tap = Tap::at_monitor(bench, &lab)?;
+    make_call(bench, &lab)?;
+    tap.capture()
+}
+
+/// 1009 calls 1010, which answers at once.
+pub(crate) fn make_call(bench: &Bench, lab: &Lab) -> Result<()> {
+    let mut callee = start(bench, lab, Phone::B)?;
     std::thread::sleep(LISTEN);
-    let mut caller = start(bench, &lab, Phone::A)?;
+    let mut caller = start(bench, lab, Phone::A)?;
     caller.wait(Duration::from_secs(30))?;
-    callee.wait(Duration::from_secs(30))?;
-    tap.stop()
+    callee.wait(Duration::from_secs(30)).map(|_| ())
 }
 
 fn start(bench: &Bench, lab: &Lab, phone: Phone) -> Result<Running> {

@@ -1,4 +1,4 @@
-//! Live cases: who calls whom with what, and the tcpdump at the mirror port.
+//! Live cases: who calls whom with what, and the tcpdump at a mirror port.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -12,8 +12,7 @@ use super::codec::Codec;
 use super::media::Clip;
 use super::process::Running;
 use super::sipp;
-use super::switch::{Family, Lab, Mirror};
-use super::wire;
+use super::switch::{Family, Lab, MIRROR_PORTS, Mirror};
 
 /// What the phones' programs and the switch need to settle.
 const SETTLE: Duration = Duration::from_millis(500);
@@ -57,31 +56,63 @@ pub(crate) struct Live {
 impl Live {
     pub(crate) fn record(&self, bench: &Bench) -> Result<Capture> {
         let lab = Lab::build(self.mirror)?;
-        let tap = Tap::start(bench, &lab)?;
+        let tap = Tap::at_monitor(bench, &lab)?;
+        self.make_calls(bench, &lab)?;
+        (self.finish)(tap.capture()?)
+    }
+
+    /// All calls, one after the other.
+    pub(crate) fn make_calls(&self, bench: &Bench, lab: &Lab) -> Result<()> {
         for call in &self.calls {
             std::thread::sleep(call.after);
-            sipp::run_call(bench, &lab, self, call).with_context(|| format!("call {}", call.id))?;
+            sipp::run_call(bench, lab, self, call).with_context(|| format!("call {}", call.id))?;
         }
-        (self.finish)(tap.stop()?)
+        Ok(())
     }
 }
 
-/// The tcpdump at the monitor port.
+/// A tcpdump.
 pub(crate) struct Tap {
     tcpdump: Running,
     file: PathBuf,
 }
 
 impl Tap {
-    pub(crate) fn start(bench: &Bench, lab: &Lab) -> Result<Self> {
-        let file = bench.scratch.path().join("monitor.pcap");
-        let log = bench.scratch.path().join("tcpdump.log");
-        let mut command: Command = lab.at_monitor("tcpdump");
-        // Without immediate mode the last block of packets is lost when tcpdump is interrupted.
-        command.args(["-i", "eth0", "-n", "-U", "--immediate-mode", "-Z", "root", "-B", "8192", "-w"]);
+    /// Where the mirror port ends.
+    pub(crate) fn at_monitor(bench: &Bench, lab: &Lab) -> Result<Self> {
+        let [(_, port), _] = MIRROR_PORTS;
         // Hosts announce themselves with ICMPv6 when their port comes up, and complain with ICMP about media
         // ports that SIPp sends from but never binds; that is the lab, not the case.
-        command.arg(&file).arg("(ip and not icmp) or udp or tcp");
+        Self::start(bench, lab.at_monitor("tcpdump"), port, "(ip and not icmp) or udp or tcp")
+    }
+
+    /// Where the mirror port begins: everything, also what XDP takes away at its other end.
+    pub(crate) fn at_switch(bench: &Bench, lab: &Lab) -> Result<Self> {
+        let [(port, _), _] = MIRROR_PORTS;
+        Self::start(bench, lab.at_switch("tcpdump"), port, "")
+    }
+
+    /// The file with what was seen.
+    pub(crate) fn stop(mut self) -> Result<PathBuf> {
+        std::thread::sleep(SETTLE);
+        self.tcpdump.interrupt()?;
+        Ok(self.file)
+    }
+
+    pub(crate) fn capture(self) -> Result<Capture> {
+        let capture = Capture::read(&self.stop()?)?;
+        if capture.frames.is_empty() {
+            bail!("nothing was seen at the mirror port");
+        }
+        Ok(capture)
+    }
+
+    fn start(bench: &Bench, mut command: Command, port: &str, filter: &str) -> Result<Self> {
+        let file = bench.scratch.path().join("monitor.pcap");
+        let log = bench.scratch.path().join("tcpdump.log");
+        // Without immediate mode the last block of packets is lost when tcpdump is interrupted.
+        command.args(["-i", port, "-n", "-U", "--immediate-mode", "-Z", "root", "-B", "8192", "-w"]);
+        command.arg(&file).args((!filter.is_empty()).then_some(filter));
         let stderr = std::fs::File::create(&log).with_context(|| format!("create {}", log.display()))?;
         command.stdout(Stdio::null()).stderr(stderr);
         let tcpdump = Running::spawn("tcpdump", &mut command)?;
@@ -94,18 +125,5 @@ impl Tap {
         }
         std::thread::sleep(SETTLE);
         Ok(Self { tcpdump, file })
-    }
-
-    pub(crate) fn stop(mut self) -> Result<Capture> {
-        std::thread::sleep(SETTLE);
-        self.tcpdump.interrupt()?;
-        let mut capture = Capture::read(&self.file)?;
-        if capture.frames.is_empty() {
-            bail!("nothing was seen at the mirror port");
-        }
-        for frame in &mut capture.frames {
-            wire::complete_checksum(&mut frame.data)?;
-        }
-        Ok(capture)
     }
 }

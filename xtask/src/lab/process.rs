@@ -1,7 +1,7 @@
 //! Running other programs: checks, one-shot commands, and children that never outlive us.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -23,7 +23,7 @@ pub(crate) fn require_root() -> Result<()> {
     if String::from_utf8_lossy(&out.stdout).trim() == "0" {
         return Ok(());
     }
-    bail!("live samples need root, for network namespaces and raw sockets: run as root");
+    bail!("this needs root, for network namespaces and raw sockets: run as root");
 }
 
 /// Runs a command line without quoting rules: words are split at spaces.
@@ -54,10 +54,25 @@ impl Running {
         self.child.id()
     }
 
+    /// What it prints, if its command was to pipe that.
+    pub(crate) fn stdout(&mut self) -> Option<ChildStdout> {
+        self.child.stdout.take()
+    }
+
+    /// `INT`, `TERM`, `HUP`...
+    pub(crate) fn signal(&self, name: &str) -> Result<()> {
+        run(&format!("kill -{name} {}", self.id())).map(|_| ())
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        self.child.try_wait().with_context(|| format!("wait for {}", self.name))
+    }
+
     pub(crate) fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
         let end = Instant::now() + limit;
         loop {
-            if let Some(status) = self.child.try_wait().with_context(|| format!("wait for {}", self.name))? {
+            if let Some(status) = self.ended()? {
                 return Ok(status);
             }
             if Instant::now() > end {
@@ -69,7 +84,7 @@ impl Running {
 
     /// Asks nicely, as programs flush their files on SIGINT only.
     pub(crate) fn interrupt(&mut self) -> Result<()> {
-        run(&format!("kill -INT {}", self.id()))?;
+        self.signal("INT")?;
         self.wait(Duration::from_secs(5)).map(|_| ())
     }
 }
@@ -82,12 +97,27 @@ impl Drop for Running {
     }
 }
 
+const SCRATCH: &str = "spantape-lab-";
+
 /// A folder for what the programs read and write, gone afterwards.
 pub(crate) struct Scratch(PathBuf);
 
+/// Removes the folders of runs that were killed before they could.
+pub(crate) fn remove_old_scratch() -> Result<()> {
+    for entry in std::fs::read_dir(std::env::temp_dir()).context("read the folder of temporary files")? {
+        let path = entry.context("read the folder of temporary files")?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let Some(owner) = name.strip_prefix(SCRATCH).and_then(|id| id.parse::<u32>().ok()) else { continue };
+        if !Path::new(&format!("/proc/{owner}")).exists() {
+            std::fs::remove_dir_all(&path).with_context(|| format!("remove {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
 impl Scratch {
     pub(crate) fn new() -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("spantape-samples-{}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("{SCRATCH}{}", std::process::id()));
         std::fs::create_dir_all(&path).with_context(|| format!("create {}", path.display()))?;
         Ok(Self(path))
     }

@@ -1,23 +1,33 @@
-//! A switch with a mirror port, out of network namespaces.
+//! A switch with two mirror ports, out of network namespaces.
 //!
 //! ```text
-//!  phone-a ── a ┐                 ┌ b ── phone-b
-//!               ├ bridge (switch) ┤
-//!               └─ tc mirred ─────┴─> mon ── eth0 (monitor): tcpdump
+//!  phone-a ── port-a ┐                 ┌ port-b ── phone-b
+//!                    ├ bridge (switch) ┤
+//!                    └── tc mirred ────┴─┬─> mon0 ── eth0 (monitor)
+//!                                        └─> mon1 ── eth1
 //! ```
+//!
+//! Both mirror ports show the same, so that two ways to capture can be compared on one call. What is sent is as it
+//! would be on a wire: nobody leaves a checksum or a division into segments to hardware that a veth does not have.
 //!
 //! Namespaces carry our process id, so that two runs do not meet and the left-overs of a killed run are known.
 
+use std::fs::File;
 use std::net::IpAddr;
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, anyhow};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::process::run;
 use super::wire::Endpoint;
 
 const PREFIX: &str = "spantape-";
+
+/// The switch's end and the monitor's end of each mirror port.
+pub(crate) const MIRROR_PORTS: [(&str, &str); 2] = [("mon0", "eth0"), ("mon1", "eth1")];
 
 /// What the switch copies to its mirror port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,27 +102,38 @@ pub(crate) struct Lab {
 }
 
 impl Lab {
+    /// Two phones, whose ports are mirrored.
     pub(crate) fn build(mirror: Mirror) -> Result<Self> {
-        let lab = Self { prefix: format!("{PREFIX}{}-", std::process::id()) };
-        for name in ["switch", "monitor", "phone-a", "phone-b"] {
-            run(&format!("ip netns add {}", lab.namespace(name)))?;
-        }
+        let lab = Self::without_phones()?;
         let switch = lab.namespace("switch");
-        // Neither the bridge nor its ports may speak: only phones are to be heard at the mirror port.
-        lab.quiet("switch")?;
-        lab.quiet("monitor")?;
-        let monitor = lab.namespace("monitor");
-        run(&format!("ip -n {switch} link add mon type veth peer name eth0 netns {monitor}"))?;
         run(&format!("ip -n {switch} link add br0 type bridge stp_state 0 mcast_snooping 0"))?;
-        run(&format!("ip -n {switch} link set mon up"))?;
-        run(&format!("ip -n {monitor} link set eth0 up"))?;
         for phone in [Phone::A, Phone::B] {
+            run(&format!("ip netns add {}", lab.namespace(phone.name())))?;
             lab.plug(phone)?;
         }
         run(&format!("ip -n {switch} link set br0 up"))?;
         for phone in [Phone::A, Phone::B] {
             lab.address(phone)?;
             lab.mirror(phone, mirror)?;
+        }
+        Ok(lab)
+    }
+
+    /// Only the mirror ports: nothing passes but what is sent from the switch's end.
+    pub(crate) fn without_phones() -> Result<Self> {
+        let lab = Self { prefix: format!("{PREFIX}{}-", std::process::id()) };
+        // Neither the bridge nor its ports may speak: only phones are to be heard at the mirror port.
+        for name in ["switch", "monitor"] {
+            run(&format!("ip netns add {}", lab.namespace(name)))?;
+            lab.quiet(name)?;
+        }
+        let (switch, monitor) = (lab.namespace("switch"), lab.namespace("monitor"));
+        for (near, far) in MIRROR_PORTS {
+            run(&format!("ip -n {switch} link add {near} type veth peer name {far} netns {monitor}"))?;
+            lab.plain("switch", near)?;
+            lab.plain("monitor", far)?;
+            run(&format!("ip -n {switch} link set {near} up"))?;
+            run(&format!("ip -n {monitor} link set {far} up"))?;
         }
         Ok(lab)
     }
@@ -126,6 +147,24 @@ impl Lab {
 
     pub(crate) fn at_monitor(&self, program: &str) -> Command {
         self.inside("monitor", program)
+    }
+
+    pub(crate) fn at_switch(&self, program: &str) -> Command {
+        self.inside("switch", program)
+    }
+
+    /// Does something in the switch's namespace. Sockets opened there stay there.
+    pub(crate) fn within_switch<T: Send>(&self, job: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let path = Path::new("/run/netns").join(self.namespace("switch"));
+        let namespace = File::open(&path).with_context(|| format!("open {}", path.display()))?;
+        // A thread of its own, as it never comes back from there.
+        let inside = || {
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+                .context("enter the switch's namespace")?;
+            job()
+        };
+        std::thread::scope(|scope| scope.spawn(inside).join())
+            .map_err(|_| anyhow!("what was to be done at the switch was not finished"))?
     }
 
     fn inside(&self, name: &str, program: &str) -> Command {
@@ -146,10 +185,19 @@ impl Lab {
         Ok(())
     }
 
+    /// As little offloading as a wire has.
+    fn plain(&self, name: &str, interface: &str) -> Result<()> {
+        let namespace = self.namespace(name);
+        run(&format!("ip netns exec {namespace} ethtool -K {interface} tx off tso off gso off gro off"))?;
+        Ok(())
+    }
+
     fn plug(&self, phone: Phone) -> Result<()> {
         let (switch, namespace, port) =
             (self.namespace("switch"), self.namespace(phone.name()), phone.port());
         run(&format!("ip -n {switch} link add {port} type veth peer name eth0 netns {namespace}"))?;
+        self.plain("switch", port)?;
+        self.plain(phone.name(), "eth0")?;
         run(&format!("ip -n {switch} link set {port} master br0 up"))?;
         run(&format!("ip -n {namespace} link set eth0 address {}", text_of(phone.mac())))?;
         Ok(())
@@ -180,9 +228,10 @@ impl Lab {
             Mirror::Both => &["ingress", "egress"],
         };
         for side in sides {
+            let copies = MIRROR_PORTS.map(|(near, _)| format!("action mirred egress mirror dev {near}"));
             run(&format!(
-                "tc -n {switch} filter add dev {port} {side} protocol all u32 match u32 0 0 \
-                 action mirred egress mirror dev mon"
+                "tc -n {switch} filter add dev {port} {side} protocol all u32 match u32 0 0 {}",
+                copies.join(" ")
             ))?;
         }
         Ok(())
@@ -204,7 +253,7 @@ pub(crate) fn remove_leftovers() -> Result<()> {
             // A namespace lives on, nameless, for as long as a program is in it.
             for program in run(&format!("ip netns pids {name}"))?.split_whitespace() {
                 // It may have ended by itself in the meantime.
-                let _ = run(&format!("kill {program}"));
+                let _ = run(&format!("kill -KILL {program}"));
             }
             run(&format!("ip netns delete {name}"))?;
         }

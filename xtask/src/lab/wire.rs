@@ -1,9 +1,9 @@
-//! UDP in Ethernet frames: taking apart, building, and completing checksums.
+//! UDP in Ethernet frames: taking apart and building.
 
 use std::net::IpAddr;
 
 use anyhow::{Context as _, Result, bail};
-use etherparse::{NetHeaders, NetSlice, PacketBuilder, PacketHeaders, SlicedPacket, TransportSlice};
+use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
 
 const TTL: u8 = 64;
 
@@ -66,19 +66,4 @@ impl<'a> Datagram<'a> {
         builder.write(&mut frame, self.payload).context("build a frame")?;
         Ok(frame)
     }
-}
-
-/// A veth leaves TCP and UDP checksums to hardware that it does not have, so a capture of it holds halves of
-/// them. A real mirror port sees them complete.
-pub(crate) fn complete_checksum(frame: &mut [u8]) -> Result<()> {
-    let Ok(headers) = PacketHeaders::from_ethernet_slice(frame) else { return Ok(()) };
-    let (Some(net), Some(mut transport)) = (headers.net, headers.transport) else { return Ok(()) };
-    match &net {
-        NetHeaders::Ipv4(ip, _) => transport.update_checksum_ipv4(ip, headers.payload.slice())?,
-        NetHeaders::Ipv6(ip, _) => transport.update_checksum_ipv6(ip, headers.payload.slice())?,
-        NetHeaders::Arp(_) => return Ok(()),
-    }
-    let start = etherparse::Ethernet2Header::LEN + net.header_len();
-    let mut place = frame.get_mut(start..start + transport.header_len()).context("a short frame")?;
-    Ok(transport.write(&mut place)?)
 }

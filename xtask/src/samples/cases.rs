@@ -80,6 +80,13 @@ pub(super) const CASES: &[Case] = &[
     Case { name: "l16", make: Make::Generate(generate::l16) },
 ];
 
+/// The calls of a case that is made by SIPp.
+pub(crate) fn calls_of(name: &str) -> Option<Live> {
+    let case = CASES.iter().find(|case| case.name == name)?;
+    let Make::Sipp(describe) = case.make else { return None };
+    Some(describe(name))
+}
+
 const fn live(name: &'static str, describe: fn(&str) -> Live) -> Case {
     Case { name, make: Make::Sipp(describe) }
 }

@@ -4,7 +4,7 @@
 //! software SPAN and record what its monitor port sees. The others come from our own generator, which either
 //! rewrites a live capture or writes a call from nothing, for what no program can be made to send.
 
-mod cases;
+pub(crate) mod cases;
 mod generate;
 mod rewrite;
 
@@ -38,6 +38,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let cases = select(&args.cases)?;
     check_machine(&cases, args.speech)?;
     switch::remove_leftovers()?;
+    process::remove_old_scratch()?;
     let bench = Bench::new()?;
     if args.speech {
         speech::make_all(&bench)?;
@@ -68,6 +69,7 @@ fn check_machine(cases: &[&Case], speech: bool) -> Result<()> {
     process::require_root()?;
     process::require("ip", "iproute2")?;
     process::require("tc", "iproute2")?;
+    process::require("ethtool", "ethtool")?;
     process::require("tcpdump", "tcpdump")?;
     if live().any(|case| matches!(case.make, Make::Sipp(_))) {
         process::require("sipp", "sip-tester")?;
