@@ -33,6 +33,8 @@ enum Task {
     Conformance(conformance::Args),
     /// Take what the samples give now as what they are to give.
     Bless(bless::Args),
+    /// Test live capture in network namespaces; needs root.
+    E2e(e2e::Args),
     /// Run the main job on the samples: replay, then search.
     Demo(demo::Args),
     /// Run what needs root and a real kernel.

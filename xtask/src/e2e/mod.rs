@@ -1,34 +1,69 @@
-//! `cargo xtask e2e`: what needs root and a real kernel.
+//! `cargo xtask e2e`: live capture from end to end, in network namespaces of its own. Needs root.
 
+mod archive;
+mod call;
+mod compare;
+mod frames;
+mod live;
+mod model;
+mod recorder;
+mod refusals;
+mod sieve;
+mod stop;
 mod test_run;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
-/// What to run.
+use crate::lab::{process, switch};
+
+/// What `cargo xtask e2e` understands.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Run one part alone.
-    #[arg(long)]
-    only: Option<String>,
+    /// Only these parts
+    #[arg(long, value_name = "PART", num_args = 1..)]
+    only: Vec<String>,
 }
 
-/// A name, and what it does.
-type Part = (&'static str, fn() -> Result<()>);
+type Part = fn() -> Result<()>;
 
-/// In the order in which they run.
-const PARTS: &[Part] = &[("test-run", test_run::run)];
+/// In the order in which they run: the shortest first.
+const PARTS: [(&str, Part); 5] = [
+    ("test-run", test_run::run),
+    ("sieve", sieve::run),
+    ("refusals", refusals::run),
+    ("stop", stop::run),
+    ("live", live::run),
+];
 
-/// Runs the parts; the first that fails ends it.
+/// Runs all parts, or those that were asked for. The first that fails ends it.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let chosen = |name: &str| args.only.as_deref().is_none_or(|only| only == name);
-    let parts: Vec<_> = PARTS.iter().filter(|(name, _)| chosen(name)).collect();
-    if parts.is_empty() {
-        let names: Vec<_> = PARTS.iter().map(|(name, _)| *name).collect();
-        bail!("no such part; there are: {}", names.join(", "));
+    if let Some(unknown) = args.only.iter().find(|name| !PARTS.iter().any(|(part, _)| part == name)) {
+        let names: Vec<&str> = PARTS.iter().map(|(part, _)| *part).collect();
+        bail!("there is no part {unknown}; there are {}", names.join(", "));
     }
-    for (name, part) in parts {
-        println!("{name}");
-        part()?;
+    process::require_root()?;
+    for (program, package) in PROGRAMS {
+        process::require(program, package)?;
+    }
+    switch::remove_leftovers()?;
+    process::remove_old_scratch()?;
+    for (name, part) in PARTS {
+        if args.only.is_empty() || args.only.iter().any(|only| only == name) {
+            println!("{name}");
+            part().with_context(|| format!("part {name}"))?;
+        }
     }
     Ok(())
 }
+
+/// Missing ones are told before anything is built.
+const PROGRAMS: [(&str, &str); 8] = [
+    ("ip", "iproute2"),
+    ("tc", "iproute2"),
+    ("ethtool", "ethtool"),
+    ("setpriv", "util-linux"),
+    ("kill", "procps"),
+    ("tcpdump", "tcpdump"),
+    ("sipp", "sip-tester"),
+    ("baresip", "baresip-core"),
+];

@@ -13,7 +13,7 @@ use rustix::net::{AddressFamily, SocketType, socket};
 use spantape_sieve::testing::{self, Tables};
 use spantape_sieve::{CLASSES, COUNT_NO_SOCKET, COUNTERS, Class, Endpoint, PATH, Path, Stamp, Wish, sieve};
 
-use crate::samples::capture::Capture;
+use crate::lab::capture::Capture;
 use crate::workspace;
 
 const DROP: u32 = 1;

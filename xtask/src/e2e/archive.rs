@@ -1,0 +1,101 @@
+//! An archive, as anybody reads it: the catalog through `spantape search`, the audio as WAV files.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+/// A folder that `spantape` has written.
+pub(super) struct Archive {
+    binary: PathBuf,
+    path: PathBuf,
+}
+
+/// A recording's samples, caller and callee.
+pub(super) struct Audio {
+    pub(super) rate: u32,
+    pub(super) channels: [Vec<i16>; 2],
+}
+
+impl Archive {
+    pub(super) fn new(binary: &Path, path: &Path) -> Self {
+        Self { binary: binary.to_owned(), path: path.to_owned() }
+    }
+
+    /// What a capture file gives.
+    pub(super) fn replay(binary: &Path, capture: &Path, config: Option<&Path>, path: &Path) -> Result<Self> {
+        let mut command = Command::new(binary);
+        command.arg("replay").arg(capture).arg("--archive").arg(path);
+        if let Some(config) = config {
+            command.arg("--config").arg(config);
+        }
+        let out = command.output().context("run spantape")?;
+        ensure!(out.status.success(), "the replay fails: {}", String::from_utf8_lossy(&out.stderr).trim());
+        Ok(Self::new(binary, path))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The rows of a table, sorted by call and start.
+    pub(super) fn rows(&self, table: &str) -> Result<Vec<Value>> {
+        let mut command = Command::new(&self.binary);
+        command.args(["search", "--format", "jsonl", "--table", table, "--archive"]).arg(&self.path);
+        let out = command.output().context("run spantape")?;
+        // 1: nothing found.
+        ensure!(
+            matches!(out.status.code(), Some(0 | 1)),
+            "the table {table} cannot be read: {}",
+            String::from_utf8_lossy(&out.stderr).trim()
+        );
+        let text = String::from_utf8(out.stdout).context("read the rows")?;
+        let rows: Result<Vec<Value>, _> = text.lines().map(serde_json::from_str).collect();
+        let mut rows = rows.with_context(|| format!("read the rows of {table}"))?;
+        rows.sort_by_key(|row| (row["call_id"].to_string(), row["start"].to_string()));
+        Ok(rows)
+    }
+
+    /// The only row of a table.
+    pub(super) fn row(&self, table: &str) -> Result<Value> {
+        let mut rows = self.rows(table)?;
+        ensure!(rows.len() == 1, "{} rows are in the table {table}", rows.len());
+        rows.pop().context("a row")
+    }
+
+    pub(super) fn audio(&self, recording: &Value) -> Result<Audio> {
+        let file = recording["file"].as_str().context("the recording has no file")?;
+        let path = self.path.join(file);
+        let read = || -> Result<Audio> {
+            let mut wav = hound::WavReader::open(&path)?;
+            let spec = wav.spec();
+            ensure!(spec.channels == 2 && spec.bits_per_sample == 16, "an unexpected format: {spec:?}");
+            let samples: Vec<i16> = wav.samples::<i16>().collect::<Result<_, _>>()?;
+            let side = |channel: usize| samples.iter().skip(channel).step_by(2).copied().collect();
+            Ok(Audio { rate: spec.sample_rate, channels: [side(0), side(1)] })
+        };
+        let audio = read().with_context(|| format!("{}: cannot be played", path.display()))?;
+        let frames = recording["frames"].as_u64().context("the recording has no length")?;
+        ensure!(
+            audio.channels[0].len() as u64 == frames && recording["sample_rate"] == audio.rate,
+            "{}: the catalog has another length than the file",
+            path.display()
+        );
+        Ok(audio)
+    }
+}
+
+impl Audio {
+    pub(super) fn seconds(&self) -> f64 {
+        self.channels[0].len() as f64 / f64::from(self.rate)
+    }
+
+    /// The loudest sample of a side between two moments, in seconds.
+    pub(super) fn peak(&self, channel: usize, from: f64, to: f64) -> u16 {
+        let at = |moment: f64| (moment.max(0.0) * f64::from(self.rate)) as usize;
+        let samples = self.channels[channel].get(at(from)..).unwrap_or_default();
+        let samples = &samples[..samples.len().min(at(to).saturating_sub(at(from)))];
+        samples.iter().map(|sample| sample.unsigned_abs()).max().unwrap_or_default()
+    }
+}

@@ -1,0 +1,150 @@
+//! A call that is captured gives the same as its capture replayed, whatever the source.
+//!
+//! Phones call each other behind the switch. Of its two mirror ports one is captured with XDP, the other with
+//! `AF_PACKET`, while tcpdump writes down what the switch sends to both; that is then replayed.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use spantape_sieve::Class;
+
+use super::archive::Archive;
+use super::compare::compare;
+use super::model::{Counts, Model};
+use super::recorder::{Order, Recorder, Source, ensure_nothing_lost};
+use crate::lab::capture::Capture;
+use crate::lab::live::Tap;
+use crate::lab::switch::{Lab, MIRROR_PORTS, Mirror};
+use crate::lab::{Bench, baresip};
+use crate::programs::release_build;
+use crate::samples::cases;
+use crate::workspace;
+
+pub(super) fn run() -> Result<()> {
+    let binary = release_build("spantape")?;
+    let bench = Bench::new()?;
+    for case in &CASES {
+        case.run(&bench, &binary).with_context(|| format!("case {}", case.name))?;
+    }
+    Ok(())
+}
+
+/// Who calls whom, how it is mirrored, and what must come of it at the least: two empty archives are the same.
+struct Case {
+    name: &'static str,
+    calls: Calls,
+    mirror: Mirror,
+    on_demand: bool,
+    recordings: usize,
+    triggers: usize,
+}
+
+enum Calls {
+    /// Of a sample.
+    Sipp(&'static str),
+    Baresip,
+}
+
+const CASES: [Case; 8] = [
+    Case { mirror: Mirror::Ingress, ..whole("plain, mirrored once", Calls::Sipp("plain-pcmu")) },
+    whole("plain", Calls::Sipp("plain-pcmu")),
+    Case { triggers: 2, ..on_demand("record key", Calls::Sipp("yealink-record")) },
+    Case { recordings: 0, ..on_demand("record key refused", Calls::Sipp("snom-record-refused")) },
+    Case { triggers: 2, ..on_demand("record key over TCP", Calls::Sipp("sip-tcp")) },
+    whole("IPv6", Calls::Sipp("ipv6")),
+    whole("hold and resume", Calls::Sipp("hold-resume")),
+    whole("G.722", Calls::Baresip),
+];
+
+const fn whole(name: &'static str, calls: Calls) -> Case {
+    Case { name, calls, mirror: Mirror::Both, on_demand: false, recordings: 1, triggers: 0 }
+}
+
+const fn on_demand(name: &'static str, calls: Calls) -> Case {
+    Case { name, calls, mirror: Mirror::Both, on_demand: true, recordings: 1, triggers: 1 }
+}
+
+impl Case {
+    fn run(&self, bench: &Bench, binary: &Path) -> Result<()> {
+        let config =
+            if self.on_demand { Some(workspace()?.join("tests/golden/rules/on-demand.toml")) } else { None };
+        let lab = Lab::build(self.mirror)?;
+        // What tcpdump sees begins before and ends after what is captured.
+        let tap = Tap::at_switch(bench, &lab)?;
+        let mut recorders = Vec::new();
+        for (source, (_, interface)) in Source::ALL.into_iter().zip(MIRROR_PORTS) {
+            let name = format!("{}-{}", self.name.replace(' ', "-"), source.name());
+            let order = Order { binary, name: &name, source, interface, config: config.as_deref() };
+            recorders.push((source, Recorder::start(bench, &lab, &order).context(source.name())?));
+        }
+        match self.calls {
+            Calls::Sipp(case) => {
+                let calls = cases::calls_of(case).context("there is no such sample")?;
+                calls.make_calls(bench, &lab)?;
+            }
+            Calls::Baresip => baresip::make_call(bench, &lab)?,
+        }
+        let mut summaries = Vec::new();
+        for (source, recorder) in &mut recorders {
+            summaries.push(recorder.stop().context(source.name())?);
+        }
+        let capture = tap.stop()?;
+        let replayed = self.replay(bench, binary, &capture, config.as_deref())?;
+        for ((source, recorder), summary) in recorders.iter().zip(&summaries) {
+            self.check(recorder, summary, &capture, &replayed).context(source.name())?;
+        }
+        Ok(())
+    }
+
+    fn replay(&self, bench: &Bench, binary: &Path, capture: &Path, config: Option<&Path>) -> Result<Archive> {
+        let path: PathBuf = bench.scratch.path().join(format!("replayed-{}", self.name.replace(' ', "-")));
+        Archive::replay(binary, capture, config, &path)
+    }
+
+    fn check(&self, recorder: &Recorder, summary: &Value, capture: &Path, replayed: &Archive) -> Result<()> {
+        ensure_nothing_lost(summary)?;
+        ensure!(summary["calls"] == 1, "{} calls were captured", summary["calls"]);
+        ensure!(
+            summary["recordings"].as_u64() == Some(self.recordings as u64),
+            "the summary has {} recordings",
+            summary["recordings"]
+        );
+        let counts = classes(summary, capture)?;
+        let same = compare(recorder.archive(), replayed)?;
+        ensure!(
+            same.recordings == self.recordings && same.triggers == self.triggers && same.streams >= 2,
+            "not what the call was to give: {same}"
+        );
+        let source = summary_source(recorder);
+        println!("  {:<22} {source:<12} {same}; {counts}", self.name);
+        Ok(())
+    }
+}
+
+/// The frames by class, which must be those that tcpdump has seen.
+fn classes(summary: &Value, capture: &Path) -> Result<Counts> {
+    let counts = Counts::of(summary)?;
+    let mut model = Model::default();
+    for frame in Capture::read(capture)?.frames {
+        model.take(&frame.data);
+    }
+    for class in Class::ALL {
+        let (counted, seen) = (counts.get(class), model.counts().get(class));
+        // Hosts announce themselves by ICMPv6 whenever they like, also before the capture begins.
+        let agree = match class {
+            Class::Rest | Class::Encapsulated => counted <= seen,
+            _ => counted == seen,
+        };
+        ensure!(agree, "{counted} frames of class {}, but {seen} were sent", class.as_str());
+    }
+    ensure!(counts.get(Class::Sip) > 0 && counts.get(Class::Rtp) > 0, "no call was seen: {counts}");
+    Ok(counts)
+}
+
+/// `xdp native`, `packet`: as it says itself.
+fn summary_source(recorder: &Recorder) -> String {
+    let started = recorder.events("started").into_iter().next().unwrap_or_default();
+    let words = ["source", "mode"].map(|key| started[key].as_str().unwrap_or_default().to_owned());
+    words.join(" ").trim_end().to_owned()
+}
