@@ -48,6 +48,11 @@ pub(super) fn garbage(frames: &[Vec<u8>], seed: u64, count: usize) -> Vec<Vec<u8
     (0..count).map(&mut spoil).collect()
 }
 
+/// Whether a frame has a VLAN tag, but not the type behind it.
+pub(super) fn ends_within_tag(frame: &[u8]) -> bool {
+    matches!(frame.get(12..14), Some([0x81, 0x00] | [0x88, 0xa8])) && frame.len() < 20
+}
+
 /// No message of these begins a call.
 fn signalling() -> Result<Vec<Vec<u8>>> {
     let options = message("OPTIONS sip:1010@198.51.100.2 SIP/2.0", "OPTIONS");
