@@ -37,8 +37,6 @@ enum Task {
     E2e(e2e::Args),
     /// Run the main job on the samples: replay, then search.
     Demo(demo::Args),
-    /// Run what needs root and a real kernel.
-    E2e(e2e::Args),
     /// Make the captures below samples/ again.
     Samples(samples::Args),
 }

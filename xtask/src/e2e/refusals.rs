@@ -63,12 +63,16 @@ impl Scene {
         set_link(&self.lab, INTERFACE, "down")?;
         let start = self.lab.at_monitor(&self.binary.to_string_lossy());
         let mut attempt = self.start(self.capture(start, INTERFACE, source))?;
-        let told = |text: &str| text.contains("down") || text.contains("up");
         let end = Instant::now() + LIMIT;
         let ended = loop {
             let ended = attempt.process.ended()?;
-            if ended.is_some() || (attempt.said().contains("\"started\"") && told(&attempt.complaints())) {
+            if ended.is_some() {
                 break ended;
+            }
+            if attempt.complaints().contains("down") {
+                // This may be the last thing that it says.
+                std::thread::sleep(Duration::from_secs(1));
+                break attempt.process.ended()?;
             }
             ensure!(Instant::now() < end, "it neither refuses nor says so: {}", attempt.complaints());
             std::thread::sleep(Duration::from_millis(50));
@@ -81,6 +85,7 @@ impl Scene {
                 println!("  {source:<7} {line}");
             }
             None => {
+                attempt.wait_until_started()?;
                 attempt.process.signal("TERM")?;
                 let status = attempt.process.wait(LIMIT)?;
                 ensure!(status.code() == Some(0), "it ended with {status}: {}", attempt.complaints());
@@ -138,8 +143,14 @@ struct Attempt {
 }
 
 impl Attempt {
-    fn said(&self) -> String {
-        std::fs::read_to_string(self.folder.join("stdout")).unwrap_or_default()
+    fn wait_until_started(&self) -> Result<()> {
+        let end = Instant::now() + LIMIT;
+        let said = || std::fs::read_to_string(self.folder.join("stdout")).unwrap_or_default();
+        while !said().contains("\"started\"") {
+            ensure!(Instant::now() < end, "it does not begin: {}", self.complaints());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
     }
 
     fn complaints(&self) -> String {
