@@ -21,6 +21,8 @@ const GARBAGE: usize = 4000;
 const SETTLE: Duration = Duration::from_secs(2);
 /// In one go, and then a pause: rings are emptied at leisure on a busy machine.
 const BURST: usize = 16;
+/// Packets of a stream after which the recorder takes it for one.
+const SURE: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(4);
 
 const RULES: &str = "[[rule]]\nname = \"not these\"\nmatch = { from = \"2*\" }\naction = \"ignore\"\n";
@@ -57,12 +59,16 @@ fn every_class(bench: &Bench, binary: &Path, config: &Path, source: Source) -> R
     let seconds = begun.elapsed().as_secs_f64();
     let summary = recorder.stop()?;
     let (counted, expected) = (Counts::of(&summary)?, sender.model.counts());
-    ensure!(counted.total() == sender.sent, "{} verdicts on {} frames", counted.total(), sender.sent);
     for class in Class::ALL {
         let (counted, expected) = (counted.get(class), expected.get(class));
-        ensure!(counted == expected, "{counted} frames of class {}, not {expected}", class.as_str());
+        // What the filter of a packet socket takes away is not counted.
+        let filtered = source == Source::Packet && !class.is_needed() && counted <= expected;
+        ensure!(counted == expected || filtered, "{counted} frames of class {}, not {expected}", class.as_str());
         // What triggers look like over HTTP is configured, and is not here.
         ensure!(counted > 0 || class == Class::Http, "no frame of class {} was sent", class.as_str());
+    }
+    if source == Source::Xdp {
+        ensure!(counted.total() == sender.sent, "{} verdicts on {} frames", counted.total(), sender.sent);
     }
     let frames = summary["frames"].as_u64().context("the summary has no `frames`")?;
     ensure!(frames == counted.needed(), "{frames} frames came up, but {} are needed", counted.needed());
@@ -77,8 +83,8 @@ fn announce(sender: &mut Sender) -> Result<()> {
     for talk in [&wanted, &unwanted] {
         sender.send(&talk.begin()?)?;
     }
-    // The rule is chosen once it is sure that media has come.
-    for index in 0..5 {
+    // The rule is chosen with the packet that makes it sure that media has come: what follows is not needed.
+    for index in 0..SURE {
         for talk in [&wanted, &unwanted] {
             sender.send(&talk.voice(index)?)?;
         }
@@ -86,7 +92,7 @@ fn announce(sender: &mut Sender) -> Result<()> {
     std::thread::sleep(SETTLE);
     for (talk, wish) in [(&wanted, Wish::Wanted), (&unwanted, Wish::Unwanted)] {
         talk.media().into_iter().for_each(|endpoint| sender.model.announce(endpoint, wish));
-        for index in 5..25 {
+        for index in SURE..25 {
             sender.send(&talk.voice(index)?)?;
         }
         // What is no RTP, and what is at one announced endpoint only.
