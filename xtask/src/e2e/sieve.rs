@@ -63,7 +63,11 @@ fn every_class(bench: &Bench, binary: &Path, config: &Path, source: Source) -> R
         let (counted, expected) = (counted.get(class), expected.get(class));
         // What the filter of a packet socket takes away is not counted.
         let filtered = source == Source::Packet && !class.is_needed() && counted <= expected;
-        ensure!(counted == expected || filtered, "{counted} frames of class {}, not {expected}", class.as_str());
+        ensure!(
+            counted == expected || filtered,
+            "{counted} frames of class {}, not {expected}",
+            class.as_str()
+        );
         // What triggers look like over HTTP is configured, and is not here.
         ensure!(counted > 0 || class == Class::Http, "no frame of class {} was sent", class.as_str());
     }

@@ -193,22 +193,28 @@ impl Count for Classes {
     }
 }
 
-/// What the sieve surely does not need, in libpcap's language. It knows neither connections nor announced media,
-/// so all TCP passes, and all that looks like RTP.
+/// What the sieve surely does not need, in libpcap's language. It knows neither connections nor announced media, so
+/// all TCP passes, and all that looks like RTP or what goes with it: STUN and DTLS (told apart by RFC 7983, 7).
 fn filter(told: &Sieving) -> String {
     let ports = |which: Ports| {
         let said = Ports::DEFAULT.iter().chain(&told.ports).filter(move |(_, said)| said.has(which));
         said.map(|(port, _)| format!("port {port}")).collect::<Vec<_>>().join(" or ")
     };
     let (sip, inside) = (ports(Ports::SIP), ports(Ports::ENCAPSULATED));
-    let looks = |payload: &str| {
+    let looks = |header: &str, payload: usize| {
+        let byte = format!("{header}[{payload}]");
+        let word = |behind: usize| format!("{header}[{}:4]", payload + behind);
+        let others = [
+            format!("{byte} & 0xc0 = 0x80"),
+            format!("{byte} = 0x0d or {byte} = 0x0a"),
+            format!("({byte} >= 20 and {byte} <= 63) or {} = 0x2112a442", word(4)),
+        ];
         let sip = ["INVI", "ACK ", "BYE ", "CANC", "REGI", "PRAC", "UPDA", "INFO", "REFE", "SUBS", "MESS"];
         let sip = sip.iter().chain(&["PUBL", "SIP/", "OPTI", "NOTI"]).map(|method| {
-            let word = method.bytes().fold(0u32, |word, byte| word << 8 | u32::from(byte & 0xdf));
-            format!("{payload}:4] & 0xdfdfdfdf = {word:#010x}")
+            let method = method.bytes().fold(0u32, |word, byte| word << 8 | u32::from(byte & 0xdf));
+            format!("{} & 0xdfdfdfdf = {method:#010x}", word(0))
         });
-        let looks = [format!("{payload}] & 0xc0 = 0x80"), format!("{payload}] = 0x0d or {payload}] = 0x0a")];
-        looks.into_iter().chain(sip).collect::<Vec<_>>().join(" or ")
+        others.into_iter().chain(sip).collect::<Vec<_>>().join(" or ")
     };
     format!(
         "(ip and (ip[6:2] & 0x3fff != 0 or \
@@ -217,8 +223,8 @@ fn filter(told: &Sieving) -> String {
          or (ip6 and (ip6[6] != 17 or {sip} or {inside} or {v6})) \
          or ether[12:2] = 0x8100 or ether[12:2] = 0x88a8 or ether[12:2] = 0x9100 or ether[12:2] = 0x9200 \
          or ether[12:2] = 0x8847 or ether[12:2] = 0x8848 or ether[12:2] = 0x8864",
-        v4 = looks("udp[8"),
-        v6 = looks("ip6[48"),
+        v4 = looks("udp", 8),
+        v6 = looks("ip6", 48),
     )
 }
 

@@ -2,6 +2,7 @@
 
 mod report;
 
+use std::any::Any;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -108,7 +109,8 @@ async fn capture(args: &Args, configuration: Configuration) -> Result<ExitCode> 
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
 
     let mut live = Live::start(ear.tap, pipeline, queue);
-    let (mut stopping, mut gone) = (false, false);
+    let mut hold = Some(ear.hold);
+    let mut gone = false;
     loop {
         tokio::select! {
             () = live.wait() => break,
@@ -129,17 +131,18 @@ async fn capture(args: &Args, configuration: Configuration) -> Result<ExitCode> 
                 }
             }
             _ = hangup.recv() => reload(args.config.as_deref(), &live, &mut report),
-            _ = interrupt.recv() => stop(&live, &mut stopping, &mut report),
-            _ = terminate.recv() => stop(&live, &mut stopping, &mut report),
+            _ = interrupt.recv() => stop(&live, &mut hold, &report),
+            _ = terminate.recv() => stop(&live, &mut hold, &report),
         }
     }
+    // Before the sockets go: what comes now is not lost, but not asked for.
+    drop(hold);
     let missed = watch.missed().await;
     let ended = live.finish()?;
     while let Ok(row) = completed.try_recv() {
         report.completed(&row);
     }
     report.ended(&ended, &ear.count.counts(), missed);
-    drop(ear.hold);
     if gone {
         eprintln!("spantape: {} is gone; what was going on has been completed", interface.name);
         return Ok(ExitCode::from(FAILED));
@@ -151,8 +154,8 @@ async fn capture(args: &Args, configuration: Configuration) -> Result<ExitCode> 
 }
 
 /// The first time, ends what is going on; the second time, ends.
-fn stop(live: &Live, stopping: &mut bool, report: &mut Report) {
-    if std::mem::replace(stopping, true) {
+fn stop(live: &Live, hold: &mut Option<Box<dyn Any>>, report: &Report) {
+    if hold.take().is_none() {
         std::process::exit(INTERRUPTED);
     }
     report.stopping();

@@ -147,7 +147,13 @@ impl Report {
                 let text = format!("{}: these rules hold for calls that begin from now on", path.display());
                 self.say("rules", json!({ "ok": true }), &text, &[]);
             }
-            Err(problem) => self.say("rules", json!({ "ok": false, "problem": problem }), &problem, &[]),
+            Err(problem) => {
+                if self.json {
+                    // Somebody who has just changed them looks for this here.
+                    eprintln!("spantape: {}", clean(&problem));
+                }
+                self.say("rules", json!({ "ok": false, "problem": problem }), &problem, &[]);
+            }
         }
     }
 

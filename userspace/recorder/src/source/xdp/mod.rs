@@ -7,6 +7,7 @@ use std::io;
 use std::thread::sleep;
 use std::time::Duration;
 
+use aya::maps::{MapData, XskMap};
 use pcap::{Active, Capture};
 use rustix::event::{PollFd, Timespec, poll};
 use rustix::io::Errno;
@@ -43,14 +44,14 @@ pub(crate) struct Xdp {
     pub(crate) media: Media,
     pub(crate) counters: Counters,
     pub(crate) tap: Sockets,
-    /// It goes, and with it the sockets' map, when this does.
+    /// When this goes, the program leaves the interface and nothing comes up any more.
     pub(crate) hold: Hold,
 }
 
 /// What must live for as long as frames are to come up.
 pub(crate) struct Hold {
     _program: Program,
-    _sockets: aya::maps::XskMap<aya::maps::MapData>,
+    _sockets: XskMap<MapData>,
     _promiscuous: Option<Capture<Active>>,
 }
 
@@ -109,23 +110,14 @@ impl Xdp {
     ) -> Result<Xdp, XdpError> {
         make_room(interface).await?;
         let mut program = Program::load(told, settings.pass_rest, interface.queues)?;
-        let mode = program.attach(interface.index)?;
-        let native = mode == AttachedMode::Native;
-        let large = interface.mtu > SMALL_MTU;
-        let frames = frames_in(settings.ring, large);
         let mut sockets = program.sockets()?;
-        let mut queues = Vec::new();
-        for queue in 0..interface.queues {
-            let opened = Queue::open(interface.index, queue, frames, large, native)?;
-            if settings.busy_poll {
-                let failed = |source| XdpError::Failed { operation: "set busy polling", source };
-                opened.prefer_busy_poll().map_err(failed)?;
-            }
-            sockets.set(queue, opened.fd(), 0).map_err(|error| XdpError::Failed {
-                operation: "tell the XDP program its sockets",
-                source: io::Error::other(error),
-            })?;
-            queues.push(opened);
+        // Sockets first: no frame that the program hands up shall find none.
+        let mut queues = open_queues(interface, settings, true, &mut sockets)?;
+        let mode = program.attach(interface.index)?;
+        if mode != AttachedMode::Native && queues.iter().any(Queue::is_zero_copy) {
+            // The driver fills such sockets itself, and would not.
+            drop(queues);
+            queues = open_queues(interface, settings, false, &mut sockets)?;
         }
         let promiscuous = if settings.promiscuous {
             let failed = |reason: String| XdpError::Failed {
@@ -208,6 +200,31 @@ impl Tap for Sockets {
     fn clock(&mut self) -> &mut Clock {
         &mut self.clock
     }
+}
+
+/// A socket for each queue, known to the program.
+fn open_queues(
+    interface: &Interface,
+    settings: &Settings,
+    try_zero_copy: bool,
+    sockets: &mut XskMap<MapData>,
+) -> Result<Vec<Queue>, XdpError> {
+    let large = interface.mtu > SMALL_MTU;
+    let frames = frames_in(settings.ring, large);
+    let mut queues = Vec::new();
+    for number in 0..interface.queues {
+        let queue = Queue::open(interface.index, number, frames, large, try_zero_copy)?;
+        if settings.busy_poll {
+            let failed = |source| XdpError::Failed { operation: "set busy polling", source };
+            queue.prefer_busy_poll().map_err(failed)?;
+        }
+        sockets.set(number, queue.fd(), 0).map_err(|error| XdpError::Failed {
+            operation: "tell the XDP program its sockets",
+            source: io::Error::other(error),
+        })?;
+        queues.push(queue);
+    }
+    Ok(queues)
 }
 
 /// How many frames of a ring's memory there are: a power of two.

@@ -56,15 +56,15 @@ pub(crate) struct Frames {
 
 impl Queue {
     /// A socket for the queue, with memory for so many frames (a power of two), all of which the kernel has.
-    /// Zero-copy if the driver can.
+    /// Zero-copy if the driver can, and that is to be tried.
     pub(super) fn open(
         index: u32,
         queue: u32,
         frames: u32,
         large: bool,
-        native: bool,
+        try_zero_copy: bool,
     ) -> Result<Queue, XdpError> {
-        let mut zero_copy = native;
+        let mut zero_copy = try_zero_copy;
         loop {
             match Queue::try_open(index, queue, frames, large, zero_copy) {
                 Err(_) if zero_copy => zero_copy = false,
