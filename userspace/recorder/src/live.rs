@@ -9,7 +9,7 @@
 //! the ring, and what finds no room there is counted as lost for the queue's sake.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -41,10 +41,25 @@ pub(crate) struct Figures {
     pub(crate) calls: AtomicU64,
     pub(crate) calls_up: AtomicU64,
     pub(crate) recordings: AtomicU64,
-    pub(crate) lost_ring: AtomicU64,
-    pub(crate) lost_queue: AtomicU64,
+    pub(crate) lost: LostSoFar,
     /// By how many nanoseconds the wall clock has been set.
-    pub(crate) clock_step: std::sync::atomic::AtomicI64,
+    pub(crate) clock_step: AtomicI64,
+}
+
+/// See [`Lost`].
+#[derive(Debug, Default)]
+pub(crate) struct LostSoFar {
+    pub(crate) interface: AtomicU64,
+    pub(crate) ring: AtomicU64,
+    pub(crate) queue: AtomicU64,
+}
+
+impl LostSoFar {
+    /// As it is now.
+    pub(crate) fn now(&self) -> Lost {
+        let now = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Lost { interface: now(&self.interface), ring: now(&self.ring), queue: now(&self.queue) }
+    }
 }
 
 /// What became of it.
@@ -59,6 +74,7 @@ pub(crate) struct Ended {
 enum Order {
     Rules(Rules),
     Note { kind: &'static str, text: String },
+    Lost(Lost),
 }
 
 /// How often the kernel is asked what was lost.
@@ -67,6 +83,10 @@ const LOOK: Duration = Duration::from_millis(200);
 const FLUSH: Duration = Duration::from_secs(60);
 /// Losses are noted no more often than this.
 const NOTE: i64 = SECOND;
+/// A source that is never found empty is read no longer than this once it is to stop.
+const LAST: Duration = Duration::from_secs(1);
+/// A recorder with nothing to do is told the time no more often than this.
+const TELL: Duration = Duration::from_millis(50);
 const FEWEST_BATCHES: usize = 4;
 
 impl Live {
@@ -116,6 +136,11 @@ impl Live {
         let _ = self.orders.send(Order::Note { kind, text });
     }
 
+    /// Frames have been lost that never came to the ring.
+    pub(crate) fn lost(&self, lost: Lost) {
+        let _ = self.orders.send(Order::Lost(lost));
+    }
+
     /// What is in the ring is still taken.
     pub(crate) fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
@@ -151,29 +176,55 @@ struct Reader {
 
 impl Reader {
     fn run(mut self) -> Result<Option<Frames>, TapError> {
+        let mut stopped = None;
         loop {
-            let (mut batch, lost) = match self.empty.try_recv() {
-                Ok(batch) => (batch, Lost { ring: self.lost_since(false), queue: 0 }),
+            let (mut batch, mut lost) = match self.empty.try_recv() {
+                Ok(batch) => (batch, Lost { ring: self.lost_since(false), ..Lost::default() }),
                 Err(TryRecvError::Disconnected) => break,
                 Err(TryRecvError::Empty) => {
                     let ring = self.lost_since(true);
                     let Ok(batch) = self.empty.recv() else { break };
-                    (batch, Lost { ring, queue: self.lost_since(true) })
+                    (batch, Lost { ring, queue: self.lost_since(true), ..Lost::default() })
                 }
             };
-            let last = self.stop.load(Ordering::Relaxed);
-            let read = self.tap.read(&mut batch);
+            if stopped.is_none() && self.stop.load(Ordering::Relaxed) {
+                self.tap.detach();
+                stopped = Some((self.tap.clock().now(), Instant::now()));
+            }
+            let read = self.fill(&mut batch);
+            // All that had come when it was to stop has been seen, or it comes faster than it can be read.
+            let last = stopped.is_some_and(|(now, since)| {
+                batch.seen_until.is_some_and(|seen| seen >= now) || since.elapsed() > LAST
+            });
+            if last {
+                lost.ring += self.lost_since(true);
+            }
             batch.lost = lost;
-            let more = batch.is_full();
             if self.hand_on.send(batch).is_err() {
                 break;
             }
             read?;
-            if last && !more {
+            if last {
                 break;
             }
         }
         Ok(self.tap.frames())
+    }
+
+    /// Fills a batch for as long as the recorder has others to work on, so that no batch is spent on a few frames.
+    fn fill(&mut self, batch: &mut Batch) -> Result<(), TapError> {
+        let begun = Instant::now();
+        loop {
+            let before = batch.len();
+            self.tap.read(batch)?;
+            let stop = self.stop.load(Ordering::Relaxed);
+            let idle = self.hand_on.is_empty();
+            // With nothing in it, it only tells the time.
+            let wait = if batch.is_empty() { begun.elapsed() < TELL } else { !idle && batch.len() > before };
+            if batch.is_full() || stop || !wait {
+                return Ok(());
+            }
+        }
     }
 
     /// Frames lost since the last look, if it is time for one.
@@ -239,6 +290,7 @@ impl Recorder {
                 match order {
                     Order::Rules(rules) => self.pipeline.set_rules(rules),
                     Order::Note { kind, text } => self.pipeline.note(now, kind, &text)?,
+                    Order::Lost(more) => lost.add(more),
                 }
             }
             if flushed.elapsed() >= FLUSH {
@@ -263,13 +315,18 @@ impl Recorder {
         set(&self.figures.calls, counters.calls);
         set(&self.figures.calls_up, self.pipeline.calls_up());
         set(&self.figures.recordings, tally.recordings);
-        set(&self.figures.lost_ring, tally.missed.ring);
-        set(&self.figures.lost_queue, tally.missed.queue);
+        set(&self.figures.lost.interface, tally.missed.interface);
+        set(&self.figures.lost.ring, tally.missed.ring);
+        set(&self.figures.lost.queue, tally.missed.queue);
     }
 }
 
 fn text_of(lost: Lost) -> String {
-    let causes = [(lost.ring, "the ring was full"), (lost.queue, "recording did not keep up")];
+    let causes = [
+        (lost.interface, "the interface had no room"),
+        (lost.ring, "the ring was full"),
+        (lost.queue, "recording did not keep up"),
+    ];
     let causes = causes.iter().filter(|(count, _)| *count > 0);
     causes.map(|(count, why)| format!("{count} frames: {why}")).collect::<Vec<_>>().join("; ")
 }

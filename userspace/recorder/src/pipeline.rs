@@ -47,6 +47,8 @@ pub(crate) struct Tally {
     pub(crate) undecodable: BTreeMap<String, u64>,
     /// Frames that never came here.
     pub(crate) missed: Lost,
+    /// Announcements of media for which the sieve had no room.
+    pub(crate) unsteered: u64,
 }
 
 impl Pipeline {
@@ -162,8 +164,10 @@ impl Pipeline {
                 }
                 Event::Happened(row) => archive.event(&row)?,
                 Event::Media { endpoint, wanted } => {
-                    if let Some(steer) = &mut self.steer {
-                        steer.steer(endpoint, wanted);
+                    if let Some(steer) = &mut self.steer
+                        && !steer.steer(endpoint, wanted)
+                    {
+                        self.tally.unsteered += 1;
                     }
                 }
             }

@@ -29,8 +29,15 @@ pub(crate) fn give_up(archive: &Path, maps_work: impl Fn() -> bool) -> Result<()
     let context = "give up privileges";
     let may = caps::read(None, CapSet::Permitted).context(context)?;
     let mut keep = CapsHashSet::new();
-    let owner = std::fs::metadata(archive).with_context(|| format!("look at {}", archive.display()))?.uid();
-    if owner != rustix::process::geteuid().as_raw() && may.contains(&Capability::CAP_DAC_OVERRIDE) {
+    let is_ours = |path: &Path| {
+        let owner = std::fs::metadata(path).with_context(|| format!("look at {}", path.display()))?.uid();
+        anyhow::Ok(owner == rustix::process::geteuid().as_raw())
+    };
+    let mut ours = is_ours(archive)?;
+    for entry in std::fs::read_dir(archive).with_context(|| format!("look at {}", archive.display()))? {
+        ours &= is_ours(&entry?.path())?;
+    }
+    if !ours && may.contains(&Capability::CAP_DAC_OVERRIDE) {
         // Root records into the archive of somebody else.
         keep.insert(Capability::CAP_DAC_OVERRIDE);
     }
@@ -63,10 +70,12 @@ pub(crate) fn names(capabilities: &[Capability]) -> String {
 
 /// How a process gets all that the source takes.
 pub(crate) fn remedy(source: Source) -> String {
-    let names: Vec<String> = needed(source, knows_cap_bpf())
-        .iter()
-        .map(|capability| capability.to_string().to_lowercase())
-        .collect();
+    let mut needed = needed(source, knows_cap_bpf());
+    if source == Source::Xdp {
+        // Or a higher limit of locked memory: what frames lie in is locked.
+        needed.push(Capability::CAP_IPC_LOCK);
+    }
+    let names: Vec<String> = needed.iter().map(|capability| capability.to_string().to_lowercase()).collect();
     format!(
         "sudo setcap {}+ep $(command -v spantape), or run it as root, or by systemd with AmbientCapabilities={}",
         names.join(","),

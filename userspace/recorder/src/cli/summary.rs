@@ -68,8 +68,10 @@ fn dropped(counters: &Counters, tally: &Tally) -> Vec<(String, u64)> {
         ("RTP packets of calls that are not recorded", counters.rtp_unwanted),
         ("RTP packets for want of room", counters.rtp_no_room),
         ("calls for want of room", counters.calls_evicted),
+        ("frames for which the interface had no room", tally.missed.interface),
         ("frames that found the ring full", tally.missed.ring),
         ("frames because recording did not keep up", tally.missed.queue),
+        ("announcements of media for want of room (`media_endpoints`)", tally.unsteered),
     ];
     dropped.extend(plain.map(|(what, count)| (what.to_owned(), count)));
     dropped.extend(

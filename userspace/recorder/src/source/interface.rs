@@ -13,13 +13,13 @@ use futures_util::{Stream, StreamExt, TryStreamExt};
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::packet_route::link::{
-    LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, Prop, XdpAttached,
+    LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp, Prop, XdpAttached,
 };
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{Handle, LinkUnspec, MulticastGroup};
 use rustix::io::Errno;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use xdp::nic::NicIndex;
 
 use super::driver::Driver;
@@ -38,6 +38,8 @@ pub(crate) struct Interface {
     /// It can carry frames: for a cable, that something is at its other end.
     pub(crate) running: bool,
     pub(crate) loopback: bool,
+    /// Its frames have Ethernet headers.
+    pub(crate) ethernet: bool,
     /// Somebody listens to frames that are for others.
     pub(crate) promiscuous: bool,
     pub(crate) mtu: u32,
@@ -148,6 +150,7 @@ impl Interface {
             up: flags.contains(LinkFlags::Up),
             running: flags.contains(LinkFlags::Running),
             loopback: flags.contains(LinkFlags::Loopback),
+            ethernet: matches!(link.header.link_layer_type, LinkLayerType::Ether | LinkLayerType::Loopback),
             promiscuous: flags.contains(LinkFlags::Promisc),
             mtu: 0,
             addresses: Vec::new(),
@@ -252,15 +255,14 @@ impl LinkWatch {
     }
 
     /// Frames for which the interface itself had no room, as far as it tells.
-    pub(crate) async fn missed(&self) -> u64 {
-        let link = self.route.link(LinkUnspec::new_with_index(self.index).build()).await;
-        let stats = link.ok().and_then(|link| {
-            link.attributes.iter().find_map(|attribute| match attribute {
-                LinkAttribute::Stats64(stats) => Some(stats.rx_missed_errors + stats.rx_fifo_errors),
-                _ => None,
-            })
-        });
-        stats.unwrap_or_default()
+    pub(crate) async fn missed(&self) -> Option<u64> {
+        let ask = self.route.link(LinkUnspec::new_with_index(self.index).build());
+        // An answer that finds no room is lost, and would be waited for in vain.
+        let link = timeout(PATIENCE, ask).await.ok()?.ok()?;
+        link.attributes.iter().find_map(|attribute| match attribute {
+            LinkAttribute::Stats64(stats) => Some(stats.rx_missed_errors + stats.rx_fifo_errors),
+            _ => None,
+        })
     }
 
     /// What a message says of the link, if it is about it.
@@ -292,6 +294,9 @@ impl LinkWatch {
 }
 
 type Messages = Pin<Box<dyn Stream<Item = NetlinkMessage<RouteNetlinkMessage>> + Send>>;
+
+/// The kernel answers at once, or not at all.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// However quiet it is: a message that could not be decoded is not heard of.
 const ASK_AGAIN: Duration = Duration::from_secs(10);

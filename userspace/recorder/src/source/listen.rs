@@ -1,7 +1,5 @@
 //! Beginning to listen to an interface, by the best means that it has.
 
-use std::any::Any;
-
 use clap::ValueEnum;
 
 use super::interface::Interface;
@@ -28,8 +26,6 @@ pub(crate) struct Ear {
     pub(crate) steer: Box<dyn Steer>,
     pub(crate) count: Box<dyn Count>,
     pub(crate) means: Means,
-    /// What must live as long.
-    pub(crate) hold: Box<dyn Any>,
 }
 
 /// By which means, and why.
@@ -48,17 +44,26 @@ pub(crate) enum ListenError {
     Packet(#[from] PacketError),
     #[error("{packet}; nor by AF_XDP: {xdp}")]
     Neither { xdp: String, packet: PacketError },
+    #[error("another spantape is at work on {interface} (XDP program {program}); stop it first")]
+    Occupied { interface: String, program: u32 },
+    #[error(
+        "the XDP program {name} is on {interface}, and not ours; `bpftool net show dev {interface}` and \
+         `ip -details link show dev {interface}` show it, `ip link set dev {interface} xdp off` takes it off"
+    )]
+    Foreign { interface: String, name: String },
 }
 
 /// Begins to listen.
 pub(crate) async fn listen(by: By, interface: &Interface, how: &Capture) -> Result<Ear, ListenError> {
+    // Behind somebody else's program nobody can tell what does not arrive, whatever the means.
+    nobody_is_there(interface)?;
     let instead = match by {
         By::Packet => None,
         By::Xdp => return Ok(by_xdp(interface, how).await?),
         By::Auto => match by_xdp(interface, how).await {
             Ok(ear) => return Ok(ear),
-            // Two of us on one interface would record everything twice.
-            Err(error @ XdpError::Occupied { .. }) => return Err(error.into()),
+            // Whoever has taken it in this moment takes frames that would be missed here.
+            Err(error @ XdpError::Raced) => return Err(error.into()),
             Err(error) => Some(causes(&error)),
         },
     };
@@ -68,6 +73,18 @@ pub(crate) async fn listen(by: By, interface: &Interface, how: &Capture) -> Resu
             Some(xdp) => ListenError::Neither { xdp, packet },
             None => packet.into(),
         }),
+    }
+}
+
+fn nobody_is_there(interface: &Interface) -> Result<(), ListenError> {
+    let Some(attached) = &interface.xdp else { return Ok(()) };
+    let (interface, program) = (interface.name.clone(), attached.program);
+    match &attached.name {
+        // A left-over: it will be taken off.
+        Some(_) if attached.is_ours() && !attached.held => Ok(()),
+        Some(_) if attached.is_ours() => Err(ListenError::Occupied { interface, program }),
+        Some(name) => Err(ListenError::Foreign { interface, name: name.clone() }),
+        None => Err(ListenError::Foreign { interface, name: format!("number {program}") }),
     }
 }
 
@@ -81,14 +98,13 @@ async fn by_xdp(interface: &Interface, how: &Capture) -> Result<Ear, XdpError> {
         pass_rest: how.pass_rest,
         promiscuous: how.promiscuous,
     };
-    let Xdp { mode, zero_copy, queues, media, counters, tap, hold } =
+    let Xdp { mode, zero_copy, queues, media, counters, tap } =
         Xdp::open(interface, &how.sieving, &settings).await?;
     Ok(Ear {
         tap: Box::new(tap),
         steer: Box::new(media),
         count: Box::new(counters),
         means: Means::Xdp { mode: mode.as_str(), zero_copy, queues },
-        hold: Box::new(hold),
     })
 }
 
@@ -104,7 +120,6 @@ fn by_packet(interface: &Interface, how: &Capture, instead: Option<String>) -> R
         steer: Box::new(wishes),
         count: Box::new(classes),
         means: Means::Packet { instead },
-        hold: Box::new(()),
     })
 }
 

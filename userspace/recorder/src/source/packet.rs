@@ -35,6 +35,12 @@ pub(crate) struct Listener {
     counts: Arc<[AtomicU64]>,
     wishes: Receiver<(Endpoint, Option<Wish>)>,
     clock: Clock,
+    /// Time that has been told: a wall clock that is set between a frame's stamp and its reading moves no frame out
+    /// of what is left.
+    told: Timestamp,
+    /// The kernel's count of lost frames, which begins anew after 2^32, and ours.
+    dropped: u32,
+    lost: u64,
 }
 
 /// Tells the sieve which media is wanted.
@@ -101,7 +107,9 @@ impl Listener {
         let notebook = Notebook::new(told);
         let clock = Clock::new();
         let interface = interface.to_owned();
-        let listener = Listener { interface, capture, link, notebook, counts, wishes, clock };
+        let told = clock.now();
+        let listener =
+            Listener { interface, capture, link, notebook, counts, wishes, clock, told, dropped: 0, lost: 0 };
         Ok((listener, Wishes { wishes: sender }, classes))
     }
 }
@@ -137,7 +145,8 @@ impl Tap for Listener {
             let packet = match self.capture.next_packet() {
                 Ok(packet) => packet,
                 Err(pcap::Error::TimeoutExpired) => {
-                    batch.seen_until = Some(Timestamp(before.0 - SLACK));
+                    self.told = Timestamp(before.0 - SLACK).max(self.told);
+                    batch.seen_until = Some(self.told);
                     break;
                 }
                 Err(error) => return Err(failed(error.to_string())),
@@ -154,14 +163,21 @@ impl Tap for Listener {
             let time = packet.header.ts;
             // With this precision, what is called microseconds are nanoseconds.
             let stamp = time.tv_sec.saturating_mul(SECOND).saturating_add(time.tv_usec);
-            batch.push(Timestamp(stamp.saturating_add(correction)), packet.data);
+            let at = Timestamp(stamp.saturating_add(correction));
+            batch.push(at.min(self.clock.now()).max(self.told), packet.data);
         }
         Ok(())
     }
 
     fn lost(&mut self) -> u64 {
-        self.capture.stats().map_or(0, |stats| u64::from(stats.dropped))
+        if let Ok(stats) = self.capture.stats() {
+            self.lost += u64::from(stats.dropped.wrapping_sub(self.dropped));
+            self.dropped = stats.dropped;
+        }
+        self.lost
     }
+
+    fn detach(&mut self) {}
 
     fn frames(&self) -> Option<Frames> {
         None
@@ -173,13 +189,10 @@ impl Tap for Listener {
 }
 
 impl Steer for Wishes {
-    fn steer(&mut self, endpoint: wire::Endpoint, wanted: Option<bool>) {
+    fn steer(&mut self, endpoint: wire::Endpoint, wanted: Option<bool>) -> bool {
         let wish = wanted.map(|wanted| if wanted { Wish::Wanted } else { Wish::Unwanted });
-        match self.wishes.try_send((Endpoint::new(endpoint.address(), endpoint.port), wish)) {
-            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
-            // The sieve is that far behind only when nothing can be read: a wish is no more than a hint then.
-            Err(TrySendError::Full(_)) => {}
-        }
+        let sent = self.wishes.try_send((Endpoint::new(endpoint.address(), endpoint.port), wish));
+        !matches!(sent, Err(TrySendError::Full(_)))
     }
 }
 

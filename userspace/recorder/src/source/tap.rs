@@ -14,7 +14,7 @@ use super::xdp::Frames;
 pub(crate) const BATCH_BYTES: usize = 512 << 10;
 /// From here on a batch is handed on; what is left is room for what is taken from a ring at once.
 const ENOUGH_BYTES: usize = BATCH_BYTES / 2;
-const ENOUGH_FRAMES: usize = 1024;
+pub(crate) const ENOUGH_FRAMES: usize = 1024;
 
 /// A ring of the kernel's that holds what an interface has received.
 pub(crate) trait Tap: Send {
@@ -27,6 +27,9 @@ pub(crate) trait Tap: Send {
     /// Frames that found no room in the ring so far.
     fn lost(&mut self) -> u64;
 
+    /// Nothing more is to come into the ring, as far as that can be had.
+    fn detach(&mut self);
+
     /// Where the frames of its memory are, if it has memory that it shares with the kernel.
     fn frames(&self) -> Option<Frames>;
 
@@ -36,8 +39,8 @@ pub(crate) trait Tap: Send {
 
 /// Tells the sieve which media is wanted.
 pub(crate) trait Steer: Send {
-    /// See [`Event::Media`](spantape_core::event::Event::Media).
-    fn steer(&mut self, endpoint: Endpoint, wanted: Option<bool>);
+    /// See [`Event::Media`](spantape_core::event::Event::Media). Says whether there was room for it.
+    fn steer(&mut self, endpoint: Endpoint, wanted: Option<bool>) -> bool;
 }
 
 /// Frames by class, as the sieve has counted them so far.
@@ -74,7 +77,9 @@ pub(crate) struct Batch {
 /// Frames that were needed and have been lost, by what was too slow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Lost {
-    /// The ring was full, or the kernel had no buffer for it.
+    /// The interface had no room for them, or nobody to give them to.
+    pub(crate) interface: u64,
+    /// The ring was full, or the frame longer than its memory.
     pub(crate) ring: u64,
     /// The ring was full because the queue behind it was: the disk, or the engine, did not keep up.
     pub(crate) queue: u64,
@@ -104,6 +109,16 @@ impl Batch {
         let begin = self.bytes.len();
         self.bytes.extend_from_slice(frame);
         self.frames.push(Span { at, begin, end: self.bytes.len() });
+    }
+
+    /// There is nothing in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// How many frames are in it.
+    pub(crate) fn len(&self) -> usize {
+        self.frames.len()
     }
 
     /// It is time to hand it on.
@@ -141,11 +156,12 @@ impl Batch {
 impl Lost {
     /// All of them.
     pub(crate) fn total(self) -> u64 {
-        self.ring + self.queue
+        self.interface + self.ring + self.queue
     }
 
     /// Adds others.
     pub(crate) fn add(&mut self, other: Lost) {
+        self.interface += other.interface;
         self.ring += other.ring;
         self.queue += other.queue;
     }

@@ -1,31 +1,32 @@
 //! `spantape capture`: record from an interface.
 
+mod printer;
 mod report;
 
-use std::any::Any;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use spantape_sieve::COUNT_NO_SOCKET;
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
 use self::report::{Frozen, Report};
-use super::FAILED;
 use crate::config::{self, Configuration};
 use crate::live::Live;
 use crate::pipeline::Pipeline;
 use crate::privileges;
 use crate::source::interface::{Interface, LinkEvent, LinkWatch};
 use crate::source::listen::{By, listen};
+use crate::source::tap::{Count, Lost};
 
 /// Record the calls that pass a switch's mirror port
 ///
 /// Attaches to the interface, records, and sends nothing. SIGINT or SIGTERM ends it: calls that are up are completed and
-/// catalogued; a second signal ends it at once. SIGHUP reads the rules again.
+/// catalogued; a second signal ends it at once. SIGHUP reads the rules again, and nothing else of the configuration.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   spantape doctor --interface eth1
@@ -33,8 +34,8 @@ use crate::source::listen::{By, listen};
   spantape capture --interface eth1 --archive /srv/calls --config rules.toml --json
   spantape capture --interface eth1 --archive /srv/calls --source packet
 
-It takes CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF and CAP_IPC_LOCK, or root; they are given up once it listens. With
-`--source packet` CAP_NET_RAW is enough.
+It takes CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF, CAP_PERFMON and CAP_IPC_LOCK, or root; they are given up once it
+listens. With `--source packet` CAP_NET_RAW is enough.
 
 Exit code: 0 ended by a signal, 2 could not begin or not go on.")]
 pub(crate) struct Args {
@@ -50,7 +51,8 @@ pub(crate) struct Args {
     /// How frames are had from the interface
     #[arg(long, value_enum, default_value = "auto")]
     source: By,
-    /// Give frames that are not needed to the kernel's own stack: for an interface that has other uses as well
+    /// Give frames that are not needed to the kernel's own stack: for an interface with other uses as well. SIP, RTP,
+    /// fragments and tunnels to this very machine are still taken
     #[arg(long)]
     pass_rest: bool,
     /// Poll the driver without pause: least delay, one CPU
@@ -89,7 +91,7 @@ async fn capture(args: &Args, configuration: Configuration) -> Result<ExitCode> 
     let queue = usize::try_from(configuration.capture.queue).unwrap_or(usize::MAX);
     let mut pipeline = Pipeline::new(configuration.engine, &args.archive)?;
     let ear = listen(args.source, &interface, &configuration.capture).await?;
-    let mut watch = LinkWatch::new(interface.index)?;
+    let watch = LinkWatch::new(interface.index)?;
     privileges::give_up(&args.archive, || ear.count.is_readable())?;
 
     let (done, mut completed) = mpsc::channel(UNPRINTED);
@@ -100,6 +102,8 @@ async fn capture(args: &Args, configuration: Configuration) -> Result<ExitCode> 
     }));
     let mut report = Report::new(args.json, &args.archive);
     report.started(&interface, &ear.means);
+    let mut listener = Listener { watch, count: ear.count, missed: 0, unheard: 0 };
+    listener.missed = listener.watch.missed().await.unwrap_or_default();
     let (mut interrupt, mut terminate, mut hangup) = (
         signal(SignalKind::interrupt()).context("listen to signals")?,
         signal(SignalKind::terminate()).context("listen to signals")?,
@@ -109,43 +113,39 @@ async fn capture(args: &Args, configuration: Configuration) -> Result<ExitCode> 
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
 
     let mut live = Live::start(ear.tap, pipeline, queue);
-    let mut hold = Some(ear.hold);
-    let mut gone = false;
+    let (mut stopping, mut gone) = (false, false);
     loop {
         tokio::select! {
             () = live.wait() => break,
-            Some(row) = completed.recv() => report.completed(&row),
+            Some(row) = completed.recv() => report.completed(row),
             _ = tick.tick() => {
-                let missed = watch.missed().await;
-                report.status(live.figures(), &ear.count.counts(), missed);
+                live.lost(Lost { interface: listener.lost().await, ..Lost::default() });
+                report.status(live.figures(), &listener.count.counts());
             }
-            event = watch.next(), if !gone => {
+            // Once it is to stop, taking the program off may look like a link that fails.
+            event = listener.watch.next(), if !stopping => {
                 report.link(event);
                 match event {
                     LinkEvent::Down => live.note("gap", format!("{}: the link is down", interface.name)),
                     LinkEvent::Up => live.note("gap", format!("{}: the link is up again", interface.name)),
                     LinkEvent::Gone => {
-                        gone = true;
+                        (gone, stopping) = (true, true);
                         live.stop();
                     }
                 }
             }
-            _ = hangup.recv() => reload(args.config.as_deref(), &live, &mut report),
-            _ = interrupt.recv() => stop(&live, &mut hold, &report),
-            _ = terminate.recv() => stop(&live, &mut hold, &report),
+            _ = hangup.recv() => reload(args.config.as_deref(), &live, &report),
+            _ = interrupt.recv() => stop(&live, &mut stopping, &report),
+            _ = terminate.recv() => stop(&live, &mut stopping, &report),
         }
     }
-    // Before the sockets go: what comes now is not lost, but not asked for.
-    drop(hold);
-    let missed = watch.missed().await;
     let ended = live.finish()?;
     while let Ok(row) = completed.try_recv() {
-        report.completed(&row);
+        report.completed(row);
     }
-    report.ended(&ended, &ear.count.counts(), missed);
+    report.ended(&ended, &listener.count.counts());
     if gone {
-        eprintln!("spantape: {} is gone; what was going on has been completed", interface.name);
-        return Ok(ExitCode::from(FAILED));
+        bail!("{} is gone; what was going on has been completed", interface.name);
     }
     if let Some(problem) = ended.problem {
         return Err(problem.into());
@@ -153,9 +153,31 @@ async fn capture(args: &Args, configuration: Configuration) -> Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
+/// What interface and sieve have to say, beside frames.
+struct Listener {
+    watch: LinkWatch,
+    count: Box<dyn Count>,
+    /// What the interface has missed so far, also before this began.
+    missed: u64,
+    /// Frames that were needed and could not be handed up.
+    unheard: u64,
+}
+
+impl Listener {
+    /// Frames that were lost before the ring since this was last asked.
+    async fn lost(&mut self) -> u64 {
+        // Where it does not answer, what it has missed until now is told with the next answer.
+        let missed = self.watch.missed().await.unwrap_or(self.missed);
+        let unheard = self.count.counts().get(COUNT_NO_SOCKET as usize).copied().unwrap_or_default();
+        let lost = missed.saturating_sub(self.missed) + unheard.saturating_sub(self.unheard);
+        (self.missed, self.unheard) = (missed, unheard);
+        lost
+    }
+}
+
 /// The first time, ends what is going on; the second time, ends.
-fn stop(live: &Live, hold: &mut Option<Box<dyn Any>>, report: &Report) {
-    if hold.take().is_none() {
+fn stop(live: &Live, stopping: &mut bool, report: &Report) {
+    if std::mem::replace(stopping, true) {
         std::process::exit(INTERRUPTED);
     }
     report.stopping();
@@ -163,7 +185,7 @@ fn stop(live: &Live, hold: &mut Option<Box<dyn Any>>, report: &Report) {
 }
 
 /// Reads the rules again; those that cannot be read change nothing.
-fn reload(path: Option<&Path>, live: &Live, report: &mut Report) {
+fn reload(path: Option<&Path>, live: &Live, report: &Report) {
     let Some(path) = path else {
         report.rules(Err("there is no --config whose rules could be read again".to_owned()));
         return;

@@ -1,23 +1,21 @@
 //! What a capture tells while it goes on: a line for people, a stream of objects for machines.
 
-use std::fmt::Write as _;
-use std::io::{self, IsTerminal, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Map, Value, json};
 use spantape_core::time::{SECOND, Timestamp};
 use spantape_sieve::{COUNT_NO_SOCKET, Class};
 
+use super::printer::{Printer, Say};
 use crate::cli::terminal::clean;
 use crate::cli::{summary, when};
 use crate::live::{Ended, Figures};
 use crate::pipeline::Done;
 use crate::source::interface::{Interface, LinkEvent};
 use crate::source::listen::Means;
-use crate::source::tap::Counts;
+use crate::source::tap::{Counts, Lost};
 
 /// Something that was completed, to be printed elsewhere.
 pub(super) enum Frozen {
@@ -29,7 +27,7 @@ pub(super) enum Frozen {
 pub(super) struct Report {
     json: bool,
     archive: PathBuf,
-    line: ProgressBar,
+    printer: Printer,
     frames: u64,
     looked: Instant,
 }
@@ -86,17 +84,8 @@ impl From<Done<'_>> for Frozen {
 
 impl Report {
     pub(super) fn new(json: bool, archive: &Path) -> Report {
-        let target = if io::stderr().is_terminal() && !json {
-            ProgressDrawTarget::stderr()
-        } else {
-            ProgressDrawTarget::hidden()
-        };
-        let line = ProgressBar::with_draw_target(None, target);
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
-            line.set_style(style);
-        }
-        line.enable_steady_tick(Duration::from_millis(500));
-        Report { json, archive: archive.to_owned(), line, frames: 0, looked: Instant::now() }
+        let printer = Printer::new(!json);
+        Report { json, archive: archive.to_owned(), printer, frames: 0, looked: Instant::now() }
     }
 
     pub(super) fn started(&self, interface: &Interface, means: &Means) {
@@ -121,14 +110,11 @@ impl Report {
         self.say("started", value, &text, &[("interface", json!(name)), ("archive", json!(self.archive))]);
     }
 
-    pub(super) fn completed(&self, done: &Frozen) {
+    pub(super) fn completed(&self, done: Frozen) {
         match done {
-            Frozen::Call(value) => self.print(value),
-            Frozen::Recording { value, .. } if self.json => self.print(value),
-            Frozen::Recording { line, .. } => self.line.suspend(|| {
-                // Whoever reads may have left; recording goes on.
-                let _ = writeln!(io::stdout(), "{line}");
-            }),
+            Frozen::Call(value) => self.print(&value),
+            Frozen::Recording { value, .. } if self.json => self.print(&value),
+            Frozen::Recording { line, .. } => self.printer.say(Say::Out(line)),
         }
     }
 
@@ -150,7 +136,7 @@ impl Report {
             Err(problem) => {
                 if self.json {
                     // Somebody who has just changed them looks for this here.
-                    eprintln!("spantape: {}", clean(&problem));
+                    self.printer.say(Say::Err(format!("spantape: {}", clean(&problem))));
                 }
                 self.say("rules", json!({ "ok": false, "problem": problem }), &problem, &[]);
             }
@@ -161,12 +147,12 @@ impl Report {
         self.say("stopping", json!({}), "completing what is going on; a second signal ends at once", &[]);
     }
 
-    pub(super) fn status(&mut self, figures: &Figures, counts: &Counts, missed: u64) {
+    pub(super) fn status(&mut self, figures: &Figures, counts: &Counts) {
         let frames = figures.frames.load(Relaxed);
         let seconds = self.looked.elapsed().as_secs_f64().max(0.001);
         let rate = (frames.saturating_sub(self.frames) as f64 / seconds).round();
         (self.frames, self.looked) = (frames, Instant::now());
-        let (ring, queue) = (figures.lost_ring.load(Relaxed), figures.lost_queue.load(Relaxed));
+        let lost = figures.lost.now();
         let step = figures.clock_step.load(Relaxed) as f64 / SECOND as f64;
         let (up, recordings) = (figures.calls_up.load(Relaxed), figures.recordings.load(Relaxed));
         let free = free(&self.archive);
@@ -180,46 +166,43 @@ impl Report {
                 "frames": frames,
                 "frames_per_s": rate,
                 "classes": classes(counts),
-                "drops": drops(ring, queue, counts, missed),
+                "drops": drops(lost, counts),
                 "disk_free": free,
                 "clock_step_s": step,
+                "unprinted": self.printer.unsaid(),
             }));
             return;
         }
         let mut text = format!("{up} calls up, {recordings} recordings, {rate} frames/s");
-        for (what, count) in [("ring", ring), ("queue", queue), ("interface", missed)] {
+        for (what, count) in [("ring", lost.ring), ("queue", lost.queue), ("interface", lost.interface)] {
             if count > 0 {
-                let _ = write!(text, ", {count} lost ({what})");
+                text.push_str(&format!(", {count} lost ({what})"));
             }
         }
         if let Some(free) = free {
-            let _ = write!(text, ", {:.1} GiB free", free as f64 / f64::from(1 << 30));
+            text.push_str(&format!(", {:.1} GiB free", free as f64 / f64::from(1 << 30)));
         }
         if step != 0.0 {
-            let _ = write!(text, ", the wall clock was set by {step:+.1} s");
+            text.push_str(&format!(", the wall clock was set by {step:+.1} s"));
         }
-        self.line.set_message(text);
+        self.printer.say(Say::Status(text));
     }
 
-    pub(super) fn ended(&self, ended: &Ended, counts: &Counts, missed: u64) {
-        self.line.finish_and_clear();
+    pub(super) fn ended(&self, ended: &Ended, counts: &Counts) {
         let (counters, tally) = ended.pipeline.figures();
         if !self.json {
-            print!("{}", summary::text(&counters, tally));
+            let mut text = summary::text(&counters, tally);
             for (class, count) in Class::ALL.iter().zip(counts).filter(|(_, count)| **count > 0) {
-                println!("{:<12} {count} {}", "sieve", class.as_str());
+                text.push_str(&format!("{:<12} {count} {}\n", "sieve", class.as_str()));
             }
-            if missed > 0 {
-                println!("{:<12} {missed} frames by the interface", "dropped");
-            }
+            self.printer.say(Say::Out(text.trim_end().to_owned()));
             return;
         }
         let problems: Vec<String> = ended.problem.iter().map(ToString::to_string).collect();
         let mut value = summary::json(&counters, tally, &problems);
-        let lost = tally.missed;
         value["event"] = json!("summary");
         value["classes"] = classes(counts);
-        value["drops"] = drops(lost.ring, lost.queue, counts, missed);
+        value["drops"] = drops(tally.missed, counts);
         if let Some(frames) = ended.frames {
             let leaked = frames.all.saturating_sub(frames.kernel + frames.free);
             value["umem"] = json!({ "frames": frames.all, "kernel": frames.kernel, "leaked": leaked });
@@ -229,7 +212,7 @@ impl Report {
 
     fn say(&self, event: &str, mut value: Value, text: &str, more: &[(&str, Value)]) {
         if !self.json {
-            self.line.suspend(|| eprintln!("spantape: {}", clean(text)));
+            self.printer.say(Say::Err(format!("spantape: {}", clean(text))));
             return;
         }
         value["event"] = json!(event);
@@ -242,7 +225,7 @@ impl Report {
 
     fn print(&self, value: &Value) {
         if self.json {
-            let _ = writeln!(io::stdout(), "{value}");
+            self.printer.say(Say::Out(value.to_string()));
         }
     }
 }
@@ -252,9 +235,9 @@ fn classes(counts: &Counts) -> Value {
     each.map(|(class, count)| (class.as_str().to_owned(), json!(count))).collect::<Map<_, _>>().into()
 }
 
-fn drops(ring: u64, queue: u64, counts: &Counts, missed: u64) -> Value {
+fn drops(lost: Lost, counts: &Counts) -> Value {
     let no_socket = counts.get(COUNT_NO_SOCKET as usize).copied().unwrap_or_default();
-    json!({ "ring": ring, "queue": queue, "no_socket": no_socket, "interface": missed })
+    json!({ "interface": lost.interface, "ring": lost.ring, "queue": lost.queue, "no_socket": no_socket })
 }
 
 /// Bytes that the archive may still grow by.

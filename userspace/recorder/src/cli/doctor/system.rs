@@ -8,6 +8,7 @@ use rustix::process::{Resource, getrlimit};
 
 use super::Line;
 use crate::privileges::{self, Source};
+use crate::source::xdp::version;
 
 /// What is known of the machine.
 pub(super) struct System {
@@ -185,20 +186,9 @@ fn kernel(release: &str) -> Line {
     const CHECK: &str = "kernel";
     match version(release) {
         Some((5, 9..) | (6.., _)) => Line::ok(CHECK, release),
-        Some((5, 4..)) => Line::warn(
-            CHECK,
-            format!("{release}: before 5.9, an XDP program stays on the interface when its recorder crashes"),
-            "boot a kernel from 5.9 on, or use --source packet",
-        ),
         Some(_) => Line::fail(CHECK, format!("{release}: too old for xdp"), "use --source packet"),
         None => Line::warn(CHECK, format!("{release}: unknown version"), "boot a kernel from 5.9 on"),
     }
-}
-
-/// Of `5.10.0-28-amd64`, 5 and 10.
-fn version(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
 fn btf(there: bool) -> Line {

@@ -11,6 +11,7 @@ use aya::maps::{MapData, XskMap};
 use pcap::{Active, Capture};
 use rustix::event::{PollFd, Timespec, poll};
 use rustix::io::Errno;
+use rustix::system::uname;
 use spantape_core::time::{MILLISECOND, Timestamp};
 use spantape_core::wire::LinkType;
 
@@ -20,10 +21,11 @@ pub(crate) use socket::Frames;
 use self::program::Program;
 use self::socket::Queue;
 use super::clock::Clock;
-use super::interface::{Attached, AttachedMode, Interface, InterfaceError};
+use super::driver::{Driver, OffloadKind};
+use super::interface::{AttachedMode, Interface, InterfaceError};
 use super::memory::Sieving;
 use super::packet;
-use super::tap::{Batch, Tap, TapError};
+use super::tap::{Batch, ENOUGH_FRAMES, Tap, TapError};
 
 /// How it is to be done.
 #[derive(Clone, Debug)]
@@ -44,24 +46,26 @@ pub(crate) struct Xdp {
     pub(crate) media: Media,
     pub(crate) counters: Counters,
     pub(crate) tap: Sockets,
-    /// When this goes, the program leaves the interface and nothing comes up any more.
-    pub(crate) hold: Hold,
-}
-
-/// What must live for as long as frames are to come up.
-pub(crate) struct Hold {
-    _program: Program,
-    _sockets: XskMap<MapData>,
-    _promiscuous: Option<Capture<Active>>,
 }
 
 /// The sockets of all queues.
 pub(crate) struct Sockets {
     interface: String,
+    /// Goes before the sockets: no frame shall be handed up that finds none.
+    attached: Option<OnInterface>,
     queues: Vec<Queue>,
     poll: Vec<PollFd<'static>>,
     clock: Clock,
     busy_poll: bool,
+    /// The queue whose turn it is to be first.
+    first: usize,
+}
+
+/// What must live for as long as frames are to come up.
+struct OnInterface {
+    _program: Program,
+    _sockets: XskMap<MapData>,
+    _promiscuous: Option<Capture<Active>>,
 }
 
 /// Why frames cannot be had by AF_XDP.
@@ -69,13 +73,22 @@ pub(crate) struct Sockets {
 pub(crate) enum XdpError {
     #[error("{0}")]
     Privileges(String),
-    #[error("another spantape is at work on {interface} (XDP program {program}); stop it first")]
-    Occupied { interface: String, program: u32 },
+    #[error("another program has taken the interface, or a queue of it, in this moment; try again")]
+    Raced,
+    #[error("Linux {release} is too old for AF_XDP here: it takes 5.9; `--source packet` does without")]
+    OldKernel { release: String },
+    #[error("{interface} is no Ethernet interface, as XDP takes them; `--source packet` does without")]
+    NotEthernet { interface: String },
     #[error(
-        "the XDP program {name} is on {interface}, and not ours; `bpftool net show dev {interface}` and \
-         `ip -details link show dev {interface}` show it, `ip link set dev {interface} xdp off` takes it off"
+        "{interface} takes frames of {mtu} bytes, more than AF_XDP has room for: `ip link set dev {interface} mtu 1500`, \
+         or `--source packet`"
     )]
-    Foreign { interface: String, name: String },
+    LargeFrames { interface: String, mtu: u32 },
+    #[error(
+        "{interface} has XDP only behind GRO, which joins segments to more than AF_XDP has room for: \
+         `ethtool -K {interface} gro off`, or `--source packet`"
+    )]
+    Joined { interface: String },
     #[error("the kernel refuses the XDP program: {reason}")]
     Refused { reason: String },
     #[error("the XDP program that was built in lacks `{missing}`")]
@@ -92,14 +105,18 @@ pub(crate) enum XdpError {
 const SLACK: i64 = 20 * MILLISECOND;
 /// How long to wait for the first frame.
 const WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 100 * MILLISECOND };
-const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+const FEWEST_AT_ONCE: usize = 32;
 /// After the first, so that a wake-up serves many.
 const NAP: Duration = Duration::from_millis(1);
 /// Fewer frames could not bridge a nap, and more the kernel's rings do not take.
 const FEWEST: u64 = 256;
 const MOST: u64 = 1 << 20;
-/// A frame of this size and its VLAN tags fit in 2 KiB beside what the kernel and the stamp need.
-const SMALL_MTU: u32 = 1700;
+/// A frame of this size and its VLAN tags fit in 2 KiB beside what kernel, driver and stamp need.
+const SMALL_MTU: u32 = 1600;
+/// Likewise in 4 KiB.
+const LARGE_MTU: u32 = 3500;
+/// The first kernel whose links take the program off when the process ends, however it does.
+const KERNEL: (u32, u32) = (5, 9);
 
 impl Xdp {
     /// Puts the program on the interface and opens a socket for each queue.
@@ -108,12 +125,26 @@ impl Xdp {
         told: &Sieving,
         settings: &Settings,
     ) -> Result<Xdp, XdpError> {
-        make_room(interface).await?;
+        let release = uname().release().to_string_lossy().into_owned();
+        if version(&release).is_some_and(|version| version < KERNEL) {
+            return Err(XdpError::OldKernel { release });
+        }
+        if !interface.ethernet {
+            return Err(XdpError::NotEthernet { interface: interface.name.clone() });
+        }
+        if interface.mtu > LARGE_MTU {
+            return Err(XdpError::LargeFrames { interface: interface.name.clone(), mtu: interface.mtu });
+        }
+        // One of ours that nobody stands behind: whoever has called has made sure of it.
+        interface.detach_xdp().await?;
         let mut program = Program::load(told, settings.pass_rest, interface.queues)?;
         let mut sockets = program.sockets()?;
         // Sockets first: no frame that the program hands up shall find none.
         let mut queues = open_queues(interface, settings, true, &mut sockets)?;
         let mode = program.attach(interface.index)?;
+        if mode != AttachedMode::Native && joins_segments(interface).await {
+            return Err(XdpError::Joined { interface: interface.name.clone() });
+        }
         if mode != AttachedMode::Native && queues.iter().any(Queue::is_zero_copy) {
             // The driver fills such sockets itself, and would not.
             drop(queues);
@@ -140,22 +171,26 @@ impl Xdp {
                 queues,
                 clock: Clock::new(),
                 busy_poll: settings.busy_poll,
+                first: 0,
+                attached: Some(OnInterface {
+                    _program: program,
+                    _sockets: sockets,
+                    _promiscuous: promiscuous,
+                }),
             },
-            hold: Hold { _program: program, _sockets: sockets, _promiscuous: promiscuous },
         })
     }
 }
 
 impl Sockets {
     fn wait(&mut self) -> Result<(), Errno> {
-        let limit = if self.busy_poll { &AT_ONCE } else { &WAIT };
-        match poll(&mut self.poll, Some(limit)) {
-            // A signal, or a link that went down: frames may come again.
-            Ok(_) | Err(Errno::INTR | Errno::NETDOWN) => {}
-            Err(error) => return Err(error),
+        if self.busy_poll {
+            self.queues.iter().for_each(Queue::busy_poll);
+            return Ok(());
         }
-        if !self.busy_poll {
-            sleep(NAP);
+        match poll(&mut self.poll, Some(&WAIT)) {
+            Ok(_) | Err(Errno::INTR) => sleep(NAP),
+            Err(error) => return Err(error),
         }
         Ok(())
     }
@@ -173,10 +208,15 @@ impl Tap for Sockets {
         })?;
         let now = self.clock.now();
         let mut more = false;
-        for queue in &mut self.queues {
-            more |= queue.receive(&self.clock, batch);
+        let count = self.queues.len();
+        // Each its share, so that none is left behind the others' time.
+        let share = (ENOUGH_FRAMES / count.max(1)).max(FEWEST_AT_ONCE);
+        self.first = (self.first + 1) % count.max(1);
+        let (late, early) = self.queues.split_at_mut(self.first);
+        for queue in early.iter_mut().chain(late) {
+            more |= queue.receive(&self.clock, batch, share);
         }
-        if self.queues.len() > 1 {
+        if count > 1 {
             batch.sort();
         }
         batch.seen_until = (!more).then(|| Timestamp(now.0 - SLACK));
@@ -184,7 +224,11 @@ impl Tap for Sockets {
     }
 
     fn lost(&mut self) -> u64 {
-        self.queues.iter().map(Queue::lost).sum()
+        self.queues.iter_mut().map(Queue::lost).sum()
+    }
+
+    fn detach(&mut self) {
+        self.attached = None;
     }
 
     fn frames(&self) -> Option<Frames> {
@@ -227,24 +271,21 @@ fn open_queues(
     Ok(queues)
 }
 
+/// Whether the kernel joins segments before a generic XDP program sees them.
+async fn joins_segments(interface: &Interface) -> bool {
+    let Ok(driver) = Driver::open() else { return false };
+    let offloads = driver.offloads(&interface.name).await.unwrap_or_default();
+    offloads.iter().any(|offload| offload.kind != OffloadKind::Vlan)
+}
+
 /// How many frames of a ring's memory there are: a power of two.
 fn frames_in(ring: u64, large: bool) -> u32 {
     let frames = (ring / if large { 4096 } else { 2048 }).clamp(FEWEST, MOST);
     1 << frames.ilog2()
 }
 
-/// Takes a program of ours off that nobody stands behind any more.
-async fn make_room(interface: &Interface) -> Result<(), XdpError> {
-    let Some(attached) = &interface.xdp else { return Ok(()) };
-    let name = interface.name.clone();
-    match attached {
-        Attached { held: false, .. } if attached.is_ours() => Ok(interface.detach_xdp().await?),
-        Attached { program, .. } if attached.is_ours() => {
-            Err(XdpError::Occupied { interface: name, program: *program })
-        }
-        Attached { program, name: program_name, .. } => {
-            let program_name = program_name.clone().unwrap_or_else(|| format!("number {program}"));
-            Err(XdpError::Foreign { interface: name, name: program_name })
-        }
-    }
+/// Of `5.10.0-28-amd64`, 5 and 10.
+pub(crate) fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }

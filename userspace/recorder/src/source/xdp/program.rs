@@ -18,7 +18,7 @@ use crate::source::tap::{Count, Counts, Steer};
 /// As `cargo xtask build-ebpf` has built it from `ebpf/xdp`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../../../ebpf/spantape.o");
 
-/// The program. It leaves the interface when this goes, however that happens: the kernel sees to it.
+/// The program. It leaves the interface when this goes, also with the process: a link of the kernel's holds it there.
 pub(crate) struct Program {
     ebpf: Ebpf,
 }
@@ -66,7 +66,7 @@ impl Program {
             Err(error) => error,
         };
         if is_busy(&native) {
-            return Err(failed("put the XDP program on the interface")(native));
+            return Err(XdpError::Raced);
         }
         match xdp.attach_to_if_index(index, XdpMode::Skb) {
             Ok(_) => Ok(AttachedMode::Generic),
@@ -116,15 +116,18 @@ impl Program {
 }
 
 impl Steer for Media {
-    fn steer(&mut self, endpoint: Endpoint, wanted: Option<bool>) {
+    fn steer(&mut self, endpoint: Endpoint, wanted: Option<bool>) -> bool {
         let key = words(endpoint);
-        // A full map is no harm: what is not in it is judged by its looks. With `rtp = "announced"` it is,
-        // and that is counted by the sieve as the rest.
-        let _ = match wanted {
-            None => self.map.remove(&key),
-            Some(true) => self.map.insert(key, Wish::Wanted as u32, 0),
-            Some(false) => self.map.insert(key, Wish::Unwanted as u32, 0),
+        let wish = match wanted {
+            None => {
+                // It may never have found room.
+                let _ = self.map.remove(&key);
+                return true;
+            }
+            Some(true) => Wish::Wanted,
+            Some(false) => Wish::Unwanted,
         };
+        self.map.insert(key, wish as u32, 0).is_ok()
     }
 }
 

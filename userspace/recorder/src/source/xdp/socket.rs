@@ -8,8 +8,11 @@
 use std::error::Error;
 use std::mem::size_of;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::thread::sleep;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
+use rustix::net::{RecvFlags, recv};
 use spantape_sieve::Stamp;
 use xdp::nic::NicIndex;
 use xdp::slab::{Slab, StackSlab};
@@ -27,6 +30,10 @@ const STAMP: usize = size_of::<Stamp>();
 /// Frames that are taken from a ring at once.
 const AT_ONCE: usize = 32;
 
+/// How long to try to get a queue that another socket has.
+const PATIENCE: u32 = 20;
+const BREATH: Duration = Duration::from_millis(50);
+
 /// Frames that the kernel may keep back while busy polling.
 const BUSY_POLL_BUDGET: libc::c_int = 64;
 const BUSY_POLL_MICROSECONDS: libc::c_int = 20;
@@ -41,6 +48,7 @@ pub(super) struct Queue {
     /// Frames given to the kernel, and had back from it.
     given: u64,
     taken: u64,
+    lost: u64,
 }
 
 /// Where the frames of a queue's memory are.
@@ -65,8 +73,15 @@ impl Queue {
         try_zero_copy: bool,
     ) -> Result<Queue, XdpError> {
         let mut zero_copy = try_zero_copy;
+        let mut patience = PATIENCE;
         loop {
             match Queue::try_open(index, queue, frames, large, zero_copy) {
+                // The kernel takes its time to let go of the memory of a socket that was closed.
+                Err(XdpError::Raced) if patience > 0 => {
+                    patience -= 1;
+                    sleep(BREATH);
+                }
+                Err(XdpError::Raced) => return Err(XdpError::Raced),
                 Err(_) if zero_copy => zero_copy = false,
                 done => return done,
             }
@@ -89,7 +104,7 @@ impl Queue {
             ..UmemCfgBuilder::default()
         };
         let memory = memory.build().map_err(text).map_err(failed("size its memory"))?;
-        let umem = Umem::map(memory).map_err(|error| failed("get its memory")(error.to_string()))?;
+        let mut umem = Umem::map(memory).map_err(|error| failed("get its memory")(error.to_string()))?;
         // Each frame finds room in either ring, whoever has it.
         let rings =
             RingConfigBuilder { rx_count: frames, tx_count: 0, fill_count: frames, completion_count: 64 };
@@ -102,23 +117,26 @@ impl Queue {
         } else {
             flags.force_copy();
         }
-        let bind = |error: SocketError| failed("bind it")(reason(&error));
-        let socket = builder.bind(NicIndex::new(index), queue, flags).map_err(bind)?;
-        let rx = rings.rx_ring.ok_or(XdpError::Socket {
-            what: "open it",
-            queue,
-            reason: "there is no RX ring".to_owned(),
+        let mut rx = rings.rx_ring;
+        let mut fill = rings.fill_ring;
+        // Before it is bound, so that a driver that fills the frames itself finds some from the start.
+        // SAFETY: the memory outlives the socket: it is the last field.
+        let given = unsafe { fill.enqueue(&mut umem, frames as usize, false) };
+        let given = given.map_err(|error| failed("give it frames")(error.to_string()))? as u64;
+        let socket = builder.bind(NicIndex::new(index), queue, flags).map_err(|error| match &error {
+            SocketError::Bind(cause) if cause.raw_os_error() == Some(libc::EBUSY) => XdpError::Raced,
+            _ => failed("bind it")(reason(&error)),
         })?;
-        let fill = rings.fill_ring;
-        let mut queue = Queue { rx, fill, socket, umem, zero_copy, given: 0, taken: 0 };
-        queue.give(frames as usize);
-        Ok(queue)
+        let rx = rx.take().ok_or_else(|| failed("open it")("there is no RX ring".to_owned()))?;
+        Ok(Queue { rx, fill, socket, umem, zero_copy, given, taken: 0, lost: 0 })
     }
 
-    /// Takes what has come, as far as the batch has room. Says whether there may be more.
-    pub(super) fn receive(&mut self, clock: &Clock, batch: &mut Batch) -> bool {
+    /// Takes what has come, but no more than so many frames and what the batch has room for. Says whether there may
+    /// be more.
+    pub(super) fn receive(&mut self, clock: &Clock, batch: &mut Batch, most: usize) -> bool {
         let mut packets = StackSlab::<AT_ONCE>::new();
-        while !batch.is_full() {
+        let mut taken = 0;
+        while !batch.is_full() && taken < most {
             // SAFETY: the packets are freed below, before this returns; the memory is this queue's own.
             let count = unsafe { self.rx.recv(&self.umem, &mut packets) };
             if count == 0 {
@@ -126,21 +144,34 @@ impl Queue {
             }
             while let Some(mut packet) = packets.pop_back() {
                 let stamped = packet.adjust_head(-(STAMP as i32)).is_ok();
-                let (stamp, frame) = packet.split_at(if stamped { STAMP } else { 0 });
+                let (stamp, frame) = packet.split_at_mut(if stamped { STAMP } else { 0 });
                 let at = received_at(stamp).map_or_else(|| clock.now(), |time| clock.at_monotonic(time));
                 batch.push(at, frame);
+                // The memory will be another frame's, which may have no stamp.
+                stamp.fill(0);
                 self.umem.free_packet(packet);
             }
+            taken += count;
             self.taken += count as u64;
             self.give(count);
         }
         true
     }
 
-    /// Frames that found no room so far.
-    pub(super) fn lost(&self) -> u64 {
-        // Fails for no socket that lives.
-        self.socket.statistics().map_or(0, |stats| stats.rx_dropped + stats.rx_ring_full)
+    /// Frames that found no room so far, or were too long for it.
+    pub(super) fn lost(&mut self) -> u64 {
+        if let Ok(stats) = self.socket.statistics() {
+            self.lost = stats.rx_dropped + stats.rx_ring_full;
+        }
+        self.lost
+    }
+
+    /// Has the driver look for frames, in this thread: busy polling happens where somebody receives.
+    pub(super) fn busy_poll(&self) {
+        // SAFETY: the socket lives while this runs.
+        let fd = unsafe { BorrowedFd::borrow_raw(self.socket.as_raw_fd()) };
+        // It receives nothing, and says so.
+        let _ = recv(fd, &mut [0u8; 0], RecvFlags::DONTWAIT);
     }
 
     /// Where the frames are.
@@ -168,7 +199,7 @@ impl Queue {
         PollFd::from_borrowed_fd(fd, PollFlags::IN)
     }
 
-    /// Lets the thread that reads do the driver's work (`SO_PREFER_BUSY_POLL`).
+    /// Leaves the driver's work to [`Self::busy_poll`] (`SO_PREFER_BUSY_POLL`).
     pub(super) fn prefer_busy_poll(&self) -> std::io::Result<()> {
         let options = [
             (libc::SO_PREFER_BUSY_POLL, 1),
@@ -212,9 +243,6 @@ fn reason(error: &SocketError) -> String {
         {
             "it may not lock so much memory: give it CAP_IPC_LOCK, raise `ulimit -l`, or lower `ring`"
                 .to_owned()
-        }
-        SocketError::Bind(inner) if inner.raw_os_error() == Some(libc::EBUSY) => {
-            "another program has a socket on this queue".to_owned()
         }
         _ => cause,
     }
