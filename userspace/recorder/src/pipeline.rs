@@ -23,8 +23,11 @@ pub(crate) struct Pipeline {
     archive: Archive,
     tally: Tally,
     steer: Option<Box<dyn Steer>>,
-    tell: Option<Box<dyn FnMut(Done<'_>) + Send>>,
+    tell: Option<Tell>,
 }
+
+/// Is told what has been completed.
+pub(crate) type Tell = Box<dyn FnMut(Done<'_>) + Send>;
 
 /// Something has been completed.
 pub(crate) enum Done<'a> {
@@ -69,7 +72,7 @@ impl Pipeline {
     }
 
     /// Who is to be told what has been completed.
-    pub(crate) fn tell(&mut self, tell: Box<dyn FnMut(Done<'_>) + Send>) {
+    pub(crate) fn tell(&mut self, tell: Tell) {
         self.tell = Some(tell);
     }
 

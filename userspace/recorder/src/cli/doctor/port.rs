@@ -234,6 +234,7 @@ mod tests {
             up: true,
             running: true,
             loopback: false,
+            ethernet: true,
             promiscuous: false,
             mtu: 1500,
             addresses: Vec::new(),
