@@ -478,7 +478,7 @@ mod tests {
             ),
             ("[record]\nrtp_timeout = 5", "line 2", "expected a string"),
             ("[capture]\nring = \"64\"", "line 2", "64MiB"),
-            ("[capture]\nrtp = \"all\"", "line 2", "`heuristic`, `announced`"),
+            ("[capture]\nrtp = \"all\"", "line 2", "`heuristic` or `announced`"),
         ];
         for (text, line, allowed) in cases {
             let error = parse(text).unwrap_err().to_string();

@@ -300,8 +300,8 @@ mod tests {
     fn kernels() {
         let of = |release: &str| kernel(release).state;
         assert_eq!(["6.1.0-28-amd64", "5.9.0", "5.10.0-rc1", "10.0"].map(of), [State::Ok; 4]);
-        assert_eq!(["5.4.0-200-generic", "5.8.18", "who knows", "6"].map(of), [State::Warn; 4]);
-        assert_eq!(["5.3.18", "4.19.0", "3.10.0-1160.el7.x86_64"].map(of), [State::Fail; 3]);
+        assert_eq!(["who knows", "6"].map(of), [State::Warn; 2]);
+        assert_eq!(["5.8.18", "5.3.18", "4.19.0", "3.10.0-1160.el7.x86_64"].map(of), [State::Fail; 4]);
         assert!(kernel("4.19.0").remedy.unwrap().contains("--source packet"));
     }
 
