@@ -60,15 +60,22 @@ fn timed(call: &Call, presses: &[Press]) -> Vec<(i64, Press)> {
     timed
 }
 
-fn frames(call: &Call, presses: &[(i64, Press)]) -> Vec<Frame> {
+/// What a key that is switched on, and off again, asks for.
+#[derive(Clone, Copy)]
+struct Asks([&'static str; 2]);
+
+const RECORD: Asks = Asks(["Record: off\r\n", "Record: on\r\n"]);
+const PAUSE: Asks = Asks(["X-AC-Action: resume-siprec\r\n", "X-AC-Action: pause-siprec\r\n"]);
+
+fn frames(call: &Call, presses: &[(i64, Press)], asks: Asks) -> Vec<Frame> {
     let dialog = call.dialog();
     let mut frames = Vec::new();
     for (index, (at, press)) in presses.iter().enumerate() {
         let (by, cseq) = (press.by, 10 + 2 * index as u32);
         let [from, to] = [by, by.other()].map(|side| call.sip[side.channel()]);
-        let header = format!("Record: {}\r\n", if press.on { "on" } else { "off" });
+        let header = asks.0[usize::from(press.on)];
         let mut ask = |at: i64, cseq: u32, status: Option<u16>| {
-            let request = dialog.request("INFO", by, cseq, false, &header, "");
+            let request = dialog.request("INFO", by, cseq, false, header, "");
             frames.push(udp(at, from, to, &request));
             if let Some(status) = status {
                 frames.push(udp(at + ANSWER / 3, to, from, &dialog.response(status, "INFO", by, cseq, "")));
@@ -94,7 +101,7 @@ fn answered_at(at: i64, answer: Answer) -> i64 {
     }
 }
 
-/// The intervals that are to be recorded.
+/// The intervals in which the key is on.
 fn model(call: &Call, presses: &[(i64, Press)], honour: bool) -> Vec<(i64, i64)> {
     let gone = presses
         .iter()
@@ -127,7 +134,7 @@ fn check(presses: &[Press], honour: bool) -> Result<(), TestCaseError> {
     let call = Call::plain(0, 0, length + 2 * SECOND);
     let presses = timed(&call, presses);
     let on_refused = if honour { OnRefused::HonourKey } else { OnRefused::FollowServer };
-    let outcome = run(on_demand(on_refused), &merge([call.frames(), frames(&call, &presses)]));
+    let outcome = run(on_demand(on_refused), &merge([call.frames(), frames(&call, &presses, RECORD)]));
     let found: Vec<(i64, i64)> =
         outcome.recordings.iter().map(|recording| (recording.row.start.0, recording.row.end.0)).collect();
     let wanted = model(&call, &presses, honour);
@@ -149,6 +156,39 @@ fn check(presses: &[Press], honour: bool) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// A call that is recorded as a whole, but for the times in which it is paused.
+fn check_pauses(presses: &[Press], honour: bool) -> Result<(), TestCaseError> {
+    let length: i64 = presses.iter().map(|press| press.after).sum();
+    let call = Call::plain(0, 0, length + 2 * SECOND);
+    let presses = timed(&call, presses);
+    let on_refused = if honour { OnRefused::HonourKey } else { OnRefused::FollowServer };
+    let rule = Rule { on_refused, ..Rule::new("all", Action::All) };
+    let config = Config { rules: Rules::new(vec![rule], Vec::new()), ..Config::default() };
+    let outcome = run(config, &merge([call.frames(), frames(&call, &presses, PAUSE)]));
+    let paused = model(&call, &presses, honour);
+    prop_assert_eq!(outcome.recordings.len(), 1);
+    let recording = &outcome.recordings[0];
+    // The packet in which the key was pressed is cut, and may be moved by as much.
+    let slack = PACKET + MILLISECOND;
+    for side in [Side::Caller, Side::Callee] {
+        for (frame, sample) in recording.side(side).enumerate() {
+            let at = recording.row.start.0 + frame as i64 * SECOND / i64::from(recording.row.sample_rate);
+            let silent = paused.iter().any(|(from, to)| at > from + MILLISECOND && at < to - MILLISECOND);
+            prop_assert!(
+                !silent || sample == 0,
+                "{sample} is heard {} ms after the answer, while paused",
+                (at - call.answered()) / MILLISECOND
+            );
+        }
+    }
+    let media = call.media();
+    let at_a_pause = |packet: &&Sent| {
+        paused.iter().any(|(from, to)| packet.spoken > from - 2 * slack && packet.spoken < to + slack)
+    };
+    let around: Vec<Sent> = media.iter().filter(at_a_pause).cloned().collect();
+    truth::is_placed(recording, &media, &around).map_err(TestCaseError::fail)
+}
+
 proptest! {
     #![proptest_config(crate::cases(96))]
 
@@ -160,5 +200,10 @@ proptest! {
     #[test]
     fn as_the_key_says(presses in prop::collection::vec(press(), 1..8)) {
         check(&presses, true)?;
+    }
+
+    #[test]
+    fn nothing_is_kept_of_pauses(presses in prop::collection::vec(press(), 1..8), honour in any::<bool>()) {
+        check_pauses(&presses, honour)?;
     }
 }

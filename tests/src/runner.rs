@@ -63,6 +63,11 @@ impl Outcome {
     fn take(&mut self, event: Event) {
         match event {
             Event::Media { .. } => {}
+            Event::TapeErase { tape, range } => {
+                let samples = &mut self.tape(tape).samples;
+                let end = (range.end as usize * 2).min(samples.len());
+                samples[range.start as usize * 2..end].fill(0);
+            }
             Event::TapeOpened { tape, sample_rate } => {
                 let open = Open { rate: sample_rate, samples: Vec::new(), done: false };
                 assert!(self.open.insert(tape, open).is_none(), "{tape:?} opened twice");

@@ -70,6 +70,13 @@ pub enum Event {
     Stream(Box<StreamRow>),
     /// Something has happened.
     Happened(Box<EventRow>),
+    /// What is on a tape of these frames is made silence, without a trace: it must not be kept.
+    TapeErase {
+        /// Which.
+        tape: TapeId,
+        /// Frames that have been handed over before.
+        range: Range<u64>,
+    },
     /// What is wanted of the media from and to an endpoint has changed. Only where
     /// [`Config::announces_media`](crate::rules::Config::announces_media) is set.
     Media {

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use regex::Regex;
 
 use crate::time::SECOND;
+use crate::trigger::feature_code::Code;
 
 /// What a rule does with a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +98,8 @@ pub struct Rule {
     pub look_back: LookBack,
     /// For triggers.
     pub on_refused: OnRefused,
+    /// Keys that a party may press.
+    pub feature_codes: Arc<[Code]>,
 }
 
 impl Rule {
@@ -114,6 +117,7 @@ impl Rule {
             beginning: Beginning::default(),
             look_back: LookBack::For(0),
             on_refused: OnRefused::default(),
+            feature_codes: Arc::default(),
         }
     }
 
@@ -192,8 +196,19 @@ impl Rules {
                 }))
     }
 
+    /// Whether under any of them keys do something.
+    pub fn have_feature_codes(&self) -> bool {
+        self.rules.iter().any(|rule| !rule.feature_codes.is_empty())
+    }
+
+    /// Whether a user belongs to the house, if the configuration says who does.
+    pub fn is_internal(&self, user: &str) -> Option<bool> {
+        let internal = || self.internal.iter().any(|pattern| pattern.is_match(user));
+        (!self.internal.is_empty()).then(internal)
+    }
+
     fn direction(&self, facts: &Facts<'_>) -> CallDirection {
-        let internal = |user: &str| self.internal.iter().any(|pattern| pattern.is_match(user));
+        let internal = |user: &str| self.is_internal(user).unwrap_or_default();
         match (internal(facts.from), internal(facts.to)) {
             (true, true) => CallDirection::Internal,
             (true, false) => CallDirection::Outbound,
@@ -236,6 +251,8 @@ pub struct Config {
     pub hold_timeout: i64,
     /// An INVITE without a final answer is given up after so long.
     pub ring_timeout: i64,
+    /// Keys of a feature code that are pressed further apart (nanoseconds) are none.
+    pub digit_timeout: i64,
     /// A call without media and without signalling is given up after so long.
     pub idle_timeout: i64,
     /// Calls kept at most; the one that has been idle longest goes first.
@@ -261,6 +278,7 @@ impl Default for Config {
             rtp_timeout: 60 * SECOND,
             hold_timeout: 2 * 3600 * SECOND,
             ring_timeout: 300 * SECOND,
+            digit_timeout: SECOND,
             idle_timeout: 4 * 3600 * SECOND,
             max_calls: 100_000,
             max_flows: 500_000,

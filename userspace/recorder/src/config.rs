@@ -1,6 +1,7 @@
 //! The configuration file: what is typed, and what it means to the engine.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use spantape_sieve::Ports;
 
@@ -12,6 +13,8 @@ use spantape_core::rules::{
     self, Action, Beginning, CallDirection, Config, LookBack, OnRefused, Rule, Rules,
 };
 use spantape_core::time::{MILLISECOND, SECOND};
+use spantape_core::trigger::Verb;
+use spantape_core::trigger::feature_code::{Code, Effect, LONGEST};
 
 use crate::source::memory::Sieving;
 
@@ -74,6 +77,7 @@ struct Record {
     rtp_timeout: Option<Duration>,
     hold_timeout: Option<Duration>,
     ring_timeout: Option<Duration>,
+    digit_timeout: Option<Duration>,
     orphans: bool,
 }
 
@@ -98,6 +102,35 @@ struct TypedRule {
     lookback: TypedLookBack,
     #[serde(default)]
     on_refused: TypedOnRefused,
+    #[serde(default)]
+    feature_codes: TypedCodes,
+}
+
+/// What parties may press, by what it does.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct TypedCodes {
+    start: OneOrMore<Keys>,
+    stop: OneOrMore<Keys>,
+    toggle: OneOrMore<Keys>,
+    pause: OneOrMore<Keys>,
+    resume: OneOrMore<Keys>,
+}
+
+/// Keys of a telephone.
+#[derive(Debug)]
+struct Keys(String);
+
+impl<'de> Deserialize<'de> for Keys {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?.to_ascii_uppercase();
+        let keys = text.chars().all(|key| "0123456789*#ABCD".contains(key));
+        if !keys || text.is_empty() || text.len() > LONGEST {
+            let expected = "up to eight keys of a telephone, such as `*1`";
+            return Err(D::Error::invalid_value(Unexpected::Str(&text), &expected));
+        }
+        Ok(Keys(text))
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -326,6 +359,7 @@ fn parse(text: &str) -> Result<Configuration, toml::de::Error> {
         rtp_timeout: or(file.record.rtp_timeout, defaults.rtp_timeout),
         hold_timeout: or(file.record.hold_timeout, defaults.hold_timeout),
         ring_timeout: or(file.record.ring_timeout, defaults.ring_timeout),
+        digit_timeout: or(file.record.digit_timeout, defaults.digit_timeout),
         max_calls: file.limits.calls.unwrap_or(defaults.max_calls).max(1),
         max_flows: file.limits.flows.unwrap_or(defaults.max_flows).max(1),
         max_tcp_flows: file.limits.tcp_connections.unwrap_or(defaults.max_tcp_flows).max(1),
@@ -387,11 +421,29 @@ fn rule(typed: TypedRule) -> Rule {
             TypedBeginning::Answer => Beginning::Answer,
         },
         look_back: typed.lookback.0,
+        feature_codes: codes(typed.feature_codes),
         on_refused: match typed.on_refused {
             TypedOnRefused::FollowServer => OnRefused::FollowServer,
             TypedOnRefused::HonourKey => OnRefused::HonourKey,
         },
     }
+}
+
+fn codes(typed: TypedCodes) -> Arc<[Code]> {
+    let each = [
+        (typed.start, Effect::Verb(Verb::Start)),
+        (typed.stop, Effect::Verb(Verb::Stop)),
+        (typed.toggle, Effect::Toggle),
+        (typed.pause, Effect::Verb(Verb::Pause)),
+        (typed.resume, Effect::Verb(Verb::Resume)),
+    ];
+    let mut codes: Vec<Code> = each
+        .into_iter()
+        .flat_map(|(keys, effect)| keys.0.into_iter().map(move |Keys(keys)| Code { keys, effect }))
+        .collect();
+    // Of two that end alike the longer one is meant when it was pressed.
+    codes.sort_by_key(|code| std::cmp::Reverse(code.keys.len()));
+    codes.into()
 }
 
 fn regexes(patterns: Patterns) -> Vec<Regex> {

@@ -138,6 +138,7 @@ impl Pipeline {
                 Event::TapeOverdub { tape, frame, side, samples } => {
                     archive.overdub(tape, side.channel(), frame, &samples)?;
                 }
+                Event::TapeErase { tape, range } => archive.erase(tape, range)?,
                 Event::TapeRate { tape, sample_rate } => archive.raise_rate(tape, sample_rate)?,
                 Event::TapeClosed { tape } => archive.close(tape)?,
                 Event::Recording { tape, range, last, row } => {

@@ -78,6 +78,11 @@ impl Archive {
         self.spool.silence(id, frames)
     }
 
+    /// See [`Spool::erase`].
+    pub fn erase(&mut self, id: TapeId, range: Range<u64>) -> Result<()> {
+        self.spool.erase(id, range)
+    }
+
     /// See [`Spool::raise_rate`].
     pub fn raise_rate(&mut self, id: TapeId, sample_rate: u32) -> Result<()> {
         self.spool.raise_rate(id, sample_rate)

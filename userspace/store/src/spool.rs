@@ -128,6 +128,29 @@ impl Spool {
         written.map_err(|error| io("write", &self.files.path(id))(error))
     }
 
+    /// Overwrites frames that are on the tape with silence.
+    pub fn erase(&mut self, id: TapeId, range: Range<u64>) -> Result<()> {
+        let tape = self.tapes.get_mut(&id).ok_or(Error::NoTape(id))?;
+        let (from, to) = (tape.offset(range.start), tape.offset(range.end.min(tape.frames)));
+        if !tape.on_disk || from >= to {
+            return Ok(());
+        }
+        let path = self.files.path(id);
+        let file = self.files.get(id, tape)?;
+        let length = file.metadata().map_err(io("look at", &path))?.len();
+        self.bytes.clear();
+        self.bytes.resize(ERASED_AT_ONCE, 0);
+        let mut at = from;
+        // Behind the file's end there is nothing but silence.
+        while at < to.min(length) {
+            let count = (to.min(length) - at).min(ERASED_AT_ONCE as u64);
+            let written = file.write_all_at(&self.bytes[..count as usize], at);
+            written.map_err(io("erase what must not be kept in", &path))?;
+            at += count;
+        }
+        Ok(())
+    }
+
     /// Appends frames of silence, which take no room on the disk.
     pub fn silence(&mut self, id: TapeId, frames: u64) -> Result<()> {
         self.tapes.get_mut(&id).ok_or(Error::NoTape(id))?.frames += frames;
@@ -240,6 +263,9 @@ impl Spool {
         Ok(())
     }
 }
+
+/// Bytes.
+const ERASED_AT_ONCE: usize = 64 << 10;
 
 /// A file that other users may read as far as the process's umask lets them.
 pub(crate) fn new_file(dir: &Path, prefix: &str, suffix: &str) -> io::Result<tempfile::NamedTempFile> {

@@ -7,7 +7,8 @@ use super::{Call, Context, End, LINGER, LINGER_CHALLENGED, LINGER_REJECTED, SEEN
 use crate::record::{EndReason, EventRow, Party, Side};
 use crate::sdp;
 use crate::sip::{Address, Message, StartLine};
-use crate::trigger::{Trigger, sip_info};
+use crate::trigger::feature_code::Way;
+use crate::trigger::{Trigger, audiocodes, sip_info};
 use crate::wire::FlowKey;
 
 /// Tags kept of each side; a fork has one for each branch.
@@ -183,18 +184,20 @@ impl Call {
         context: &mut Context<'_>,
     ) {
         if let Some(key) = sip_info::key(message) {
-            let words = format!("{key} ({})", author.as_str());
-            self.tell(context.now, "dtmf", words, context);
+            self.press(key, Way::Info, author, flow, context.now, context);
         }
-        if let Some(verb) = sip_info::verb(message, &context.config.record_headers) {
+        let by_header = sip_info::verb(message, &context.config.record_headers);
+        let found = by_header.map(|verb| (sip_info::NAME, verb));
+        let found = found.or_else(|| audiocodes::verb(message).map(|verb| (audiocodes::NAME, verb)));
+        if let Some((source, verb)) = found {
             let tag = message.from().tag().unwrap_or_default();
             let trigger = Trigger {
-                source: sip_info::NAME,
+                source,
                 verb,
                 at: context.now,
                 from: flow.source.socket(),
                 to: flow.destination.socket(),
-                transaction: (tag.into(), message.cseq().number),
+                transaction: Some((tag.into(), message.cseq().number)),
             };
             self.request(trigger, context);
         }

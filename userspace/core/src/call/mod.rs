@@ -8,6 +8,7 @@ mod table;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use description::Descriptions;
 use floor::Floor;
@@ -21,6 +22,8 @@ use crate::record::{CallRow, EndReason, EventRow, Id, Party, Side, StreamRow};
 use crate::rtp::{Note, Packet, Playout, Stream};
 use crate::rules::{Action, Config, Facts, Rule, Rules};
 use crate::time::{SECOND, Timestamp};
+use crate::trigger::feature_code::{self, Effect, Keys, Way};
+use crate::trigger::{Trigger, Verb};
 use crate::wire::{Endpoint, FlowKey};
 
 /// A call that is over is kept so long, for late packets and retransmissions.
@@ -94,6 +97,8 @@ pub struct Call {
     end: Option<End>,
     descriptions: Descriptions,
     triggers: VecDeque<Pending>,
+    /// Keys that caller and callee have pressed.
+    keys: [Keys; 2],
     /// The rules under which it began.
     rules: Rules,
     rule: Option<usize>,
@@ -144,6 +149,7 @@ impl Call {
             end: None,
             descriptions: Descriptions::default(),
             triggers: VecDeque::new(),
+            keys: Default::default(),
             rules: context.config.rules.clone(),
             rule: None,
             recorder: Recorder::default(),
@@ -317,7 +323,7 @@ impl Call {
         run(stream, &mut out);
         self.recorder.overdub(context);
         if !self.notes.is_empty() {
-            self.tell_notes(speaker, context);
+            self.tell_notes(&key, speaker, context);
         }
     }
 
@@ -344,16 +350,57 @@ impl Call {
         }
     }
 
-    fn tell_notes(&mut self, speaker: Side, context: &mut Context<'_>) {
+    fn tell_notes(&mut self, key: &FlowKey, speaker: Side, context: &mut Context<'_>) {
         for (at, note) in std::mem::take(&mut self.notes) {
             let side = speaker.as_str();
             let (kind, text) = match note {
-                Note::Key(key) => ("dtmf", format!("{key} ({side})")),
+                Note::Key(pressed) => {
+                    self.press(pressed, Way::Rtp, speaker, key, at, context);
+                    continue;
+                }
                 Note::Codec { from, to } => ("codec", format!("{from} -> {to} ({side})")),
                 Note::Loss(packets) => ("loss", format!("{packets} packets in a row ({side})")),
             };
             self.tell(at, kind, text, context);
         }
+    }
+
+    /// A party has pressed a key.
+    fn press(
+        &mut self,
+        key: char,
+        way: Way,
+        author: Side,
+        flow: &FlowKey,
+        at: Timestamp,
+        context: &mut Context<'_>,
+    ) {
+        if !self.is_paused(at) {
+            self.tell(at, "dtmf", format!("{key} ({})", author.as_str()), context);
+        }
+        if !self.rules.have_feature_codes() || !self.may_press(author) {
+            return;
+        }
+        let codes = Arc::clone(&self.decide(None, context.flows).feature_codes);
+        let timeout = context.config.digit_timeout;
+        let Some(effect) = self.keys[author.channel()].press(key, way, at, timeout, &codes) else { return };
+        let verb = match effect {
+            Effect::Verb(verb) => verb,
+            Effect::Toggle if self.will_be_recording() => Verb::Stop,
+            Effect::Toggle => Verb::Start,
+        };
+        let (from, to) = (flow.source.socket(), flow.destination.socket());
+        let trigger = Trigger { source: feature_code::NAME, verb, at, from, to, transaction: None };
+        self.request(trigger, context);
+    }
+
+    /// Whether a party's keys are obeyed: those of the house, where it is known who that is.
+    fn may_press(&self, author: Side) -> bool {
+        let user = match author {
+            Side::Caller => &self.from.user,
+            Side::Callee => &self.to.user,
+        };
+        self.rules.is_internal(user).unwrap_or(true)
     }
 
     fn tell(&self, at: Timestamp, kind: &'static str, text: String, context: &mut Context<'_>) {

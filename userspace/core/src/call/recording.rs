@@ -4,6 +4,8 @@
 //! counts from the moment it was asked for, although the answer comes later: so a tape runs from the
 //! request on, and is thrown away when the answer is no.
 
+use std::ops::Range;
+
 use super::{Call, Context, MIN_PACKETS};
 use crate::event::Event;
 use crate::media::{Figures, FlowId, LATENCY, Reel, Tape, TapeId};
@@ -50,6 +52,8 @@ pub(super) struct Recorder {
     on_demand: bool,
     /// The tape may be closed then.
     idle_since: Option<Timestamp>,
+    /// Nothing is kept since then.
+    paused_since: Option<Timestamp>,
 }
 
 impl Recorder {
@@ -66,6 +70,14 @@ impl Recorder {
         if let Some(tape) = self.tape.as_mut().filter(|tape| tape.has_overdubs()) {
             let (id, events) = (tape.id, &mut *context.events);
             tape.overdub(&mut |reel| events.push_back(reel_event(id, reel)));
+        }
+    }
+
+    /// Keeps nothing of a time, and erases what has been kept of it.
+    fn mute(&mut self, time: Range<Timestamp>, context: &mut Context<'_>) {
+        if let Some(tape) = &mut self.tape {
+            let (id, events) = (tape.id, &mut *context.events);
+            tape.mute(time, &mut |reel| events.push_back(reel_event(id, reel)));
         }
     }
 
@@ -95,10 +107,13 @@ impl Call {
         let key = context.flows.get(id).key;
         let codec = self.descriptions.codec(&key, binding.speaker, payload_type);
         let Some(found) = context.flows.get(id).streams.get(stream) else { return };
-        if !codec.is_decodable() || found.unique() + 1 < MIN_PACKETS || self.is_over() {
+        if found.unique() + 1 < MIN_PACKETS || self.is_over() {
             return;
         }
         let rule = self.decide(Some(&codec), context.flows);
+        if !codec.is_decodable() {
+            return;
+        }
         let (action, beginning) = (rule.action, rule.beginning);
         if action != Action::All && !rule.keeps_look_back() {
             return;
@@ -142,18 +157,26 @@ impl Call {
 
     /// Somebody asks for a recording, or for its end.
     pub(super) fn request(&mut self, trigger: Trigger, context: &mut Context<'_>) {
-        let (tag, cseq) = &trigger.transaction;
         let again = self.triggers.iter_mut().find(|pending| {
             let known = &pending.trigger;
-            let repeated = known.transaction == trigger.transaction;
+            let (Some((tag, cseq)), Some(transaction)) = (&trigger.transaction, &known.transaction) else {
+                return false;
+            };
+            let repeated = (&transaction.0, &transaction.1) == (tag, cseq);
             // With credentials now: it is the same press, which counts from its beginning.
-            let retried = pending.challenged && known.transaction.0 == *tag && known.transaction.1 < *cseq;
+            let retried = pending.challenged && transaction.0 == *tag && transaction.1 < *cseq;
             known.verb == trigger.verb && (repeated || retried)
         });
         if let Some(pending) = again {
             pending.trigger.transaction = trigger.transaction;
             pending.challenged = false;
             return;
+        }
+        if trigger.verb == Verb::Resume && self.recorder.paused_since.is_some() {
+            // What is said from here on is wanted if the answer is yes, and erased if it is no.
+            if let Some(tape) = &mut self.recorder.tape {
+                tape.unmute(trigger.at);
+            }
         }
         let wanted = trigger.verb == Verb::Start && !self.is_over() && !self.recorder.is_recording();
         if wanted
@@ -174,7 +197,44 @@ impl Call {
         }
         self.recorder.idle_since = None;
         let figures = self.recorder.tape.as_ref().map(|tape| tape.figures(trigger.at)).unwrap_or_default();
-        self.triggers.push_back(Pending { trigger, figures, challenged: false, outcome: None });
+        let outcome = trigger.transaction.is_none().then_some(Outcome::Confirmed);
+        self.triggers.push_back(Pending { trigger, figures, challenged: false, outcome });
+        self.settle_in_order(context);
+    }
+
+    /// Whether it is being recorded, or will be once all that was asked for is answered with yes.
+    pub(super) fn will_be_recording(&self) -> bool {
+        let asked = self.triggers.iter().rev().find_map(|pending| match pending.trigger.verb {
+            Verb::Start => Some(true),
+            Verb::Stop => Some(false),
+            Verb::Pause | Verb::Resume => None,
+        });
+        asked.unwrap_or(self.recorder.is_recording())
+    }
+
+    /// Whether nothing of that moment may be kept, or may turn out not to be.
+    pub(super) fn is_paused(&self, at: Timestamp) -> bool {
+        let asked = self.triggers.iter().any(|pending| pending.trigger.verb == Verb::Pause);
+        asked || self.recorder.paused_since.is_some_and(|since| at >= since)
+    }
+
+    /// Nothing is kept from then on, until somebody has asked for that already.
+    fn pause(&mut self, at: Timestamp, context: &mut Context<'_>) {
+        self.recorder.paused_since.get_or_insert(at);
+        let resumed = self.triggers.iter().find(|pending| {
+            pending.trigger.verb == Verb::Resume && !matches!(pending.outcome, Some(Outcome::Refused(_)))
+        });
+        let until = resumed.map_or(Timestamp::FAR_FUTURE, |pending| pending.trigger.at);
+        self.recorder.mute(at..until, context);
+    }
+
+    /// Audio is kept from then on.
+    fn resume(&mut self, at: Timestamp) {
+        if self.recorder.paused_since.take().is_some()
+            && let Some(tape) = &mut self.recorder.tape
+        {
+            tape.unmute(at);
+        }
     }
 
     /// The server has answered the request with that From tag and CSeq. Returns whether it was a trigger.
@@ -186,7 +246,8 @@ impl Call {
         context: &mut Context<'_>,
     ) -> bool {
         let place = self.triggers.iter().position(|pending| {
-            (&*pending.trigger.transaction.0, pending.trigger.transaction.1) == (tag, cseq)
+            let transaction = pending.trigger.transaction.as_ref();
+            transaction.is_some_and(|(known, number)| (&**known, *number) == (tag, cseq))
         });
         let Some(pending) = place.map(|place| &mut self.triggers[place]) else { return false };
         match status {
@@ -243,7 +304,15 @@ impl Call {
             match trigger.verb {
                 Verb::Start => self.start_segment(pending, look_back),
                 Verb::Stop => self.stop_segment(pending),
+                Verb::Pause | Verb::Resume => {}
             }
+        }
+        match (trigger.verb, obeyed) {
+            (Verb::Pause, true) => self.pause(trigger.at, context),
+            (Verb::Resume, true) => self.resume(trigger.at),
+            // What has been kept since it was asked for.
+            (Verb::Resume, false) if self.recorder.paused_since.is_some() => self.pause(trigger.at, context),
+            _ => {}
         }
         self.note_idle(context.now);
         let row = crate::record::EventRow {
@@ -383,6 +452,9 @@ impl Call {
         *context.next_tape += 1;
         self.recorder.tape = Some(Tape::new(id, start, rate));
         context.events.push_back(Event::TapeOpened { tape: id, sample_rate: rate });
+        if let Some(since) = self.recorder.paused_since {
+            self.recorder.mute(since..Timestamp::FAR_FUTURE, context);
+        }
     }
 
     /// The rate for a tape: that of the stream at hand, of what other streams hold, and of what was agreed on.
@@ -419,6 +491,7 @@ fn tape_rate(rate: u32) -> u32 {
 fn reel_event(tape: TapeId, reel: Reel) -> Event {
     match reel {
         Reel::Samples(samples) => Event::TapeSamples { tape, samples },
+        Reel::Erase(range) => Event::TapeErase { tape, range },
         Reel::Silence(frames) => Event::TapeSilence { tape, frames },
         Reel::Overdub { frame, side, samples } => Event::TapeOverdub { tape, frame, side, samples },
     }

@@ -10,7 +10,7 @@ use crate::media::CallKey;
 use crate::record::EndReason;
 use crate::sip::{Message, StartLine};
 use crate::time::{SECOND, Timestamp};
-use crate::trigger::sip_info;
+use crate::trigger::{audiocodes, sip_info};
 use crate::wire::FlowKey;
 
 /// Messages of a call that is done with are known for so long as stragglers.
@@ -259,7 +259,8 @@ fn opens(message: &Message<'_>, context: &Context<'_>) -> Opens {
         StartLine::Request { .. }
             if is(b"INFO")
                 && in_dialog
-                && sip_info::verb(message, &context.config.record_headers).is_some() =>
+                && (sip_info::verb(message, &context.config.record_headers).is_some()
+                    || audiocodes::verb(message).is_some()) =>
         {
             Opens::JoinedCall
         }

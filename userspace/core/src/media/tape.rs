@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::ops::Range;
 
 use crate::codec::Upsampler;
 use crate::record::{Completeness, Side};
@@ -15,6 +16,8 @@ use crate::time::{MILLISECOND, SECOND, Timestamp};
 pub(crate) const LATENCY: i64 = 600 * MILLISECOND;
 /// Blocks a second.
 const BLOCKS_PER_SECOND: u32 = 4;
+/// Times in which nothing is kept, of one tape.
+const MOST_MUTED: usize = 256;
 /// Caller and callee.
 pub(crate) const CHANNELS: usize = 2;
 
@@ -44,6 +47,8 @@ pub enum Reel {
     Samples(Vec<i16>),
     /// So many frames in which nobody was heard.
     Silence(u64),
+    /// What was handed over before of these frames is to be made silence, without a trace.
+    Erase(Range<u64>),
 }
 
 /// Audio of one call from a moment on.
@@ -68,6 +73,8 @@ pub struct Tape {
     overdubs: Vec<Reel>,
     /// Frame after the last audio.
     extent: u64,
+    /// When nothing is to be kept, in order.
+    muted: Vec<Range<Timestamp>>,
     /// Figures as they were at certain frames, for recordings that are only a part of the tape.
     history: Option<Vec<Figures>>,
 }
@@ -96,6 +103,7 @@ impl Tape {
             blocks: VecDeque::new(),
             overdubs: Vec::new(),
             extent: 0,
+            muted: Vec::new(),
             history: None,
         }
     }
@@ -123,6 +131,59 @@ impl Tape {
     /// Adds samples of one side from `frame` on to what is there. Those whose block has left already are
     /// handed over for themselves. Returns how many stand before the tape's start.
     pub fn mix(&mut self, side: Side, frame: i64, samples: &[i16], concealed: bool) -> usize {
+        if self.muted.is_empty() {
+            return self.mix_heard(side, frame, samples, concealed);
+        }
+        // What lies between the times in which nothing is kept.
+        let (mut before, mut at, mut rest) = (0, frame, samples);
+        for index in 0..self.muted.len() {
+            let Range { start, end } = self.muted[index].clone();
+            let (start, end) = (self.frame(start), self.frame(end));
+            let place = |frame: i64, rest: &[i16]| usize::try_from(frame - at).unwrap_or(0).min(rest.len());
+            let (heard, muted) = (place(start, rest), place(end.max(start), rest));
+            before += self.mix_heard(side, at, &rest[..heard], concealed);
+            (at, rest) = (at + muted.max(heard) as i64, &rest[muted.max(heard)..]);
+        }
+        before + self.mix_heard(side, at, rest, concealed)
+    }
+
+    /// Nothing is kept of a time, also of what has been kept of it until now.
+    pub fn mute(&mut self, time: Range<Timestamp>, deliver: &mut impl FnMut(Reel)) {
+        if self.muted.last().is_some_and(|last| last.end > time.start) {
+            return;
+        }
+        if self.muted.len() >= MOST_MUTED {
+            // Only packets that are late by as much would be heard between the two.
+            let first = self.muted.remove(0);
+            if let Some(second) = self.muted.first_mut() {
+                second.start = first.start;
+            }
+        }
+        let (from, to) = (self.frame(time.start).max(0) as u64, self.frame(time.end).max(0) as u64);
+        self.muted.push(time);
+        // What was held up belongs where it has left: before what is erased now.
+        self.overdub(deliver);
+        if from < self.base {
+            deliver(Reel::Erase(from..to.min(self.base)));
+        }
+        let frames = self.block_frames() as u64;
+        for (index, block) in self.blocks.iter_mut().enumerate() {
+            let begin = self.base + index as u64 * frames;
+            let place = |frame: u64| frame.saturating_sub(begin).min(frames) as usize * CHANNELS;
+            if let Some(samples) = block.as_mut().and_then(|block| block.get_mut(place(from)..place(to))) {
+                samples.fill(0);
+            }
+        }
+    }
+
+    /// Audio is kept again from then on.
+    pub fn unmute(&mut self, from: Timestamp) {
+        if let Some(last) = self.muted.last_mut().filter(|last| last.end > from) {
+            last.end = from.max(last.start);
+        }
+    }
+
+    fn mix_heard(&mut self, side: Side, frame: i64, samples: &[i16], concealed: bool) -> usize {
         let base = self.base as i64;
         let before = usize::try_from(-frame.min(0)).unwrap_or(usize::MAX).min(samples.len());
         let (frame, samples) = (frame.max(0), &samples[before..]);
@@ -377,7 +438,7 @@ mod tests {
             .map(|reel| match reel {
                 Reel::Samples(samples) => samples.len() / 2,
                 Reel::Silence(frames) => *frames as usize,
-                Reel::Overdub { .. } => 0,
+                Reel::Overdub { .. } | Reel::Erase(_) => 0,
             })
             .sum();
         assert_eq!(frames, 2500);

@@ -1,6 +1,8 @@
 //! Record triggers. Each recording system in the field is one module that turns what it parsed into a
 //! [`Trigger`]; the call table alone decides what a trigger does.
 
+pub mod audiocodes;
+pub mod feature_code;
 pub mod sip_info;
 
 use std::net::SocketAddr;
@@ -14,6 +16,10 @@ pub enum Verb {
     Start,
     /// End the recording.
     Stop,
+    /// Keep nothing from here on, until it is resumed.
+    Pause,
+    /// Keep what comes again.
+    Resume,
 }
 
 impl Verb {
@@ -22,6 +28,8 @@ impl Verb {
         match self {
             Verb::Start => "start",
             Verb::Stop => "stop",
+            Verb::Pause => "pause",
+            Verb::Resume => "resume",
         }
     }
 }
@@ -61,6 +69,6 @@ pub struct Trigger {
     pub from: SocketAddr,
     /// Whom.
     pub to: SocketAddr,
-    /// From tag and CSeq of the request: the answer has the same.
-    pub transaction: (Box<[u8]>, u32),
+    /// From tag and CSeq of the request: the answer has the same. `None` for what needs no answer.
+    pub transaction: Option<(Box<[u8]>, u32)>,
 }

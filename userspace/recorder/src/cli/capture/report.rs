@@ -173,7 +173,7 @@ impl Report {
             }));
             return;
         }
-        let mut text = format!("{up} calls up, {recordings} recordings, {rate} frames/s");
+        let mut text = format!("calls up: {up}, recordings: {recordings}, frames/s: {rate}");
         for (what, count) in [("ring", lost.ring), ("queue", lost.queue), ("interface", lost.interface)] {
             if count > 0 {
                 text.push_str(&format!(", {count} lost ({what})"));
