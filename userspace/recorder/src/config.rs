@@ -512,6 +512,28 @@ mod tests {
         assert!(usual.sieving.unknown_media && usual.promiscuous && !usual.pass_rest);
     }
 
+    /// `docs/configuration.md` is the contract: its first example has every key, and those of capture as they are
+    /// without a file.
+    #[test]
+    fn every_key_is_documented() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
+        let text = std::fs::read_to_string(path).unwrap();
+        let example = text.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        for section in ["site", "record", "signalling", "capture", "limits"] {
+            let (_, documented) = example.split_once(&format!("[{section}]")).expect(section);
+            let documented = documented.split("\n[").next().unwrap_or_default();
+            // The error lists the keys that there are.
+            let error = parse(&format!("[{section}]\nno_such_key = 1")).unwrap_err();
+            let (_, known) = error.message().split_once("expected ").expect(section);
+            for key in known.split('`').skip(1).step_by(2) {
+                let is_it = |line: &str| line.starts_with(&format!("{key} = "));
+                assert!(documented.lines().any(is_it), "docs/configuration.md, [{section}] {key}");
+            }
+        }
+        let (documented, usual) = (parse(example).unwrap().capture, load(None).unwrap().capture);
+        assert_eq!(format!("{documented:?}"), format!("{usual:?}"));
+    }
+
     #[test]
     fn errors_name_the_line_the_key_and_what_is_allowed() {
         let cases = [
