@@ -5,7 +5,7 @@ use std::ops::AddAssign;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use super::archive::{Archive, Audio};
+use crate::lab::archive::{Archive, Audio};
 
 /// Two taps stamp a frame at different moments; this is more than it takes from one to the other.
 const NEAR_MS: f64 = 20.0;

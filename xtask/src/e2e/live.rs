@@ -9,12 +9,12 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use spantape_sieve::Class;
 
-use super::archive::Archive;
 use super::compare::compare;
 use super::model::{Counts, Model};
-use super::recorder::{Order, Recorder, Source, ensure_nothing_lost};
+use crate::lab::archive::Archive;
 use crate::lab::capture::Capture;
 use crate::lab::live::Tap;
+use crate::lab::recorder::{Order, Recorder, Source, ensure_nothing_lost};
 use crate::lab::switch::{Lab, MIRROR_PORTS, Mirror};
 use crate::lab::{Bench, baresip};
 use crate::programs::release_build;

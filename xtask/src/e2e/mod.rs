@@ -1,12 +1,10 @@
 //! `cargo xtask e2e`: live capture from end to end, in network namespaces of its own. Needs root.
 
-mod archive;
 mod call;
 mod compare;
 mod frames;
 mod live;
 mod model;
-mod recorder;
 mod refusals;
 mod sieve;
 mod stop;

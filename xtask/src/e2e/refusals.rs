@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::recorder::{Interface, Order, Recorder, Source, set_link};
 use crate::lab::Bench;
 use crate::lab::process::Running;
+use crate::lab::recorder::{Interface, Order, Recorder, Source, set_link};
 use crate::lab::switch::{Lab, MIRROR_PORTS};
 use crate::programs::release_build;
 

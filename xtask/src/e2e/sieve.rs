@@ -9,8 +9,8 @@ use spantape_sieve::{Class, Wish};
 use super::call::{Talk, Wire};
 use super::frames;
 use super::model::{Counts, Model};
-use super::recorder::{Order, Recorder, Source, ensure_nothing_lost};
 use crate::lab::Bench;
+use crate::lab::recorder::{Order, Recorder, Source, ensure_nothing_lost};
 use crate::lab::switch::{Lab, MIRROR_PORTS};
 use crate::programs::release_build;
 

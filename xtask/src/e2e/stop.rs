@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use super::archive::Archive;
 use super::call::{Speaking, Talk, Wire};
-use super::recorder::{Interface, Order, Recorder, Source, ensure_nothing_lost, set_link};
 use crate::lab::Bench;
+use crate::lab::archive::Archive;
+use crate::lab::recorder::{Interface, Order, Recorder, Source, ensure_nothing_lost, set_link};
 use crate::lab::switch::{Lab, MIRROR_PORTS};
 use crate::programs::release_build;
 

@@ -1,12 +1,14 @@
 //! Phones behind a switch with a mirror port, and what passes between them: real SIP programs in network
 //! namespaces, the speech that they play, and the frames that it makes.
 
+pub(crate) mod archive;
 pub(crate) mod baresip;
 pub(crate) mod capture;
 pub(crate) mod codec;
 pub(crate) mod live;
 pub(crate) mod media;
 pub(crate) mod process;
+pub(crate) mod recorder;
 pub(crate) mod sipp;
 pub(crate) mod speech;
 pub(crate) mod switch;

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use serde_json::Value;
 
+use super::Bench;
 use super::archive::Archive;
-use crate::lab::Bench;
-use crate::lab::process::Running;
-use crate::lab::switch::Lab;
+use super::process::Running;
+use super::switch::Lab;
 
 /// A program is loaded, sockets are bound, rings are filled.
 const START: Duration = Duration::from_secs(15);
@@ -23,15 +23,15 @@ const STOP: Duration = Duration::from_secs(10);
 
 /// Where frames are taken from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Source {
+pub(crate) enum Source {
     Xdp,
     Packet,
 }
 
 impl Source {
-    pub(super) const ALL: [Source; 2] = [Source::Xdp, Source::Packet];
+    pub(crate) const ALL: [Source; 2] = [Source::Xdp, Source::Packet];
 
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Xdp => "xdp",
             Self::Packet => "packet",
@@ -40,18 +40,18 @@ impl Source {
 }
 
 /// How it is to be called.
-pub(super) struct Order<'a> {
-    pub(super) binary: &'a Path,
+pub(crate) struct Order<'a> {
+    pub(crate) binary: &'a Path,
     /// Told apart by it from others that run at the same time.
-    pub(super) name: &'a str,
-    pub(super) source: Source,
-    pub(super) interface: &'a str,
-    pub(super) config: Option<&'a Path>,
+    pub(crate) name: &'a str,
+    pub(crate) source: Source,
+    pub(crate) interface: &'a str,
+    pub(crate) config: Option<&'a Path>,
 }
 
 impl Order<'_> {
     /// What to run at the monitor after `start`, which is `spantape` or leads to it.
-    pub(super) fn arguments(&self, mut start: Command, archive: &Path) -> Command {
+    pub(crate) fn arguments(&self, mut start: Command, archive: &Path) -> Command {
         start.args(["capture", "--json", "--interface", self.interface, "--source", self.source.name()]);
         start.arg("--archive").arg(archive);
         if let Some(config) = self.config {
@@ -62,7 +62,7 @@ impl Order<'_> {
 }
 
 /// It is killed when this goes.
-pub(super) struct Recorder {
+pub(crate) struct Recorder {
     process: Running,
     said: Arc<Mutex<Vec<Value>>>,
     reader: Option<JoinHandle<()>>,
@@ -73,7 +73,7 @@ pub(super) struct Recorder {
 
 impl Recorder {
     /// Starts one at the monitor, and waits until it captures.
-    pub(super) fn start(bench: &Bench, lab: &Lab, order: &Order<'_>) -> Result<Self> {
+    pub(crate) fn start(bench: &Bench, lab: &Lab, order: &Order<'_>) -> Result<Self> {
         let folder = bench.scratch.folder(&format!("recorder-{}", order.name))?;
         let archive = Archive::new(order.binary, &folder.join("archive"));
         let complaints = folder.join("stderr");
@@ -101,18 +101,18 @@ impl Recorder {
         Ok(recorder)
     }
 
-    pub(super) fn archive(&self) -> &Archive {
+    pub(crate) fn archive(&self) -> &Archive {
         &self.archive
     }
 
     /// What it has said under that name so far.
-    pub(super) fn events(&self, kind: &str) -> Vec<Value> {
+    pub(crate) fn events(&self, kind: &str) -> Vec<Value> {
         let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         said.iter().filter(|event| event["event"] == kind).cloned().collect()
     }
 
     /// What it says, or has said already, under that name and is `accepted`.
-    pub(super) fn wait_for(
+    pub(crate) fn wait_for(
         &mut self,
         kind: &str,
         limit: Duration,
@@ -146,16 +146,16 @@ impl Recorder {
     }
 
     /// All of standard error.
-    pub(super) fn complaints(&self) -> String {
+    pub(crate) fn complaints(&self) -> String {
         std::fs::read_to_string(&self.complaints).unwrap_or_default().trim().to_owned()
     }
 
-    pub(super) fn signal(&self, name: &str) -> Result<()> {
+    pub(crate) fn signal(&self, name: &str) -> Result<()> {
         self.process.signal(name)
     }
 
     /// Waits for its end, and for all that it has said.
-    pub(super) fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
+    pub(crate) fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
         let status = self.process.wait(limit)?;
         if let Some(reader) = self.reader.take() {
             reader.join().map_err(|_| anyhow!("what {} says could not be read", self.name))?;
@@ -164,7 +164,7 @@ impl Recorder {
     }
 
     /// Ends it as a service manager does, and returns its summary.
-    pub(super) fn stop(&mut self) -> Result<Value> {
+    pub(crate) fn stop(&mut self) -> Result<Value> {
         self.signal("TERM")?;
         let status = self.wait(STOP)?;
         ensure!(status.code() == Some(0), "{} ended with {status}: {}", self.name, self.complaints());
@@ -189,7 +189,7 @@ fn listen(lines: impl Iterator<Item = std::io::Result<String>>, said: &Mutex<Vec
 }
 
 /// Of a summary: that nothing was lost on the way, and that every buffer came back.
-pub(super) fn ensure_nothing_lost(summary: &Value) -> Result<()> {
+pub(crate) fn ensure_nothing_lost(summary: &Value) -> Result<()> {
     let drops = summary["drops"].as_object().context("the summary has no `drops`")?;
     ensure!(!drops.is_empty(), "the summary counts no drops at all");
     for (place, count) in drops {
@@ -204,13 +204,13 @@ pub(super) fn ensure_nothing_lost(summary: &Value) -> Result<()> {
 
 /// What an interface of the monitor is like, for whoever looks at it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Interface {
-    pub(super) has_program: bool,
-    pub(super) promiscuity: u64,
+pub(crate) struct Interface {
+    pub(crate) has_program: bool,
+    pub(crate) promiscuity: u64,
 }
 
 impl Interface {
-    pub(super) fn look(lab: &Lab, interface: &str) -> Result<Self> {
+    pub(crate) fn look(lab: &Lab, interface: &str) -> Result<Self> {
         let out = lab.at_monitor("ip").args(["-json", "-details", "link", "show", interface]).output();
         let out = out.context("run ip")?;
         let links: Value = serde_json::from_slice(&out.stdout).context("read what ip says")?;
@@ -222,7 +222,7 @@ impl Interface {
     }
 
     /// As it was before anything captured. The kernel tidies up after a killed program in its own time.
-    pub(super) fn ensure_clean(lab: &Lab, interface: &str) -> Result<()> {
+    pub(crate) fn ensure_clean(lab: &Lab, interface: &str) -> Result<()> {
         let end = Instant::now() + Duration::from_secs(2);
         loop {
             let now = Self::look(lab, interface)?;
@@ -236,7 +236,7 @@ impl Interface {
 }
 
 /// Takes the monitor's end of a mirror port down or up.
-pub(super) fn set_link(lab: &Lab, interface: &str, state: &str) -> Result<()> {
+pub(crate) fn set_link(lab: &Lab, interface: &str, state: &str) -> Result<()> {
     let out = lab.at_monitor("ip").args(["link", "set", interface, state]).output().context("run ip")?;
     ensure!(
         out.status.success(),

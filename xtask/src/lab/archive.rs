@@ -7,24 +7,24 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 /// A folder that `spantape` has written.
-pub(super) struct Archive {
+pub(crate) struct Archive {
     binary: PathBuf,
     path: PathBuf,
 }
 
 /// A recording's samples, caller and callee.
-pub(super) struct Audio {
-    pub(super) rate: u32,
-    pub(super) channels: [Vec<i16>; 2],
+pub(crate) struct Audio {
+    pub(crate) rate: u32,
+    pub(crate) channels: [Vec<i16>; 2],
 }
 
 impl Archive {
-    pub(super) fn new(binary: &Path, path: &Path) -> Self {
+    pub(crate) fn new(binary: &Path, path: &Path) -> Self {
         Self { binary: binary.to_owned(), path: path.to_owned() }
     }
 
     /// What a capture file gives.
-    pub(super) fn replay(binary: &Path, capture: &Path, config: Option<&Path>, path: &Path) -> Result<Self> {
+    pub(crate) fn replay(binary: &Path, capture: &Path, config: Option<&Path>, path: &Path) -> Result<Self> {
         let mut command = Command::new(binary);
         command.arg("replay").arg(capture).arg("--archive").arg(path);
         if let Some(config) = config {
@@ -35,12 +35,12 @@ impl Archive {
         Ok(Self::new(binary, path))
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// The rows of a table, sorted by call and start.
-    pub(super) fn rows(&self, table: &str) -> Result<Vec<Value>> {
+    pub(crate) fn rows(&self, table: &str) -> Result<Vec<Value>> {
         let mut command = Command::new(&self.binary);
         command.args(["search", "--format", "jsonl", "--table", table, "--archive"]).arg(&self.path);
         let out = command.output().context("run spantape")?;
@@ -58,13 +58,13 @@ impl Archive {
     }
 
     /// The only row of a table.
-    pub(super) fn row(&self, table: &str) -> Result<Value> {
+    pub(crate) fn row(&self, table: &str) -> Result<Value> {
         let mut rows = self.rows(table)?;
         ensure!(rows.len() == 1, "{} rows are in the table {table}", rows.len());
         rows.pop().context("a row")
     }
 
-    pub(super) fn audio(&self, recording: &Value) -> Result<Audio> {
+    pub(crate) fn audio(&self, recording: &Value) -> Result<Audio> {
         let file = recording["file"].as_str().context("the recording has no file")?;
         let path = self.path.join(file);
         let read = || -> Result<Audio> {
@@ -87,12 +87,12 @@ impl Archive {
 }
 
 impl Audio {
-    pub(super) fn seconds(&self) -> f64 {
+    pub(crate) fn seconds(&self) -> f64 {
         self.channels[0].len() as f64 / f64::from(self.rate)
     }
 
     /// The loudest sample of a side between two moments, in seconds.
-    pub(super) fn peak(&self, channel: usize, from: f64, to: f64) -> u16 {
+    pub(crate) fn peak(&self, channel: usize, from: f64, to: f64) -> u16 {
         let at = |moment: f64| (moment.max(0.0) * f64::from(self.rate)) as usize;
         let samples = self.channels[channel].get(at(from)..).unwrap_or_default();
         let samples = &samples[..samples.len().min(at(to).saturating_sub(at(from)))];
