@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
 use super::load::Load;
+use super::machine::Findings;
 use super::measure::Cost;
 
 /// One run of each program, one right after the other.
@@ -56,27 +57,6 @@ impl Figures {
         Ok(())
     }
 
-    pub(super) fn json(&self) -> Value {
-        let runs: Vec<Value> = self
-            .pairs
-            .iter()
-            .map(|pair| {
-                let ratio = pair.spantape.cpu_s / pair.floor.cpu_s;
-                json!({ "floor": pair.floor.json(), "spantape": pair.spantape.json(), "ratio": rounded(ratio) })
-            })
-            .collect();
-        json!({
-            "calls": self.load.calls,
-            "seconds": self.load.seconds,
-            "rtp_packets": self.load.rtp_packets(),
-            "runs": runs,
-            "ratio": self.ratio().json(),
-            "best_ratio": rounded(self.best_ratio()),
-            "floor": self.program_json(|pair| pair.floor),
-            "spantape": self.program_json(|pair| pair.spantape),
-        })
-    }
-
     fn program_json(&self, of: fn(&Pair) -> Cost) -> Value {
         json!({
             "cpu_s": self.spread(|pair| of(pair).cpu_s).json(),
@@ -99,6 +79,33 @@ impl Figures {
         writeln!(f, "{:<9} wall s  {}", "", self.spread(|pair| of(pair).wall_s))?;
         writeln!(f, "{:<9} MB      {}", "", self.spread(|pair| of(pair).peak_mb))?;
         writeln!(f, "{:<9} RTP packets per CPU second {:>13.0}", "", self.packets_per_cpu_second(of))
+    }
+}
+
+impl Findings for Figures {
+    fn stem(&self) -> String {
+        format!("replay-{}x{}", self.load.calls, self.load.seconds)
+    }
+
+    fn json(&self) -> Value {
+        let runs: Vec<Value> = self
+            .pairs
+            .iter()
+            .map(|pair| {
+                let ratio = pair.spantape.cpu_s / pair.floor.cpu_s;
+                json!({ "floor": pair.floor.json(), "spantape": pair.spantape.json(), "ratio": rounded(ratio) })
+            })
+            .collect();
+        json!({
+            "calls": self.load.calls,
+            "seconds": self.load.seconds,
+            "rtp_packets": self.load.rtp_packets(),
+            "runs": runs,
+            "ratio": self.ratio().json(),
+            "best_ratio": rounded(self.best_ratio()),
+            "floor": self.program_json(|pair| pair.floor),
+            "spantape": self.program_json(|pair| pair.spantape),
+        })
     }
 }
 
@@ -131,13 +138,13 @@ impl Cost {
 /// Smallest, middle and largest of some figures.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Spread {
-    min: f64,
-    median: f64,
-    max: f64,
+    pub(super) min: f64,
+    pub(super) median: f64,
+    pub(super) max: f64,
 }
 
 impl Spread {
-    fn of(mut figures: Vec<f64>) -> Self {
+    pub(super) fn of(mut figures: Vec<f64>) -> Self {
         figures.sort_by(f64::total_cmp);
         let [.., last] = figures[..] else { return Self { min: f64::NAN, median: f64::NAN, max: f64::NAN } };
         let half = figures.len() / 2;
@@ -148,7 +155,7 @@ impl Spread {
         Self { min: figures[0], median, max: last }
     }
 
-    fn json(self) -> Value {
+    pub(super) fn json(self) -> Value {
         json!({ "min": rounded(self.min), "median": rounded(self.median), "max": rounded(self.max) })
     }
 }
@@ -160,7 +167,7 @@ impl fmt::Display for Spread {
 }
 
 /// More digits than this nobody has measured.
-fn rounded(figure: f64) -> f64 {
+pub(super) fn rounded(figure: f64) -> f64 {
     (figure * 1000.0).round() / 1000.0
 }
 

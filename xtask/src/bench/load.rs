@@ -24,10 +24,11 @@ const WRITE_BUFFER: usize = 1 << 18;
 /// Monday 5 January 2026, 09:00 UTC.
 const EPOCH: Duration = Duration::from_secs(1_767_603_600);
 
+/// The first and the last call begin this far apart.
+pub(super) const SPREAD: Duration = Duration::from_secs(4);
+
 // All in microseconds.
 const PACKET: u64 = 20_000;
-/// The first and the last call begin this far apart.
-const SPREAD: u64 = 4_000_000;
 /// Less than a packet, so that no stream is out of order.
 const JITTER: u64 = 2_000;
 const MEDIA_START: [u64; 2] = [420_000, 425_000];
@@ -72,43 +73,26 @@ impl Load {
         std::fs::rename(&partial, path).with_context(|| format!("rename to {}", path.display()))
     }
 
+    /// Its frames in the order of their times, which count from its beginning; the first and the last call begin
+    /// `spread` apart.
+    pub(super) fn frames(self, spread: Duration) -> Frames {
+        let mut frames = Frames {
+            load: self,
+            spread: spread.as_micros() as u64,
+            voices: Voices::new(),
+            queue: BinaryHeap::new(),
+        };
+        frames.queue = (0..self.calls).flat_map(|call| frames.begin(call)).collect();
+        frames
+    }
+
     fn generate(self, file: File) -> Result<()> {
         let mut out = Writer::new(BufWriter::with_capacity(WRITE_BUFFER, file))?;
-        let voices = Voices::new();
-        let mut queue: BinaryHeap<Reverse<Due>> = (0..self.calls).flat_map(|n| self.begin(n)).collect();
-        while let Some(Reverse(due)) = queue.pop() {
-            out.frame(EPOCH + Duration::from_micros(due.at), &due.frame(&voices)?)?;
-            queue.extend(self.after(&due).map(Reverse));
+        for frame in self.frames(SPREAD) {
+            let (at, data) = frame?;
+            out.frame(EPOCH + at, &data)?;
         }
         out.finish()
-    }
-
-    /// The first message of a call and the first packet of either side.
-    fn begin(self, call: u32) -> [Reverse<Due>; 3] {
-        [Part::Signalling, Part::Media(Side::Caller), Part::Media(Side::Callee)]
-            .map(|part| Reverse(Due { at: self.time(call, part, 0), call, part, index: 0 }))
-    }
-
-    fn after(self, due: &Due) -> Option<Due> {
-        let index = due.index + 1;
-        let end = match due.part {
-            Part::Signalling => Message::ALL.len() as u32,
-            Part::Media(_) => self.packets(),
-        };
-        (index < end).then(|| Due { at: self.time(due.call, due.part, index), index, ..*due })
-    }
-
-    fn time(self, call: u32, part: Part, index: u32) -> u64 {
-        let within = match part {
-            Part::Signalling => self.signalling_time(index),
-            Part::Media(side) => {
-                let seed = u64::from(Call(call).stream(side)) << 32 | u64::from(index);
-                MEDIA_START[side as usize] + u64::from(index) * PACKET + scatter(seed) % JITTER
-            }
-        };
-        // Phones do not send in step.
-        let phase = scatter(u64::from(call)) % PACKET;
-        u64::from(call) * SPREAD / u64::from(self.calls) + phase + within
     }
 
     /// The call ends when the last packet has been played, so that its recording is as long as its audio.
@@ -119,6 +103,54 @@ impl Load {
 
     fn packets(self) -> u32 {
         self.seconds * 50
+    }
+}
+
+/// The frames of a load, made one by one.
+pub(super) struct Frames {
+    load: Load,
+    spread: u64,
+    voices: Voices,
+    queue: BinaryHeap<Reverse<Due>>,
+}
+
+impl Iterator for Frames {
+    type Item = Result<(Duration, Vec<u8>)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let Reverse(due) = self.queue.pop()?;
+        self.queue.extend(self.after(&due).map(Reverse));
+        Some(due.frame(&self.voices).map(|data| (Duration::from_micros(due.at), data)))
+    }
+}
+
+impl Frames {
+    /// The first message of a call and the first packet of either side.
+    fn begin(&self, call: u32) -> [Reverse<Due>; 3] {
+        [Part::Signalling, Part::Media(Side::Caller), Part::Media(Side::Callee)]
+            .map(|part| Reverse(Due { at: self.time(call, part, 0), call, part, index: 0 }))
+    }
+
+    fn after(&self, due: &Due) -> Option<Due> {
+        let index = due.index + 1;
+        let end = match due.part {
+            Part::Signalling => Message::ALL.len() as u32,
+            Part::Media(_) => self.load.packets(),
+        };
+        (index < end).then(|| Due { at: self.time(due.call, due.part, index), index, ..*due })
+    }
+
+    fn time(&self, call: u32, part: Part, index: u32) -> u64 {
+        let within = match part {
+            Part::Signalling => self.load.signalling_time(index),
+            Part::Media(side) => {
+                let seed = u64::from(Call(call).stream(side)) << 32 | u64::from(index);
+                MEDIA_START[side as usize] + u64::from(index) * PACKET + scatter(seed) % JITTER
+            }
+        };
+        // Phones do not send in step.
+        let phase = scatter(u64::from(call)) % PACKET;
+        u64::from(call) * self.spread / u64::from(self.load.calls) + phase + within
     }
 }
 

@@ -7,7 +7,6 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use super::figures::Figures;
 use crate::workspace;
 
 /// Whatever of a machine and its tools moves the figures. The host's name is not among it.
@@ -61,14 +60,22 @@ impl fmt::Display for Machine {
     }
 }
 
+/// What a bench has found, to be kept.
+pub(super) trait Findings: fmt::Display {
+    /// What was measured and with which parameters, as part of a file's name.
+    fn stem(&self) -> String;
+
+    fn json(&self) -> Value;
+}
+
 /// Keeps the figures below `tests/bench-runs/`, beside those of the same day and machine.
-pub(super) fn save(figures: &Figures, machine: &Machine, name: Option<&str>) -> Result<PathBuf> {
+pub(super) fn save(figures: &impl Findings, machine: &Machine, name: Option<&str>) -> Result<PathBuf> {
     let now = jiff::Timestamp::now().strftime("%Y-%m-%d %H%M%S").to_string();
     let (day, time) = now.split_once(' ').context("the date and the time")?;
     let name = name.map_or_else(|| machine.name(), str::to_owned);
     let folder = workspace()?.join("tests").join("bench-runs").join(format!("{day}-{name}"));
     std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-    let stem = format!("{time}-replay-{}x{}", figures.load.calls, figures.load.seconds);
+    let stem = format!("{time}-{}", figures.stem());
     let raw = json!({ "machine": machine.json(), "figures": figures.json() });
     let text = format!("{machine}\n{figures}\n");
     for (extension, content) in [("json", format!("{raw:#}\n")), ("txt", text)] {

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::figures::{Figures, Limits, Pair};
 use super::load::Load;
-use super::machine::{self, Machine};
+use super::machine::{self, Findings as _, Machine};
 use super::measure::{self, Cost};
 use super::{folder, verify};
 use crate::programs;
