@@ -25,7 +25,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Measure what a replay costs against a program that does the least possible.
+    /// Measure what a replay costs, and what live capture does, against others.
     Bench(bench::Args),
     /// Build the XDP program, whose object is checked in.
     BuildEbpf(ebpf::Args),

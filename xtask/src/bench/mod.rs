@@ -1,9 +1,11 @@
-//! `cargo xtask bench`: what a replay costs, side by side with a program that does the least possible.
+//! `cargo xtask bench`: what a replay costs, side by side with a program that does the least possible, and what live
+//! capture costs, side by side with others that listen.
 //!
 //! Seconds of CPU on another machine, or on this one an hour later, mean little; the ratio of two programs that
-//! take turns on the same file means more. So every figure here comes in pairs.
+//! take turns on the same frames means more. So every figure here comes in pairs.
 
 mod call;
+mod capture;
 mod figures;
 mod floor;
 mod load;
@@ -34,6 +36,11 @@ enum What {
     Load(LoadArgs),
     /// Replay such a capture, in turn with the floor program, and compare what they cost.
     Replay(replay::Args),
+    /// Capture live, in network namespaces, in turn with others that listen, and compare; needs root.
+    Capture(capture::Args),
+    /// What sends frames for that.
+    #[command(hide = true)]
+    Send(capture::send::Args),
     /// The floor program: read, look up, decode, write.
     #[command(hide = true)]
     Floor(FloorArgs),
@@ -67,6 +74,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             Ok(())
         }
         What::Replay(args) => replay::run(args),
+        What::Capture(args) => capture::run(args),
+        What::Send(args) => capture::send::run(args),
         What::Floor(args) => floor::run(&args.file, &args.folder),
     }
 }

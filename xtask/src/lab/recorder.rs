@@ -105,6 +105,10 @@ impl Recorder {
         &self.archive
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// What it has said under that name so far.
     pub(crate) fn events(&self, kind: &str) -> Vec<Value> {
         let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
