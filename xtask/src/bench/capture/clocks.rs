@@ -24,6 +24,8 @@ pub(super) struct Used {
     pub(super) own_s: f64,
     /// By processes that have nothing to do with the bench.
     pub(super) others_s: f64,
+    /// All that there was to use.
+    pub(super) machine_s: f64,
 }
 
 /// The unit of `/proc`: USER_HZ is 100 on every machine that Linux runs on today.
@@ -65,7 +67,8 @@ impl Clocks {
 
     /// What was used since then; `ours` are the processes of the bench, `own` is one of them.
     pub(super) fn since(&self, earlier: &Self, ours: &[u32], own: Option<u32>) -> Used {
-        let busy = (self.at - earlier.at).as_secs_f64() * self.cores - (self.idle_s - earlier.idle_s);
+        let machine_s = (self.at - earlier.at).as_secs_f64() * self.cores;
+        let busy = machine_s - (self.idle_s - earlier.idle_s);
         // A process that has ended is among the children of another, so that the sum loses nothing.
         let sum = |clocks: &Self| -> f64 {
             let others = clocks.processes.iter().filter(|(id, _)| !ours.contains(id));
@@ -76,7 +79,13 @@ impl Clocks {
             found.map_or(0.0, |(_, seconds)| *seconds)
         };
         let others_s = (sum(self) - sum(earlier)).max(0.0);
-        Used { system_s: busy - others_s, own_s: of(self) - of(earlier), others_s }
+        Used { system_s: busy - others_s, own_s: of(self) - of(earlier), others_s, machine_s }
+    }
+}
+
+impl Used {
+    pub(super) fn others_share(&self) -> f64 {
+        self.others_s / self.machine_s
     }
 }
 
@@ -145,7 +154,8 @@ mod tests {
         let later = start + std::time::Duration::from_secs(10);
         let after = clocks(22.0, later, vec![(1, 3.0), (2, 7.0), (3, 10.0)]);
         let used = after.since(&before, &[1, 2], Some(2));
-        assert_eq!(used, Used { system_s: 5.0, own_s: 2.0, others_s: 3.0 });
+        assert_eq!(used, Used { system_s: 5.0, own_s: 2.0, others_s: 3.0, machine_s: 20.0 });
+        assert_eq!(used.others_share(), 0.15);
     }
 
     #[test]

@@ -67,7 +67,13 @@ impl Share {
 
     fn rows(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} % wanted", self.wanted)?;
-        writeln!(f, "  {:<10} system {}", "sending", self.sending())?;
+        writeln!(
+            f,
+            "  {:<10} system {}   {:.0} % of the machine was others'",
+            "sending",
+            self.sending(),
+            self.others()
+        )?;
         for kind in self.receivers() {
             let peak = self.spread(|round| round.of(kind)?.peak_mb).max;
             let (lost, refused) =
@@ -95,6 +101,12 @@ impl Share {
             let trial = round.of(Kind::Nobody)?;
             Some(trial.used.system_s / trial.passed as f64 * 1e6)
         })
+    }
+
+    /// Who disturbed the bench: the share of the machine that unrelated processes had, in percent.
+    fn others(&self) -> f64 {
+        let shares = self.rounds.iter().flatten().map(|(_, trial)| trial.used.others_share() * 100.0);
+        Spread::of(shares.collect()).median
     }
 
     fn json(&self) -> Value {
@@ -181,7 +193,7 @@ mod tests {
     use super::*;
 
     fn trial(system_s: f64, own_s: f64) -> Trial {
-        let used = Used { system_s, own_s, others_s: 0.0 };
+        let used = Used { system_s, own_s, others_s: 0.0, machine_s: 20.0 };
         Trial { passed: 500_000, refused: 0, lost: 0, lateness: 1.0, used, peak_mb: Some(30.0) }
     }
 
