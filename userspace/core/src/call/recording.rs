@@ -221,8 +221,10 @@ impl Call {
     /// Nothing is kept from then on, until somebody has asked for that already.
     fn pause(&mut self, at: Timestamp, context: &mut Context<'_>) {
         self.recorder.paused_since.get_or_insert(at);
+        let honoured = self.decide(None, context.flows).on_refused == OnRefused::HonourKey;
         let resumed = self.triggers.iter().find(|pending| {
-            pending.trigger.verb == Verb::Resume && !matches!(pending.outcome, Some(Outcome::Refused(_)))
+            let obeyed = honoured || matches!(pending.outcome, None | Some(Outcome::Confirmed));
+            pending.trigger.verb == Verb::Resume && obeyed
         });
         let until = resumed.map_or(Timestamp::FAR_FUTURE, |pending| pending.trigger.at);
         self.recorder.mute(at..until, context);
