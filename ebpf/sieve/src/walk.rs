@@ -163,9 +163,15 @@ fn udp<B: Bytes + ?Sized, M: Memory>(
         return Some(Class::Encapsulated);
     }
     let kind = media(frame, at, length);
-    match (wish(memory, destination, kind), wish(memory, source, kind)) {
-        (Some(Wish::Wanted), _) | (_, Some(Wish::Wanted)) => Some(kind.unwrap_or(Class::Media)),
-        (Some(Wish::Unwanted), _) | (_, Some(Wish::Unwanted)) => Some(Class::Unwanted),
+    let heard = kind.unwrap_or(Class::Media);
+    // Looking up costs more than all the rest: most of what is wanted is known by where it goes.
+    let to = wish(memory, destination, kind);
+    if to == Some(Wish::Wanted) {
+        return Some(heard);
+    }
+    match (to, wish(memory, source, kind)) {
+        (_, Some(Wish::Wanted)) => Some(heard),
+        (Some(_), _) | (_, Some(Wish::Unwanted)) => Some(Class::Unwanted),
         (None, None) => match kind {
             Some(kind) if memory.takes_unknown_media() && !ports.has(Ports::NO_MEDIA) => Some(kind),
             _ => Some(Class::Rest),

@@ -77,7 +77,7 @@ enum Order {
     Lost(Lost),
 }
 
-/// How often the kernel is asked what was lost.
+/// How often the kernel is asked what was lost, and others are told what goes on.
 const LOOK: Duration = Duration::from_millis(200);
 /// How often the catalog is written.
 const FLUSH: Duration = Duration::from_secs(60);
@@ -269,7 +269,7 @@ impl Recorder {
     }
 
     fn record(&mut self) -> Result<()> {
-        let mut flushed = Instant::now();
+        let (mut flushed, mut shown) = (Instant::now(), Instant::now());
         let (mut lost, mut noted) = (Lost::default(), Timestamp(i64::MIN));
         let mut now = Timestamp(i64::MIN);
         while let Ok(mut batch) = self.full.recv() {
@@ -300,7 +300,10 @@ impl Recorder {
             batch.clear();
             // A reader that has ended wants none back.
             let _ = self.give_back.send(batch);
-            self.show();
+            if shown.elapsed() >= LOOK {
+                self.show();
+                shown = Instant::now();
+            }
         }
         if lost.total() > 0 {
             self.pipeline.note_lost(now, lost, &text_of(lost))?;

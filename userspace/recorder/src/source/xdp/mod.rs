@@ -59,6 +59,10 @@ pub(crate) struct Sockets {
     busy_poll: bool,
     /// The queue whose turn it is to be first.
     first: usize,
+    /// How long frames may gather in the rings.
+    nap: Duration,
+    /// There was more than could be taken.
+    more: bool,
 }
 
 /// What must live for as long as frames are to come up.
@@ -106,8 +110,9 @@ const SLACK: i64 = 20 * MILLISECOND;
 /// How long to wait for the first frame.
 const WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 100 * MILLISECOND };
 const FEWEST_AT_ONCE: usize = 32;
-/// After the first, so that a wake-up serves many.
-const NAP: Duration = Duration::from_millis(1);
+/// For this rate the ring must be large enough while frames gather in it, so that a wake-up serves many.
+const FRAMES_A_SECOND: u64 = 500_000;
+const LONGEST_NAP: Duration = Duration::from_millis(10);
 /// Fewer frames could not bridge a nap, and more the kernel's rings do not take.
 const FEWEST: u64 = 256;
 const MOST: u64 = 1 << 20;
@@ -172,6 +177,8 @@ impl Xdp {
                 clock: Clock::new(),
                 busy_poll: settings.busy_poll,
                 first: 0,
+                nap: nap(frames_in(settings.ring, interface.mtu > SMALL_MTU)),
+                more: false,
                 attached: Some(OnInterface {
                     _program: program,
                     _sockets: sockets,
@@ -189,7 +196,7 @@ impl Sockets {
             return Ok(());
         }
         match poll(&mut self.poll, Some(&WAIT)) {
-            Ok(_) | Err(Errno::INTR) => sleep(NAP),
+            Ok(_) | Err(Errno::INTR) => sleep(self.nap),
             Err(error) => return Err(error),
         }
         Ok(())
@@ -202,7 +209,9 @@ impl Tap for Sockets {
     }
 
     fn read(&mut self, batch: &mut Batch) -> Result<(), TapError> {
-        self.wait().map_err(|error| TapError {
+        // With more to take there is nothing to wait for.
+        let waited = if self.more { Ok(()) } else { self.wait() };
+        waited.map_err(|error| TapError {
             interface: self.interface.clone(),
             reason: io::Error::from(error).to_string(),
         })?;
@@ -219,6 +228,7 @@ impl Tap for Sockets {
         if count > 1 {
             batch.sort();
         }
+        self.more = more;
         batch.seen_until = (!more).then(|| Timestamp(now.0 - SLACK));
         Ok(())
     }
@@ -269,6 +279,11 @@ fn open_queues(
         queues.push(queue);
     }
     Ok(queues)
+}
+
+/// As long as a quarter of a ring's frames take to come at a rate that is seldom seen.
+fn nap(frames: u32) -> Duration {
+    Duration::from_micros(u64::from(frames) / 4 * 1_000_000 / FRAMES_A_SECOND).min(LONGEST_NAP)
 }
 
 /// Whether the kernel joins segments before a generic XDP program sees them.
