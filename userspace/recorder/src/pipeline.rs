@@ -106,6 +106,11 @@ impl Pipeline {
         self.note(at, "drop", text)
     }
 
+    /// Frames have been lost after all calls had ended.
+    pub(crate) fn add_lost(&mut self, lost: Lost) {
+        self.tally.missed.add(lost);
+    }
+
     /// Calls that are up.
     pub(crate) fn calls_up(&self) -> u64 {
         self.engine.calls_up() as u64

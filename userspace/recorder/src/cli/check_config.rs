@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use spantape_core::rules::{Action, Beginning, LookBack, OnRefused, Rule};
 use spantape_core::time::SECOND;
+use spantape_core::trigger::feature_code::Effect;
 
 use crate::config;
 
@@ -22,12 +23,17 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let config = config::load(Some(&args.file))?.engine;
+    let config::Configuration { engine: config, capture } = config::load(Some(&args.file))?;
     println!("{} is valid. Of these rules the first that matches a call decides:", args.file.display());
     for (index, rule) in config.rules.iter().enumerate() {
-        println!("{:>3}. {}: {}{}", index + 1, rule.name, effect(rule), conditions(rule));
+        println!("{:>3}. {}: {}{}{}", index + 1, rule.name, effect(rule), conditions(rule), codes(rule));
     }
-    println!("Record triggers: INFO with {}", config.record_headers.join(" or "));
+    println!("Record triggers: INFO with {}, or with X-AC-Action", config.record_headers.join(" or "));
+    let rtp = if capture.sieving.unknown_media { "any RTP" } else { "announced RTP only" };
+    println!(
+        "Live capture: {rtp}; SIP on port {}, and wherever it shows itself",
+        config.sip_ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    );
     Ok(ExitCode::SUCCESS)
 }
 
@@ -48,6 +54,18 @@ fn effect(rule: &Rule) -> String {
         }
         (Action::Ignore, ..) => "records nothing".to_owned(),
     }
+}
+
+fn codes(rule: &Rule) -> String {
+    let each = rule.feature_codes.iter().map(|code| {
+        let effect = match code.effect {
+            Effect::Verb(verb) => verb.as_str(),
+            Effect::Toggle => "toggle",
+        };
+        format!("{} {effect}", code.keys)
+    });
+    let all: Vec<String> = each.collect();
+    if all.is_empty() { String::new() } else { format!("; keys: {}", all.join(", ")) }
 }
 
 fn conditions(rule: &Rule) -> String {

@@ -47,6 +47,11 @@ pub(crate) enum ListenError {
     #[error("another spantape is at work on {interface} (XDP program {program}); stop it first")]
     Occupied { interface: String, program: u32 },
     #[error(
+        "the XDP program {program} is on {interface}, perhaps another spantape's, which must be stopped first; whose it \
+         is only root is told: `sudo bpftool net show dev {interface}`"
+    )]
+    Unknown { interface: String, program: u32 },
+    #[error(
         "the XDP program {name} is on {interface}, and not ours; `bpftool net show dev {interface}` and \
          `ip -details link show dev {interface}` show it, `ip link set dev {interface} xdp off` takes it off"
     )]
@@ -84,7 +89,7 @@ fn nobody_is_there(interface: &Interface) -> Result<(), ListenError> {
         Some(_) if attached.is_ours() && !attached.held => Ok(()),
         Some(_) if attached.is_ours() => Err(ListenError::Occupied { interface, program }),
         Some(name) => Err(ListenError::Foreign { interface, name: name.clone() }),
-        None => Err(ListenError::Foreign { interface, name: format!("number {program}") }),
+        None => Err(ListenError::Unknown { interface, program }),
     }
 }
 

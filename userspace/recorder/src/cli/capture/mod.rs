@@ -21,7 +21,7 @@ use crate::pipeline::Pipeline;
 use crate::privileges;
 use crate::source::interface::{Interface, LinkEvent, LinkWatch};
 use crate::source::listen::{By, listen};
-use crate::source::tap::{Count, Lost};
+use crate::source::tap::{Count, Lost, TapError};
 
 /// Record the calls that pass a switch's mirror port
 ///
@@ -34,16 +34,16 @@ use crate::source::tap::{Count, Lost};
   spantape capture --interface eth1 --archive /srv/calls --config rules.toml --json
   spantape capture --interface eth1 --archive /srv/calls --source packet
 
-It takes CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF, CAP_PERFMON and CAP_IPC_LOCK, or root; they are given up once it
-listens. With `--source packet` CAP_NET_RAW is enough.
+It takes CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF, CAP_PERFMON and CAP_IPC_LOCK, or root, and gives them up once
+it listens. With `--source packet` CAP_NET_RAW is enough.
 
-Exit code: 0 ended by a signal, 2 could not begin or not go on.")]
+Exit code: 0 ended by a signal, 2 could not begin or not go on, 130 ended at once by a second signal.")]
 pub(crate) struct Args {
     /// Network interface at the mirror port
     #[arg(long, short, value_name = "IF")]
     interface: String,
     /// Directory of recordings and catalog; created if it is not there
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", env = "SPANTAPE_ARCHIVE")]
     archive: PathBuf,
     /// What is recorded, and how; without it, every call is
     #[arg(long, value_name = "FILE")]
@@ -88,9 +88,13 @@ async fn capture(args: &Args, configuration: Configuration) -> Result<ExitCode> 
     if !interface.up {
         bail!("{name} is down: `ip link set dev {name} up` switches it on", name = interface.name);
     }
-    let queue = usize::try_from(configuration.capture.queue).unwrap_or(usize::MAX);
+    let mut how = configuration.capture;
+    // Whoever works on this machine by this interface shall not be locked out.
+    let shared = !interface.addresses.is_empty() && !how.pass_rest;
+    how.pass_rest |= shared;
+    let queue = usize::try_from(how.queue).unwrap_or(usize::MAX);
     let mut pipeline = Pipeline::new(configuration.engine, &args.archive)?;
-    let ear = listen(args.source, &interface, &configuration.capture).await?;
+    let ear = listen(args.source, &interface, &how).await?;
     let watch = LinkWatch::new(interface.index)?;
     privileges::give_up(&args.archive, || ear.count.is_readable())?;
 
@@ -102,6 +106,9 @@ async fn capture(args: &Args, configuration: Configuration) -> Result<ExitCode> 
     }));
     let mut report = Report::new(args.json, &args.archive);
     report.started(&interface, &ear.means);
+    if shared {
+        report.shared(&interface);
+    }
     let mut listener = Listener { watch, count: ear.count, missed: 0, unheard: 0 };
     listener.missed = listener.watch.missed().await.unwrap_or_default();
     let (mut interrupt, mut terminate, mut hangup) = (
@@ -139,14 +146,16 @@ async fn capture(args: &Args, configuration: Configuration) -> Result<ExitCode> 
             _ = terminate.recv() => stop(&live, &mut stopping, &report),
         }
     }
-    let ended = live.finish()?;
+    let last = Lost { interface: listener.lost().await, ..Lost::default() };
+    let mut ended = live.finish()?;
+    ended.pipeline.add_lost(last);
     while let Ok(row) = completed.try_recv() {
         report.completed(row);
     }
-    report.ended(&ended, &listener.count.counts());
     if gone {
-        bail!("{} is gone; what was going on has been completed", interface.name);
+        ended.problem.get_or_insert(TapError { interface: interface.name, reason: "it is gone".to_owned() });
     }
+    report.ended(&ended, &listener.count.counts());
     if let Some(problem) = ended.problem {
         return Err(problem.into());
     }

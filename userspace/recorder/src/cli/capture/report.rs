@@ -110,6 +110,17 @@ impl Report {
         self.say("started", value, &text, &[("interface", json!(name)), ("archive", json!(self.archive))]);
     }
 
+    /// The interface has other uses.
+    pub(super) fn shared(&self, interface: &Interface) {
+        let addresses: Vec<String> = interface.addresses.iter().map(ToString::to_string).collect();
+        let text = format!(
+            "{} has the address {}: what is not needed goes on to this machine, as with --pass-rest",
+            interface.name,
+            addresses.join(", ")
+        );
+        self.say("shared", json!({ "addresses": addresses }), &text, &[]);
+    }
+
     pub(super) fn completed(&self, done: Frozen) {
         match done {
             Frozen::Call(value) => self.print(&value),
