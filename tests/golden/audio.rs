@@ -25,7 +25,7 @@ const CALLEE: &str = "callee-8k.wav";
 
 const WHOLE: &[(f64, f64)] = &[(1.0, 1.0), (3.5, 3.5), (6.0, 6.0)];
 
-const SIDES: [Side; 21] = [
+const SIDES: [Side; 24] = [
     Side { case: "plain-pcmu", recording: 0, channel: 0, source: CALLER, at: WHOLE },
     Side { case: "plain-pcmu", recording: 0, channel: 1, source: CALLEE, at: WHOLE },
     Side { case: "span-duplicates", recording: 0, channel: 0, source: CALLER, at: WHOLE },
@@ -49,7 +49,50 @@ const SIDES: [Side; 21] = [
     Side { case: "bye-lost-port-reuse", recording: 1, channel: 1, source: CALLER, at: WHOLE },
     // What was said goes on after the hold where it had stopped.
     Side { case: "hold-resume", recording: 0, channel: 0, source: CALLER, at: &[(1.0, 1.0), (8.5, 4.5)] },
+    // What was said before and after a pause.
+    Side {
+        case: "audiocodes-pause",
+        recording: 0,
+        channel: 0,
+        source: CALLER,
+        at: &[(3.0, 3.0), (9.5, 9.5)],
+    },
+    Side {
+        case: "audiocodes-pause",
+        recording: 0,
+        channel: 1,
+        source: CALLEE,
+        at: &[(3.0, 3.0), (9.5, 9.5)],
+    },
+    Side {
+        case: "audiocodes-refused",
+        recording: 0,
+        channel: 0,
+        source: CALLER,
+        at: &[(3.0, 3.0), (6.0, 6.0)],
+    },
 ];
+
+/// A case, its rules, and the time in its first recording in which it is paused, in seconds.
+const PAUSES: [(&str, &str, f64, f64); 2] =
+    [("audiocodes-pause", "default", 4.005, 9.005), ("feature-codes", "on-demand", 3.001, 5.099)];
+
+#[test]
+fn nothing_is_heard_of_a_pause() {
+    for (case, rules, from, to) in PAUSES {
+        let archive = Case::named(case).replay(rules);
+        let wav = archive.wavs().remove(0);
+        for channel in [0, 1] {
+            let (recorded, rate) = read(&archive.path().join(&wav), channel);
+            let place = |seconds: f64| (seconds * f64::from(rate)) as usize;
+            let paused = &recorded[place(from)..place(to)];
+            assert!(paused.iter().all(|sample| *sample == 0.0), "{case} channel {channel}");
+            let around = [&recorded[place(from - 0.5)..place(from - 0.02)], &recorded[place(to + 0.02)..]];
+            let heard = around.map(|audio| audio.iter().any(|sample| sample.abs() > 500.0));
+            assert_eq!(heard, [true; 2], "{case} channel {channel}");
+        }
+    }
+}
 
 #[test]
 fn recordings_hold_what_was_said_on_the_right_side_at_the_right_time() {

@@ -49,6 +49,8 @@ pub(crate) struct Live {
     pub(crate) transport: Transport,
     pub(crate) codec: Codec,
     pub(crate) calls: Vec<Call>,
+    /// Header lines by which scenarios ask for recordings, the first and the second time.
+    pub(crate) asks: [&'static str; 2],
     /// Applied to what was captured, for what the wire alone does not show.
     pub(crate) finish: fn(Capture) -> Result<Capture>,
 }

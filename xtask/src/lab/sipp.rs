@@ -87,6 +87,8 @@ fn common_args(command: &mut Command, live: &Live, party: &Party, phone: Phone) 
     command.args(["-key", "peer", &host(phone.other().ip(live.family))]);
     command.args(["-key", "codec_type", &live.codec.payload_type().to_string()]);
     command.args(["-key", "codec_map", live.codec.rtpmap(), "-key", "agent", party.agent]);
+    let [first, second] = live.asks;
+    command.args(["-key", "first", first, "-key", "second", second]);
 }
 
 fn write_clips(bench: &Bench, party: &Party, folder: &Path) -> Result<()> {

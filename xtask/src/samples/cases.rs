@@ -16,6 +16,9 @@ use crate::lab::switch::{Family, Mirror};
 const YEALINK: &str = "Yealink SIP-T46G 28.81.0.25";
 const SNOM: &str = "snomD385/10.1.184.15";
 
+/// How AudioCodes' devices pause and resume.
+const PAUSE: [&str; 2] = ["X-AC-Action: pause-siprec", "X-AC-Action: resume-siprec"];
+
 /// More than any call lasts: the phones speak until they hang up.
 const WHOLE: u32 = 14_000;
 
@@ -56,7 +59,9 @@ impl Make {
 pub(super) const CASES: &[Case] = &[
     live("plain-pcmu", |name| simple(name, "plain-caller", "plain-callee")),
     live("yealink-record", |name| simple(name, "record-caller", "record-callee")),
-    live("snom-record-refused", |name| simple(name, "refused-caller", "refused-callee")),
+    live("snom-record-refused", |name| asking(name, "refused-caller", "refused-callee", ["Record: On", ""])),
+    live("audiocodes-pause", |name| asking(name, "record-caller", "record-callee", PAUSE)),
+    live("audiocodes-refused", |name| asking(name, "refused-caller", "refused-callee", PAUSE)),
     live("record-on-off-on", |name| simple(name, "thrice-caller", "record-callee")),
     live("hold-resume", hold_resume),
     live("reinvite-codec", reinvite_codec),
@@ -67,6 +72,7 @@ pub(super) const CASES: &[Case] = &[
     Case { name: "qinq", make: Make::Rewrite { of: "plain-pcmu", with: rewrite::tag_twice } },
     Case { name: "g722", make: Make::Baresip },
     live("dtmf", dtmf),
+    live("feature-codes", feature_codes),
     Case { name: "loss-reorder-jitter", make: Make::Rewrite { of: "plain-pcmu", with: rewrite::impair } },
     live("bye-lost-port-reuse", bye_lost),
     live("early-media", |name| simple(name, "early-caller", "early-callee")),
@@ -108,6 +114,7 @@ fn with_codec(name: &str, caller: &'static str, callee: &'static str, codec: Cod
             callee: Party { scenario: callee, agent: SNOM, clips: clip(Speech::Callee) },
             after: Duration::ZERO,
         }],
+        asks: ["Record: on", "Record: off"],
         finish: Ok,
     }
 }
@@ -160,6 +167,20 @@ fn dtmf(name: &str) -> Live {
         call.caller.clips[0].digits = Some(Digits { keys: "1234#", at_ms: 3000 });
     }
     live
+}
+
+/// Start, pause, two keys that nobody is to see, resume, stop: by `*1`, `*8`, `*9`, `*1`.
+fn feature_codes(name: &str) -> Live {
+    let mut live = simple(name, "dtmf-caller", "record-callee");
+    for call in &mut live.calls {
+        let keys = "*1        *8  42 *9       *1";
+        call.caller.clips[0].digits = Some(Digits { keys, at_ms: 1000 });
+    }
+    live
+}
+
+fn asking(name: &str, caller: &'static str, callee: &'static str, asks: [&'static str; 2]) -> Live {
+    Live { asks, ..simple(name, caller, callee) }
 }
 
 /// The second call has the voices the other way round, so that audio of the one in the other is heard at once.
