@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use regex::Regex;
 
+use crate::record::Id;
 use crate::time::SECOND;
 use crate::trigger::feature_code::Code;
 
@@ -90,6 +91,8 @@ pub struct Rule {
     pub network: Vec<IpNet>,
     /// Some codec of the call has one of these names.
     pub codec: Vec<String>,
+    /// So many of a hundred calls, chosen by their Call-ID: the same ones wherever they are looked at.
+    pub percent: u8,
     /// What to do.
     pub action: Action,
     /// For [`Action::All`].
@@ -113,6 +116,7 @@ impl Rule {
             direction: Vec::new(),
             network: Vec::new(),
             codec: Vec::new(),
+            percent: 100,
             action,
             beginning: Beginning::default(),
             look_back: LookBack::For(0),
@@ -130,6 +134,8 @@ impl Rule {
 /// What is known of a call when its rule is looked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
+    /// SIP Call-ID.
+    pub call_id: &'a str,
     /// User part of From.
     pub from: &'a str,
     /// User part of To.
@@ -194,6 +200,7 @@ impl Rules {
                         codec.split('/').next().is_some_and(|codec| codec.eq_ignore_ascii_case(name))
                     })
                 }))
+            && (rule.percent >= 100 || share(facts.call_id) < u32::from(rule.percent))
     }
 
     /// Whether under any of them keys do something.
@@ -216,6 +223,12 @@ impl Rules {
             (false, false) => CallDirection::External,
         }
     }
+}
+
+/// From 0 to 99, as good as evenly spread.
+fn share(call_id: &str) -> u32 {
+    let [a, b, c, d, ..] = Id::derive(&[b"percent", call_id.as_bytes()]).0;
+    u32::from_be_bytes([a, b, c, d]) % 100
 }
 
 /// A glob (`*` any characters, `?` one) as a regular expression over the whole user part.
@@ -294,7 +307,7 @@ mod tests {
     use super::*;
 
     fn facts<'a>(from: &'a str, to: &'a str) -> Facts<'a> {
-        Facts { from, to, addresses: &[], codecs: &[] }
+        Facts { call_id: "1", from, to, addresses: &[], codecs: &[] }
     }
 
     #[test]
@@ -308,6 +321,20 @@ mod tests {
         assert_eq!(decide("1009", "0301234"), "sales");
         assert_eq!(decide("1001", "0301234"), "outbound");
         assert_eq!(decide("0301234", "1001"), "default");
+    }
+
+    #[test]
+    fn a_share_of_the_calls_by_their_call_id() {
+        let mut tenth = Rule::new("tenth", Action::All);
+        tenth.percent = 10;
+        let rules = Rules::new(vec![tenth], Vec::new());
+        let chosen = |number: &u32| {
+            let call_id = format!("{number}@host");
+            rules.decide(&Facts { call_id: &call_id, ..facts("1", "2") }) == 0
+        };
+        let count = (0..10_000).filter(chosen).count();
+        assert!((900..1100).contains(&count), "{count}");
+        assert!((0..100).all(|number| chosen(&number) == chosen(&number)));
     }
 
     #[test]

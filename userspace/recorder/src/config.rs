@@ -142,6 +142,19 @@ struct Conditions {
     direction: OneOrMore<TypedDirection>,
     network: OneOrMore<Network>,
     codec: OneOrMore<String>,
+    percent: Option<Percent>,
+}
+
+#[derive(Debug)]
+struct Percent(u8);
+
+impl<'de> Deserialize<'de> for Percent {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = i64::deserialize(deserializer)?;
+        let percent = u8::try_from(number).ok().filter(|percent| *percent <= 100);
+        let invalid = || D::Error::invalid_value(Unexpected::Signed(number), &"a number from 0 to 100");
+        percent.map(Percent).ok_or_else(invalid)
+    }
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -411,6 +424,7 @@ fn rule(typed: TypedRule) -> Rule {
             .collect(),
         network: conditions.network.0.into_iter().map(|network| network.0).collect(),
         codec: conditions.codec.0,
+        percent: conditions.percent.map_or(100, |percent| percent.0),
         action: match typed.action {
             TypedAction::All => Action::All,
             TypedAction::OnDemand => Action::OnDemand,
@@ -549,6 +563,16 @@ mod tests {
                 "[[rule]]\nname = \"x\"\naction = \"all\"\n[rule.match]\nnetwork = [\"x\"]",
                 "line 5",
                 "10.0.0.0/8",
+            ),
+            (
+                "[[rule]]\nname = \"x\"\naction = \"all\"\nmatch = { percent = 101 }",
+                "line 4",
+                "from 0 to 100",
+            ),
+            (
+                "[[rule]]\nname = \"x\"\naction = \"all\"\nfeature_codes = { start = \"x1\" }",
+                "line 4",
+                "`*1`",
             ),
             ("[record]\nrtp_timeout = 5", "line 2", "expected a string"),
             ("[capture]\nring = \"64\"", "line 2", "64MiB"),

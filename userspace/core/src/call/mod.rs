@@ -437,8 +437,13 @@ impl Call {
         addresses.extend([self.from.address, self.to.address].into_iter().flatten());
         let mut codecs = self.descriptions.codec_names();
         codecs.extend(heard.map(Codec::to_string));
-        let facts =
-            Facts { from: &self.from.user, to: &self.to.user, addresses: &addresses, codecs: &codecs };
+        let facts = Facts {
+            call_id: &self.call_id,
+            from: &self.from.user,
+            to: &self.to.user,
+            addresses: &addresses,
+            codecs: &codecs,
+        };
         let index = self.rules.decide(&facts);
         self.rule = Some(index);
         if self.is_ignored() {

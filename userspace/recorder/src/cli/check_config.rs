@@ -83,6 +83,9 @@ fn conditions(rule: &Rule) -> String {
         let networks: Vec<String> = rule.network.iter().map(ToString::to_string).collect();
         all.push(format!("an address is in {}", networks.join(" or ")));
     }
+    if rule.percent < 100 {
+        all.push(format!("it is one of {} % of calls, by Call-ID", rule.percent));
+    }
     if !rule.codec.is_empty() {
         all.push(format!("codec is {}", rule.codec.join(" or ")));
     }
