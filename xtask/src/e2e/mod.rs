@@ -5,6 +5,7 @@ mod compare;
 mod frames;
 mod live;
 mod model;
+mod program;
 mod refusals;
 mod sieve;
 mod stop;

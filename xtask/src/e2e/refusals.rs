@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use super::program;
 use crate::lab::Bench;
 use crate::lab::process::Running;
 use crate::lab::recorder::{Interface, Order, Recorder, Source, set_link};
@@ -17,6 +18,8 @@ const LIMIT: Duration = Duration::from_secs(10);
 const REFUSED: i32 = 2;
 /// A name that no interface has.
 const UNKNOWN: &str = "nope0";
+/// Of an XDP program that is not ours.
+const FOREIGN: &str = "elsewhat";
 
 pub(super) fn run() -> Result<()> {
     let scene =
@@ -27,6 +30,7 @@ pub(super) fn run() -> Result<()> {
             .with_context(|| format!("{source}: an interface that is not there"))?;
         scene.no_privileges(source).with_context(|| format!("{source}: no privileges"))?;
         scene.link_is_down(source).with_context(|| format!("{source}: the interface is down"))?;
+        scene.foreign_program(source).with_context(|| format!("{source}: somebody else's program"))?;
     }
     scene.program_there_already().context("a program is attached already")
 }
@@ -93,6 +97,18 @@ impl Scene {
             }
         }
         ensure_left_alone(&self.lab)
+    }
+
+    fn foreign_program(&self, source: &str) -> Result<()> {
+        let foreign = program::attach(&self.lab, INTERFACE, FOREIGN)?;
+        let start = self.lab.at_monitor(&self.binary.to_string_lossy());
+        let line = self.refusal(self.capture(start, INTERFACE, source))?;
+        ensure_says(&line, FOREIGN, &[&format!("bpftool net show dev {INTERFACE}")])?;
+        ensure!(Interface::look(&self.lab, INTERFACE)?.has_program, "{FOREIGN} is gone");
+        drop(foreign);
+        ensure_left_alone(&self.lab)?;
+        println!("  {source:<7} {line}");
+        Ok(())
     }
 
     /// Another recorder's program is as foreign as any.

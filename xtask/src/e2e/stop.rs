@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use super::call::{Speaking, Talk, Wire};
+use super::program;
 use crate::lab::Bench;
 use crate::lab::archive::Archive;
 use crate::lab::recorder::{Interface, Order, Recorder, Source, ensure_nothing_lost, set_link};
@@ -31,7 +32,7 @@ pub(super) fn run() -> Result<()> {
         scene.link_lost(source).with_context(|| format!("{}: the link goes down", source.name()))?;
         scene.rules_changed(source).with_context(|| format!("{}: SIGHUP", source.name()))?;
     }
-    Ok(())
+    scene.left_behind(Source::Xdp).context("a program left behind")
 }
 
 struct Scene {
@@ -120,6 +121,26 @@ impl Scene {
     fn starts_again(&self, lab: &Lab, name: &str, source: Source) -> Result<()> {
         let mut again = self.recorder(lab, name, source, None).context("start again")?;
         again.stop().context("start again").map(|_| ())
+    }
+
+    /// A program of ours that nobody stands behind any more is in nobody's way.
+    fn left_behind(&self, source: Source) -> Result<()> {
+        let lab = Lab::without_phones()?;
+        program::leave_behind(&lab, PORT.1)?;
+        ensure!(Interface::look(&lab, PORT.1)?.has_program, "no program was left behind");
+        let recorder = self.recorder(&lab, "left-behind", source, None)?;
+        let mut set = Set { lab, recorder };
+        set.short_call(1)?;
+        let summary = set.recorder.stop()?;
+        ensure_nothing_lost(&summary)?;
+        let recording = set.recorder.archive().row("recordings")?;
+        let seconds = set.recorder.archive().audio(&recording)?.seconds();
+        Interface::ensure_clean(&set.lab, PORT.1)?;
+        println!(
+            "  {:<7} a program left behind: taken off, {seconds:.2} s of a call recorded",
+            source.name()
+        );
+        Ok(())
     }
 
     fn link_lost(&self, source: Source) -> Result<()> {

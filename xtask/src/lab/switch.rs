@@ -155,16 +155,25 @@ impl Lab {
 
     /// Does something in the switch's namespace. Sockets opened there stay there.
     pub(crate) fn within_switch<T: Send>(&self, job: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        let path = Path::new("/run/netns").join(self.namespace("switch"));
+        self.within("switch", job)
+    }
+
+    /// The same in the monitor's.
+    pub(crate) fn within_monitor<T: Send>(&self, job: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        self.within("monitor", job)
+    }
+
+    fn within<T: Send>(&self, name: &str, job: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let path = Path::new("/run/netns").join(self.namespace(name));
         let namespace = File::open(&path).with_context(|| format!("open {}", path.display()))?;
         // A thread of its own, as it never comes back from there.
         let inside = || {
             move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
-                .context("enter the switch's namespace")?;
+                .with_context(|| format!("enter the namespace of the {name}"))?;
             job()
         };
         std::thread::scope(|scope| scope.spawn(inside).join())
-            .map_err(|_| anyhow!("what was to be done at the switch was not finished"))?
+            .map_err(|_| anyhow!("what was to be done at the {name} was not finished"))?
     }
 
     fn inside(&self, name: &str, program: &str) -> Command {
