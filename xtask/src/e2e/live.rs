@@ -37,6 +37,8 @@ struct Case {
     mirror: Mirror,
     on_demand: bool,
     recordings: usize,
+    /// Each recording lasts as long.
+    seconds: f64,
     triggers: usize,
 }
 
@@ -46,9 +48,10 @@ enum Calls {
     Baresip,
 }
 
-const CASES: [Case; 8] = [
+const CASES: [Case; 9] = [
     Case { mirror: Mirror::Ingress, ..whole("plain, mirrored once", Calls::Sipp("plain-pcmu")) },
     whole("plain", Calls::Sipp("plain-pcmu")),
+    whole("early media", Calls::Sipp("early-media")),
     Case { triggers: 2, ..on_demand("record key", Calls::Sipp("yealink-record")) },
     Case { recordings: 0, ..on_demand("record key refused", Calls::Sipp("snom-record-refused")) },
     Case { triggers: 2, ..on_demand("record key over TCP", Calls::Sipp("sip-tcp")) },
@@ -58,11 +61,11 @@ const CASES: [Case; 8] = [
 ];
 
 const fn whole(name: &'static str, calls: Calls) -> Case {
-    Case { name, calls, mirror: Mirror::Both, on_demand: false, recordings: 1, triggers: 0 }
+    Case { name, calls, mirror: Mirror::Both, on_demand: false, recordings: 1, seconds: 10.9, triggers: 0 }
 }
 
 const fn on_demand(name: &'static str, calls: Calls) -> Case {
-    Case { name, calls, mirror: Mirror::Both, on_demand: true, recordings: 1, triggers: 1 }
+    Case { on_demand: true, seconds: 4.9, triggers: 1, ..whole(name, calls) }
 }
 
 impl Case {
@@ -116,13 +119,17 @@ impl Case {
             same.recordings == self.recordings && same.triggers == self.triggers && same.streams >= 2,
             "not what the call was to give: {same}"
         );
+        for recording in recorder.archive().rows("recordings")? {
+            let seconds = recording["duration_s"].as_f64().context("the recording has no length")?;
+            ensure!(seconds >= self.seconds, "a recording lasts {seconds} s, not {}", self.seconds);
+        }
         let source = summary_source(recorder);
         println!("  {:<22} {source:<12} {same}; {counts}", self.name);
         Ok(())
     }
 }
 
-/// The frames by class, which must be those that tcpdump has seen.
+/// The frames by class, which must be those that tcpdump has seen; none but those that are needed come up.
 fn classes(summary: &Value, capture: &Path) -> Result<Counts> {
     let counts = Counts::of(summary)?;
     let mut model = Model::default();
@@ -139,6 +146,8 @@ fn classes(summary: &Value, capture: &Path) -> Result<Counts> {
         ensure!(agree, "{counted} frames of class {}, but {seen} were sent", class.as_str());
     }
     ensure!(counts.get(Class::Sip) > 0 && counts.get(Class::Rtp) > 0, "no call was seen: {counts}");
+    let (frames, needed) = (&summary["frames"], counts.needed());
+    ensure!(*frames == needed, "{frames} frames came up, but {needed} are needed");
     Ok(counts)
 }
 
