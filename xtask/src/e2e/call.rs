@@ -9,13 +9,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow};
 
 use crate::lab::codec::Codec;
-use crate::lab::switch::Lab;
+use crate::lab::switch::{Lab, MIRROR_PORTS};
 use crate::lab::wire::{Datagram, Endpoint};
 
 const SIP_PORT: u16 = 5060;
 const MEDIA_PORTS: [u16; 2] = [20_000, 30_000];
 const PACKET: Duration = Duration::from_millis(20);
 const SAMPLES: u32 = 160;
+/// A call of its own accord is this long, and rings before.
+const PACKETS: u32 = 150;
+const RINGING: Duration = Duration::from_millis(500);
 /// Of the two voices, which are plain tones.
 const HERTZ: [f64; 2] = [440.0, 700.0];
 const AMPLITUDE: f64 = 8000.0;
@@ -132,6 +135,29 @@ impl Talk {
              a=rtpmap:0 PCMU/8000\r\na=sendrecv\r\n"
         )
     }
+}
+
+/// Makes calls, all at once, at both mirror ports. Of the strays nothing but media is there.
+pub(super) fn make_calls(lab: &Lab, talks: &[Talk], strays: &[Talk]) -> Result<()> {
+    let wires: Result<Vec<Wire>> = MIRROR_PORTS.iter().map(|(port, _)| Wire::open(lab, port)).collect();
+    let mut wires = wires?;
+    let mut send =
+        |frames: &[Vec<u8>]| -> Result<()> { wires.iter_mut().try_for_each(|wire| wire.send_all(frames)) };
+    for talk in talks {
+        send(&talk.begin()?[..1])?;
+    }
+    std::thread::sleep(RINGING);
+    for talk in talks {
+        send(&talk.begin()?[1..])?;
+    }
+    let since = Instant::now();
+    for index in 0..PACKETS {
+        for talk in talks.iter().chain(strays) {
+            send(&talk.voice(index)?)?;
+        }
+        std::thread::sleep((since + PACKET * (index + 1)).saturating_duration_since(Instant::now()));
+    }
+    talks.iter().try_for_each(|talk| send(&talk.end_by_caller()?))
 }
 
 /// Both sides of a call talk until they are told to stop.

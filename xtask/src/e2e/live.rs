@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use spantape_sieve::Class;
+use spantape_sieve::{Class, Wish};
 
+use super::call::{self, Talk};
 use super::compare::compare;
 use super::model::{Counts, Model};
 use crate::lab::archive::Archive;
@@ -20,6 +21,9 @@ use crate::lab::{Bench, baresip};
 use crate::programs::release_build;
 use crate::samples::cases;
 use crate::workspace;
+
+/// The number of a call of which nothing but media is there.
+const STRAY: u8 = 99;
 
 pub(super) fn run() -> Result<()> {
     let binary = release_build("spantape")?;
@@ -35,20 +39,36 @@ struct Case {
     name: &'static str,
     calls: Calls,
     mirror: Mirror,
-    on_demand: bool,
+    config: Config,
+    /// What XDP is to say of itself.
+    mode: &'static str,
+    queues: u32,
     recordings: usize,
     /// Each recording lasts as long.
     seconds: f64,
     triggers: usize,
 }
 
+#[derive(Clone, Copy)]
+enum Config {
+    None,
+    OnDemand,
+    AnnouncedOnly,
+}
+
+#[derive(Clone, Copy)]
 enum Calls {
     /// Of a sample.
     Sipp(&'static str),
     Baresip,
+    /// So many at once, from the switch's end of the mirror ports.
+    Sent(u8),
 }
 
-const CASES: [Case; 9] = [
+const CASES: [Case; 12] = [
+    Case { config: Config::AnnouncedOnly, ..sent("announced media only", 2) },
+    Case { queues: 4, ..sent("four queues", 8) },
+    Case { mode: "generic", ..whole("XDP behind the driver", Calls::Sipp("plain-pcmu")) },
     Case { mirror: Mirror::Ingress, ..whole("plain, mirrored once", Calls::Sipp("plain-pcmu")) },
     whole("plain", Calls::Sipp("plain-pcmu")),
     whole("early media", Calls::Sipp("early-media")),
@@ -61,18 +81,37 @@ const CASES: [Case; 9] = [
 ];
 
 const fn whole(name: &'static str, calls: Calls) -> Case {
-    Case { name, calls, mirror: Mirror::Both, on_demand: false, recordings: 1, seconds: 10.9, triggers: 0 }
+    Case {
+        name,
+        calls,
+        mirror: Mirror::Both,
+        config: Config::None,
+        mode: "native",
+        queues: 1,
+        recordings: 1,
+        seconds: 10.9,
+        triggers: 0,
+    }
 }
 
 const fn on_demand(name: &'static str, calls: Calls) -> Case {
-    Case { on_demand: true, seconds: 4.9, triggers: 1, ..whole(name, calls) }
+    Case { config: Config::OnDemand, seconds: 4.9, triggers: 1, ..whole(name, calls) }
+}
+
+const fn sent(name: &'static str, calls: u8) -> Case {
+    Case { recordings: calls as usize, seconds: 2.9, ..whole(name, Calls::Sent(calls)) }
 }
 
 impl Case {
     fn run(&self, bench: &Bench, binary: &Path) -> Result<()> {
-        let config =
-            if self.on_demand { Some(workspace()?.join("tests/golden/rules/on-demand.toml")) } else { None };
-        let lab = Lab::build(self.mirror)?;
+        let config = self.config(bench)?;
+        let lab = match self.calls {
+            Calls::Sipp(_) | Calls::Baresip => Lab::build(self.mirror)?,
+            Calls::Sent(_) => Lab::with_queues(self.queues)?,
+        };
+        if self.mode == "generic" {
+            lab.allow_large_frames()?;
+        }
         // What tcpdump sees begins before and ends after what is captured.
         let tap = Tap::at_switch(bench, &lab)?;
         let mut recorders = Vec::new();
@@ -87,9 +126,13 @@ impl Case {
                 calls.make_calls(bench, &lab)?;
             }
             Calls::Baresip => baresip::make_call(bench, &lab)?,
+            Calls::Sent(_) => call::make_calls(&lab, &self.talks(), &[Talk::new(STRAY, "", "")])?,
         }
         let mut summaries = Vec::new();
         for (source, recorder) in &mut recorders {
+            if *source == Source::Xdp {
+                self.check_xdp(&lab, recorder)?;
+            }
             summaries.push(recorder.stop().context(source.name())?);
         }
         let capture = tap.stop()?;
@@ -100,24 +143,61 @@ impl Case {
         Ok(())
     }
 
+    fn config(&self, bench: &Bench) -> Result<Option<PathBuf>> {
+        Ok(match self.config {
+            Config::None => None,
+            Config::OnDemand => Some(workspace()?.join("tests/golden/rules/on-demand.toml")),
+            Config::AnnouncedOnly => {
+                let path = bench.scratch.path().join("announced.toml");
+                std::fs::write(&path, "[capture]\nrtp = \"announced\"\n").context("write a configuration")?;
+                Some(path)
+            }
+        })
+    }
+
+    /// What is sent from the switch's end.
+    fn talks(&self) -> Vec<Talk> {
+        let Calls::Sent(count) = self.calls else { return Vec::new() };
+        (1..=count).map(|number| Talk::new(number, "1009", "1010")).collect()
+    }
+
     fn replay(&self, bench: &Bench, binary: &Path, capture: &Path, config: Option<&Path>) -> Result<Archive> {
         let path: PathBuf = bench.scratch.path().join(format!("replayed-{}", self.name.replace(' ', "-")));
         Archive::replay(binary, capture, config, &path)
     }
 
+    /// That XDP runs as it is to, and where.
+    fn check_xdp(&self, lab: &Lab, recorder: &Recorder) -> Result<()> {
+        let started = recorder.events("started").into_iter().next().unwrap_or_default();
+        ensure!(
+            started["mode"] == self.mode && started["queues"] == self.queues,
+            "not {} on {} queues: {started}",
+            self.mode,
+            self.queues
+        );
+        if self.queues > 1 {
+            let spread = frames_by_queue(lab, MIRROR_PORTS[0].1)?;
+            let used = spread.iter().filter(|frames| **frames > 0).count();
+            ensure!(spread.len() == self.queues as usize && used > 1, "frames by queue: {spread:?}");
+            println!("  {:<22} frames by queue: {spread:?}", self.name);
+        }
+        Ok(())
+    }
+
     fn check(&self, recorder: &Recorder, summary: &Value, capture: &Path, replayed: &Archive) -> Result<()> {
         ensure_nothing_lost(summary)?;
-        ensure!(summary["calls"] == 1, "{} calls were captured", summary["calls"]);
+        let calls = self.talks().len().max(1);
+        ensure!(summary["calls"] == calls, "{} calls were captured", summary["calls"]);
         ensure!(
             summary["recordings"].as_u64() == Some(self.recordings as u64),
             "the summary has {} recordings",
             summary["recordings"]
         );
-        let counts = classes(summary, capture)?;
+        let counts = self.classes(summary, capture)?;
         let same = compare(recorder.archive(), replayed)?;
         ensure!(
-            same.recordings == self.recordings && same.triggers == self.triggers && same.streams >= 2,
-            "not what the call was to give: {same}"
+            same.recordings == self.recordings && same.triggers == self.triggers && same.streams >= 2 * calls,
+            "not what the calls were to give: {same}"
         );
         for recording in recorder.archive().rows("recordings")? {
             let seconds = recording["duration_s"].as_f64().context("the recording has no length")?;
@@ -127,28 +207,41 @@ impl Case {
         println!("  {:<22} {source:<12} {same}; {counts}", self.name);
         Ok(())
     }
+
+    /// The frames by class, which must be those that tcpdump has seen; none but those that are needed come up.
+    fn classes(&self, summary: &Value, capture: &Path) -> Result<Counts> {
+        let counts = Counts::of(summary)?;
+        let mut model = match self.config {
+            Config::AnnouncedOnly => Model::announced_only(),
+            Config::None | Config::OnDemand => Model::default(),
+        };
+        let media = self.talks().into_iter().flat_map(|talk| talk.media());
+        media.for_each(|endpoint| model.announce(endpoint, Wish::Wanted));
+        for frame in Capture::read(capture)?.frames {
+            model.take(&frame.data);
+        }
+        for class in Class::ALL {
+            let (counted, seen) = (counts.get(class), model.counts().get(class));
+            // Hosts announce themselves by ICMPv6 whenever they like, also before the capture begins.
+            let agree = match class {
+                Class::Rest | Class::Encapsulated => counted <= seen,
+                _ => counted == seen,
+            };
+            ensure!(agree, "{counted} frames of class {}, but {seen} were sent", class.as_str());
+        }
+        ensure!(counts.get(Class::Sip) > 0 && counts.get(Class::Rtp) > 0, "no call was seen: {counts}");
+        let (frames, needed) = (&summary["frames"], counts.needed());
+        ensure!(*frames == needed, "{frames} frames came up, but {needed} are needed");
+        Ok(counts)
+    }
 }
 
-/// The frames by class, which must be those that tcpdump has seen; none but those that are needed come up.
-fn classes(summary: &Value, capture: &Path) -> Result<Counts> {
-    let counts = Counts::of(summary)?;
-    let mut model = Model::default();
-    for frame in Capture::read(capture)?.frames {
-        model.take(&frame.data);
-    }
-    for class in Class::ALL {
-        let (counted, seen) = (counts.get(class), model.counts().get(class));
-        // Hosts announce themselves by ICMPv6 whenever they like, also before the capture begins.
-        let agree = match class {
-            Class::Rest | Class::Encapsulated => counted <= seen,
-            _ => counted == seen,
-        };
-        ensure!(agree, "{counted} frames of class {}, but {seen} were sent", class.as_str());
-    }
-    ensure!(counts.get(Class::Sip) > 0 && counts.get(Class::Rtp) > 0, "no call was seen: {counts}");
-    let (frames, needed) = (&summary["frames"], counts.needed());
-    ensure!(*frames == needed, "{frames} frames came up, but {needed} are needed");
-    Ok(counts)
+/// Frames that XDP has seen in the driver, by queue.
+fn frames_by_queue(lab: &Lab, interface: &str) -> Result<Vec<u64>> {
+    let out = lab.at_monitor("ethtool").args(["-S", interface]).output().context("run ethtool")?;
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    let counts = text.lines().filter_map(|line| line.trim().split_once("_xdp_packets: "));
+    counts.map(|(_, count)| count.parse().context("read what ethtool says")).collect()
 }
 
 /// `xdp native`, `packet`: as it says itself.

@@ -10,6 +10,7 @@ use spantape_sieve::{CLASSES, Class, Endpoint, Flow, Memory, Path, Ports, Wish, 
 /// A sieve with the ports that it has where nothing is configured.
 #[derive(Default)]
 pub(super) struct Model {
+    announced_only: bool,
     flows: HashMap<Flow, Class>,
     wishes: HashMap<Endpoint, Wish>,
     counts: Counts,
@@ -20,6 +21,11 @@ pub(super) struct Model {
 pub(super) struct Counts([u64; CLASSES]);
 
 impl Model {
+    /// One that needs no media but what was announced.
+    pub(super) fn announced_only() -> Self {
+        Self { announced_only: true, ..Self::default() }
+    }
+
     /// Counts a frame, and says what it is.
     pub(super) fn take(&mut self, frame: &[u8]) -> Class {
         let class = sieve(frame, self);
@@ -61,7 +67,7 @@ impl Memory for Model {
     }
 
     fn takes_unknown_media(&self) -> bool {
-        true
+        !self.announced_only
     }
 }
 

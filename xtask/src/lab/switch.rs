@@ -121,6 +121,11 @@ impl Lab {
 
     /// Only the mirror ports: nothing passes but what is sent from the switch's end.
     pub(crate) fn without_phones() -> Result<Self> {
+        Self::with_queues(1)
+    }
+
+    /// The same, with so many queues a port. What is sent on one at the switch's end is received on the same.
+    pub(crate) fn with_queues(queues: u32) -> Result<Self> {
         let lab = Self { prefix: format!("{PREFIX}{}-", std::process::id()) };
         // Neither the bridge nor its ports may speak: only phones are to be heard at the mirror port.
         for name in ["switch", "monitor"] {
@@ -129,13 +134,24 @@ impl Lab {
         }
         let (switch, monitor) = (lab.namespace("switch"), lab.namespace("monitor"));
         for (near, far) in MIRROR_PORTS {
-            run(&format!("ip -n {switch} link add {near} type veth peer name {far} netns {monitor}"))?;
+            let queues = format!("numtxqueues {queues} numrxqueues {queues}");
+            run(&format!(
+                "ip -n {switch} link add {near} {queues} type veth peer name {far} netns {monitor} {queues}"
+            ))?;
             lab.plain("switch", near)?;
             lab.plain("monitor", far)?;
             run(&format!("ip -n {switch} link set {near} up"))?;
             run(&format!("ip -n {monitor} link set {far} up"))?;
         }
         Ok(lab)
+    }
+
+    /// The switch may send the monitor larger frames than a veth has room for with XDP in its driver.
+    pub(crate) fn allow_large_frames(&self) -> Result<()> {
+        for (near, _) in MIRROR_PORTS {
+            run(&format!("ip -n {} link set {near} mtu 9000", self.namespace("switch")))?;
+        }
+        Ok(())
     }
 
     /// `program`, to be run at a phone.
