@@ -24,6 +24,8 @@ use crate::workspace;
 
 /// The number of a call of which nothing but media is there.
 const STRAY: u8 = 99;
+/// More than a recorder needs that waits, and less than one gets that polls on a busy machine.
+const BUSY_S: f64 = 1.0;
 
 pub(super) fn run() -> Result<()> {
     let binary = release_build("spantape")?;
@@ -40,6 +42,7 @@ struct Case {
     calls: Calls,
     mirror: Mirror,
     config: Config,
+    options: &'static [&'static str],
     /// What XDP is to say of itself.
     mode: &'static str,
     queues: u32,
@@ -65,9 +68,10 @@ enum Calls {
     Sent(u8),
 }
 
-const CASES: [Case; 12] = [
+const CASES: [Case; 13] = [
     Case { config: Config::AnnouncedOnly, ..sent("announced media only", 2) },
     Case { queues: 4, ..sent("four queues", 8) },
+    Case { queues: 4, options: &["--busy-poll"], ..sent("busy polling", 2) },
     Case { mode: "generic", ..whole("XDP behind the driver", Calls::Sipp("plain-pcmu")) },
     Case { mirror: Mirror::Ingress, ..whole("plain, mirrored once", Calls::Sipp("plain-pcmu")) },
     whole("plain", Calls::Sipp("plain-pcmu")),
@@ -86,6 +90,7 @@ const fn whole(name: &'static str, calls: Calls) -> Case {
         calls,
         mirror: Mirror::Both,
         config: Config::None,
+        options: &[],
         mode: "native",
         queues: 1,
         recordings: 1,
@@ -117,7 +122,8 @@ impl Case {
         let mut recorders = Vec::new();
         for (source, (_, interface)) in Source::ALL.into_iter().zip(MIRROR_PORTS) {
             let name = format!("{}-{}", self.name.replace(' ', "-"), source.name());
-            let order = Order { binary, name: &name, source, interface, config: config.as_deref() };
+            let (config, options) = (config.as_deref(), self.options);
+            let order = Order { binary, name: &name, source, interface, config, options };
             recorders.push((source, Recorder::start(bench, &lab, &order).context(source.name())?));
         }
         match self.calls {
@@ -180,6 +186,11 @@ impl Case {
             let used = spread.iter().filter(|frames| **frames > 0).count();
             ensure!(spread.len() == self.queues as usize && used > 1, "frames by queue: {spread:?}");
             println!("  {:<22} frames by queue: {spread:?}", self.name);
+        }
+        if self.options.contains(&"--busy-poll") {
+            let cpu = recorder.cpu()?.as_secs_f64();
+            ensure!(cpu > BUSY_S, "{cpu:.2} s of a CPU are not busy polling");
+            println!("  {:<22} {cpu:.1} s of a CPU", self.name);
         }
         Ok(())
     }

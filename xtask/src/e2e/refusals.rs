@@ -119,6 +119,7 @@ impl Scene {
             source: Source::Xdp,
             interface: INTERFACE,
             config: None,
+            options: &[],
         };
         let mut first = Recorder::start(&self.bench, &self.lab, &order)?;
         let start = self.lab.at_monitor(&self.binary.to_string_lossy());

@@ -42,7 +42,7 @@ fn every_class(bench: &Bench, binary: &Path, config: &Path, source: Source) -> R
     let lab = Lab::without_phones()?;
     let [(near, interface), _] = MIRROR_PORTS;
     let name = format!("sieve-{}", source.name());
-    let order = Order { binary, name: &name, source, interface, config: Some(config) };
+    let order = Order { binary, name: &name, source, interface, config: Some(config), options: &[] };
     let mut recorder = Recorder::start(bench, &lab, &order)?;
     let mut sender = Sender { wire: Wire::open(&lab, near)?, model: Model::default(), sent: 0 };
     let begun = Instant::now();

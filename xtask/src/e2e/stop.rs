@@ -63,7 +63,8 @@ impl Scene {
 
     fn recorder(&self, lab: &Lab, name: &str, source: Source, config: Option<&Path>) -> Result<Recorder> {
         let name = format!("{name}-{}", source.name());
-        let order = Order { binary: &self.binary, name: &name, source, interface: PORT.1, config };
+        let order =
+            Order { binary: &self.binary, name: &name, source, interface: PORT.1, config, options: &[] };
         Recorder::start(&self.bench, lab, &order)
     }
 

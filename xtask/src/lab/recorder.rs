@@ -47,6 +47,7 @@ pub(crate) struct Order<'a> {
     pub(crate) source: Source,
     pub(crate) interface: &'a str,
     pub(crate) config: Option<&'a Path>,
+    pub(crate) options: &'a [&'a str],
 }
 
 impl Order<'_> {
@@ -57,6 +58,7 @@ impl Order<'_> {
         if let Some(config) = self.config {
             start.arg("--config").arg(config);
         }
+        start.args(self.options);
         start
     }
 }
@@ -147,6 +149,18 @@ impl Recorder {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// For how long its threads have run.
+    pub(crate) fn cpu(&self) -> Result<Duration> {
+        let threads = format!("/proc/{}/task", self.process.id());
+        let mut nanoseconds = 0;
+        for thread in std::fs::read_dir(&threads).with_context(|| format!("read {threads}"))? {
+            // One may end in this moment.
+            let figures = std::fs::read_to_string(thread?.path().join("schedstat")).unwrap_or_default();
+            nanoseconds += figures.split(' ').next().and_then(|ran| ran.parse().ok()).unwrap_or(0);
+        }
+        Ok(Duration::from_nanos(nanoseconds))
     }
 
     /// All of standard error.
