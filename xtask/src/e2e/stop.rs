@@ -32,7 +32,10 @@ pub(super) fn run() -> Result<()> {
         scene.link_lost(source).with_context(|| format!("{}: the link goes down", source.name()))?;
         scene.rules_changed(source).with_context(|| format!("{}: SIGHUP", source.name()))?;
     }
-    scene.left_behind(Source::Xdp).context("a program left behind")
+    for source in Source::ALL {
+        scene.left_behind(source).with_context(|| format!("{}: a program left behind", source.name()))?;
+    }
+    Ok(())
 }
 
 struct Scene {

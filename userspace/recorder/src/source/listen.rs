@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use super::interface::Interface;
+use super::interface::{Interface, InterfaceError};
 use super::packet::{self, Listener, PacketError};
 use super::tap::{Count, Steer, Tap};
 use super::xdp::{self, Xdp, XdpError};
@@ -39,6 +39,8 @@ pub(crate) enum Means {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ListenError {
     #[error(transparent)]
+    Interface(#[from] InterfaceError),
+    #[error(transparent)]
     Xdp(#[from] XdpError),
     #[error(transparent)]
     Packet(#[from] PacketError),
@@ -53,15 +55,17 @@ pub(crate) enum ListenError {
     Unknown { interface: String, program: u32 },
     #[error(
         "the XDP program {name} is on {interface}, and not ours; `bpftool net show dev {interface}` and \
-         `ip -details link show dev {interface}` show it, `ip link set dev {interface} xdp off` takes it off"
+         `ip -details link show dev {interface}` show it; {remedy}"
     )]
-    Foreign { interface: String, name: String },
+    Foreign { interface: String, name: String, remedy: String },
 }
 
 /// Begins to listen.
 pub(crate) async fn listen(by: By, interface: &Interface, how: &Capture) -> Result<Ear, ListenError> {
-    // Behind somebody else's program nobody can tell what does not arrive, whatever the means.
+    // Behind another program nobody can tell what does not arrive, whatever the means.
     nobody_is_there(interface)?;
+    // What is still there is a left-over of ours.
+    interface.detach_xdp().await?;
     let instead = match by {
         By::Packet => None,
         By::Xdp => return Ok(by_xdp(interface, how).await?),
@@ -88,7 +92,14 @@ fn nobody_is_there(interface: &Interface) -> Result<(), ListenError> {
         // A left-over: it will be taken off.
         Some(_) if attached.is_ours() && !attached.held => Ok(()),
         Some(_) if attached.is_ours() => Err(ListenError::Occupied { interface, program }),
-        Some(name) => Err(ListenError::Foreign { interface, name: name.clone() }),
+        Some(name) => {
+            let remedy = if attached.held {
+                "stop whoever holds it (`bpftool link show`)".to_owned()
+            } else {
+                format!("`ip link set dev {interface} xdp off` takes it off")
+            };
+            Err(ListenError::Foreign { interface, name: name.clone(), remedy })
+        }
         None => Err(ListenError::Unknown { interface, program }),
     }
 }

@@ -107,7 +107,7 @@ fn outcome(summary: &Value) -> Result<Outcome> {
 
 fn recorder(bench: &Bench, lab: &Lab, binary: &Path, source: Source) -> Result<Receiver> {
     let [(_, interface), _] = MIRROR_PORTS;
-    let order = Order { binary, name: source.name(), source, interface, config: None };
+    let order = Order { binary, name: source.name(), source, interface, config: None, options: &[] };
     Ok(Receiver::Recorder { recorder: Box::new(Recorder::start(bench, lab, &order)?), source })
 }
 

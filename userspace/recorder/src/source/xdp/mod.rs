@@ -140,8 +140,6 @@ impl Xdp {
         if interface.mtu > LARGE_MTU {
             return Err(XdpError::LargeFrames { interface: interface.name.clone(), mtu: interface.mtu });
         }
-        // One of ours that nobody stands behind: whoever has called has made sure of it.
-        interface.detach_xdp().await?;
         let mut program = Program::load(told, settings.pass_rest, interface.queues)?;
         let mut sockets = program.sockets()?;
         // Sockets first: no frame that the program hands up shall find none.
