@@ -16,7 +16,7 @@ pub(crate) struct Sieving {
     pub(crate) unknown_media: bool,
     /// Media endpoints that can be announced at a time.
     pub(crate) media: u32,
-    /// TCP connections that are remembered; the one that has been idle longest is forgotten first.
+    /// TCP connections that are remembered; those known longest are forgotten first.
     pub(crate) flows: u32,
 }
 
