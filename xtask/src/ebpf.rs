@@ -1,4 +1,4 @@
-//! `cargo xtask build-ebpf`: builds the XDP program. Its object is checked in, so that nobody else needs the tools.
+//! `cargo xtask build-ebpf`: builds the XDP programs. Their objects are checked in, so that nobody else needs the tools.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -13,7 +13,7 @@ use crate::workspace;
 /// What to do with it.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Write nothing; fail if the object that is checked in is not what the source builds.
+    /// Write nothing; fail if the objects that are checked in are not what the source builds.
     #[arg(long)]
     check: bool,
     /// Fail if ebpf/xdp/Cargo.lock is not up to date.
@@ -21,30 +21,37 @@ pub(crate) struct Args {
     locked: bool,
 }
 
-/// The object, and what built it, below the workspace.
-const OBJECT: &str = "ebpf/spantape.o";
+/// The objects below the workspace, and as which they are built: the recorder's, and the bench's.
+const OBJECTS: [(&str, &str); 2] = [("ebpf/spantape.o", "spantape-xdp"), ("ebpf/bench.o", "spantape-bench")];
+/// What built them.
 const BUILT_BY: &str = "ebpf/built-by.txt";
 
-/// Builds the object, and puts it where the recorder takes it from or compares it with what is there.
+/// Builds the objects, and puts them where they are taken from or compares them with what is there.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let workspace = workspace()?;
     let toolchain = Toolchain::find()?;
     let built_by = format!("{}\n{}\n", toolchain.version()?, linker()?);
-    let built = toolchain.build(workspace, args.locked)?;
-    let built = fs::read(&built).with_context(|| format!("read {}", built.display()))?;
-    let (object, by) = (workspace.join(OBJECT), workspace.join(BUILT_BY));
-    if args.check {
-        let checked_in = fs::read(&object).with_context(|| format!("read {OBJECT}"))?;
-        let checked_in_by = fs::read_to_string(&by).with_context(|| format!("read {BUILT_BY}"))?;
-        if let Some(difference) = difference((&checked_in, &checked_in_by), (&built, &built_by)) {
-            bail!(difference);
+    let folder = toolchain.build(workspace, args.locked)?;
+    let by = workspace.join(BUILT_BY);
+    for (object, name) in OBJECTS {
+        let (path, built) = (workspace.join(object), folder.join(name));
+        let built = fs::read(&built).with_context(|| format!("read {}", built.display()))?;
+        if args.check {
+            let checked_in = fs::read(&path).with_context(|| format!("read {object}"))?;
+            let checked_in_by = fs::read_to_string(&by).with_context(|| format!("read {BUILT_BY}"))?;
+            let difference = difference(object, (&checked_in, &checked_in_by), (&built, &built_by));
+            if let Some(difference) = difference {
+                bail!(difference);
+            }
+            println!("{object} is what ebpf/xdp builds: {} bytes", built.len());
+        } else {
+            fs::write(&path, &built).with_context(|| format!("write {object}"))?;
+            println!("{object}: {} bytes, built by {}", built.len(), one_line(&built_by));
         }
-        println!("{OBJECT} is what ebpf/xdp builds: {} bytes", built.len());
-        return Ok(());
     }
-    fs::write(&object, &built).with_context(|| format!("write {OBJECT}"))?;
-    fs::write(&by, &built_by).with_context(|| format!("write {BUILT_BY}"))?;
-    println!("{OBJECT}: {} bytes, built by {}", built.len(), one_line(&built_by));
+    if !args.check {
+        fs::write(&by, &built_by).with_context(|| format!("write {BUILT_BY}"))?;
+    }
     Ok(())
 }
 
@@ -102,7 +109,7 @@ impl Toolchain {
         output(self.command("rustc").arg("--version")).context("rustc does not say its version")
     }
 
-    /// Where the object was built.
+    /// Builds the objects, and says into which folder.
     fn build(&self, workspace: &Path, locked: bool) -> Result<PathBuf> {
         let target = target_directory(workspace)?.join("ebpf");
         // The same bytes from whatever directory: nothing of it, nor of cargo's home, may get into messages of
@@ -122,7 +129,7 @@ impl Toolchain {
         if !cargo.status().context("run cargo")?.success() {
             bail!("ebpf/xdp does not build");
         }
-        Ok(target.join("bpfel-unknown-none/release/spantape-xdp"))
+        Ok(target.join("bpfel-unknown-none/release"))
     }
 }
 
@@ -158,12 +165,12 @@ fn cargo_home() -> Option<PathBuf> {
 }
 
 /// What to tell when the object is another one: (bytes, what built them).
-fn difference(checked_in: (&[u8], &str), built: (&[u8], &str)) -> Option<String> {
+fn difference(object: &str, checked_in: (&[u8], &str), built: (&[u8], &str)) -> Option<String> {
     if checked_in.0 == built.0 {
         return None;
     }
     let mut told = format!(
-        "{OBJECT} is not what ebpf/xdp and ebpf/sieve build: run `cargo xtask build-ebpf` and commit it with {BUILT_BY}"
+        "{object} is not what ebpf/xdp and ebpf/sieve build: run `cargo xtask build-ebpf` and commit it with {BUILT_BY}"
     );
     if checked_in.1 != built.1 {
         let (was, is) = (one_line(checked_in.1), one_line(built.1));
@@ -182,12 +189,12 @@ mod tests {
 
     #[test]
     fn the_same_bytes_are_the_same_whatever_built_them() {
-        assert_eq!(difference((b"object", "a\nb\n"), (b"object", "c\n")), None);
+        assert_eq!(difference("ebpf/a.o", (b"object", "a\nb\n"), (b"object", "c\n")), None);
     }
 
     #[test]
     fn another_object_names_the_command_that_makes_it() {
-        let told = difference((b"object", "a\nb\n"), (b"another", "a\nb\n")).unwrap();
+        let told = difference("ebpf/a.o", (b"object", "a\nb\n"), (b"another", "a\nb\n")).unwrap();
         assert!(told.contains("cargo xtask build-ebpf"), "{told}");
         assert!(!told.contains("tools"), "{told}");
     }
@@ -195,7 +202,8 @@ mod tests {
     #[test]
     fn other_tools_are_named() {
         let told =
-            difference((b"object", "rustc 1\nlinker 1\n"), (b"another", "rustc 2\nlinker 1\n")).unwrap();
+            difference("ebpf/a.o", (b"object", "rustc 1\nlinker 1\n"), (b"another", "rustc 2\nlinker 1\n"))
+                .unwrap();
         assert!(told.contains("built by rustc 1, linker 1; here are rustc 2, linker 1"), "{told}");
     }
 }
