@@ -9,11 +9,13 @@ use super::super::machine::Findings;
 use super::highest::Highest;
 use super::real_time::RealTime;
 use super::receiver::Kind;
+use super::send::Frames;
 use super::traffic::Mix;
 use super::trial::Trial;
 
 /// All that was measured.
 pub(super) struct Figures {
+    pub(super) frames: Frames,
     pub(super) mix: Mix,
     pub(super) runs: u32,
     pub(super) shares: Vec<Share>,
@@ -34,8 +36,8 @@ const GOAL: f64 = 0.2;
 
 impl Share {
     fn receivers(&self) -> Vec<Kind> {
-        let kinds = self.rounds.first().into_iter().flatten().map(|(kind, _)| *kind);
-        kinds.filter(|kind| *kind != Kind::Nobody).collect()
+        // The first is only there to be taken off.
+        self.rounds.first().into_iter().flatten().skip(1).map(|(kind, _)| *kind).collect()
     }
 
     fn spread(&self, figure: impl Fn(&Round<'_>) -> Option<f64>) -> Spread {
@@ -69,7 +71,7 @@ impl Share {
         writeln!(f, "{} % wanted", self.wanted)?;
         writeln!(
             f,
-            "  {:<10} system {}   {:.0} % of the machine was others'",
+            "  {:<10} whole  {}   {:.0} % of the machine was others'",
             "sending",
             self.sending(),
             self.others()
@@ -78,13 +80,12 @@ impl Share {
             let peak = self.spread(|round| round.of(kind)?.peak_mb).max;
             let (lost, refused) =
                 (self.losses(|trial| trial.lost, kind), self.losses(|trial| trial.refused, kind));
-            writeln!(f, "  {:<10} system {}   {lost} lost", kind.name(), self.system(kind))?;
-            writeln!(
-                f,
-                "  {:<10} own    {}   {refused} refused by the wire, {peak:.1} MB",
-                "",
-                self.own(kind)
-            )?;
+            let name = kind.name();
+            writeln!(f, "  {name:<10} whole  {}   {lost} lost", self.whole(kind))?;
+            writeln!(f, "  {:<10} system {}   {refused} refused by the wire", "", self.system(kind))?;
+            if kind != Kind::Nobody {
+                writeln!(f, "  {:<10} own    {}   {peak:.1} MB", "", self.own(kind))?;
+            }
         }
         writeln!(f, "  {:<10} system {}", "xdp/packet", self.system_ratio())?;
         writeln!(f, "  {:<10} own    {}", "", self.own_ratio())?;
@@ -95,12 +96,13 @@ impl Share {
         Ok(())
     }
 
-    /// All that the machine does when nobody listens.
     fn sending(&self) -> Spread {
-        self.spread(|round| {
-            let trial = round.of(Kind::Nobody)?;
-            Some(trial.used.system_s / trial.passed as f64 * 1e6)
-        })
+        self.spread(|round| round.sending())
+    }
+
+    /// Sending and receiving.
+    fn whole(&self, kind: Kind) -> Spread {
+        self.spread(|round| Some(round.of(kind)?.system_per_million()))
     }
 
     /// Who disturbed the bench: the share of the machine that unrelated processes had, in percent.
@@ -115,11 +117,16 @@ impl Share {
             Value::Object(trials.collect())
         });
         let receivers = self.receivers().into_iter().map(|kind| {
-            let figures = json!({ "system": self.system(kind).json(), "own": self.own(kind).json() });
+            let figures = json!({
+                "whole": self.whole(kind).json(),
+                "system": self.system(kind).json(),
+                "own": self.own(kind).json(),
+            });
             (kind.name().to_owned(), figures)
         });
         json!({
             "wanted_percent": self.wanted,
+            "sending_cpu_s_per_million_frames": self.sending().json(),
             "cpu_s_per_million_frames": receivers.collect::<serde_json::Map<_, _>>(),
             "xdp_to_packet": { "system": self.system_ratio().json(), "own": self.own_ratio().json() },
             "highest": self.highest.iter().map(Highest::json).collect::<Vec<_>>(),
@@ -137,7 +144,12 @@ impl Round<'_> {
     }
 
     fn system(&self, kind: Kind) -> Option<f64> {
-        Some(self.of(kind)?.system_per_million(self.of(Kind::Nobody)?))
+        Some(self.of(kind)?.system_per_million() - self.sending()?)
+    }
+
+    /// What it costs when the first has its turn.
+    fn sending(&self) -> Option<f64> {
+        self.0.first().map(|(_, trial)| trial.system_per_million())
     }
 }
 
@@ -148,6 +160,7 @@ impl Findings for Figures {
 
     fn json(&self) -> Value {
         json!({
+            "frames": self.frames.name(),
             "frames_per_s": self.mix.rate,
             "seconds": self.mix.seconds,
             "shares": self.shares.iter().map(Share::json).collect::<Vec<_>>(),
@@ -159,10 +172,11 @@ impl Findings for Figures {
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Mix { rate, seconds } = self.mix;
+        writeln!(f, "frames as they come from a {}", self.frames.name())?;
         if self.shares.iter().any(|share| !share.rounds.is_empty()) {
             let runs = self.runs;
             writeln!(f, "{rate} frames/s for {seconds} s, {runs} runs of each, in turn")?;
-            writeln!(f, "CPU s of 10^6 frames; system: beyond what it is when nobody listens")?;
+            writeln!(f, "CPU s of 10^6 frames; whole: with sending; system: without")?;
             writeln!(f, "{:<19} {:>9} {:>9} {:>9}", "", "min", "median", "max")?;
             for share in self.shares.iter().filter(|share| !share.rounds.is_empty()) {
                 share.rows(f)?;
@@ -199,7 +213,7 @@ mod tests {
 
     fn share(packet: f64, xdp: f64) -> Share {
         let round = vec![
-            (Kind::Nobody, trial(1.0, 0.0)),
+            (Kind::Discard, trial(1.0, 0.0)),
             (Kind::Packet, trial(1.0 + packet, packet / 2.0)),
             (Kind::Xdp, trial(1.0 + xdp, xdp / 2.0)),
         ];
@@ -218,7 +232,7 @@ mod tests {
     fn the_goal_is_judged() {
         let text = |share| {
             let (mix, real_time) = (Mix { rate: 50_000, seconds: 10 }, Vec::new());
-            Figures { mix, runs: 1, shares: vec![share], real_time }.to_string()
+            Figures { frames: Frames::Driver, mix, runs: 1, shares: vec![share], real_time }.to_string()
         };
         assert!(text(share(1.0, 0.125)).contains(": met"));
         assert!(text(share(1.0, 0.25)).contains(": NOT met"));

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::super::figures::rounded;
 use super::super::load::{Load, SPREAD};
 use super::clocks::{self, Clocks};
+use super::send::Frames;
 use super::trial::{Sender, Stage, wire};
 use crate::lab::process::{Running, run};
 use crate::lab::recorder::Source;
@@ -60,7 +61,7 @@ impl RealTime {
             .with_context(|| format!("the recorder says: {}", read(&screen)))?;
         let recorder = clocks::child_of(script.id()).context("the recorder below script")?;
 
-        let mut sender = Sender::start(stage, &lab, load, SPREAD, 0)?;
+        let mut sender = Sender::start(stage, &lab, load, SPREAD, 0, Frames::Socket)?;
         let (before, begun) = (Clocks::read()?, Instant::now());
         sender.finish()?;
         std::thread::sleep(SETTLE);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
+use super::driver::Verdict;
 use crate::lab::Bench;
 use crate::lab::process::Running;
 use crate::lab::recorder::{Order, Recorder, Source};
@@ -16,6 +17,9 @@ use crate::lab::switch::{Lab, MIRROR_PORTS};
 /// What listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
+    /// Not even the kernel: the cost of sending alone.
+    Discard,
+    /// The kernel, which makes a socket buffer of each frame and has no use for it.
     Nobody,
     Tcpdump,
     /// With a buffer as large as the recorder's.
@@ -27,11 +31,21 @@ pub(super) enum Kind {
 impl Kind {
     pub(super) fn name(self) -> &'static str {
         match self {
+            Self::Discard => "discard",
             Self::Nobody => "nobody",
             Self::Tcpdump => "tcpdump",
             Self::TcpdumpLarge => "tcpdump -B",
             Self::Packet => "packet",
             Self::Xdp => "xdp",
+        }
+    }
+
+    /// What stands at its end of the wire. A recorder brings its own program.
+    pub(super) fn verdict(self) -> Option<Verdict> {
+        match self {
+            Self::Discard => Some(Verdict::Discard),
+            Self::Nobody | Self::Tcpdump | Self::TcpdumpLarge | Self::Packet => Some(Verdict::Pass),
+            Self::Xdp => None,
         }
     }
 }
@@ -58,7 +72,7 @@ const START: Duration = Duration::from_secs(5);
 impl Receiver {
     pub(super) fn start(kind: Kind, bench: &Bench, lab: &Lab, binary: &Path) -> Result<Self> {
         match kind {
-            Kind::Nobody => Ok(Self::Nobody),
+            Kind::Discard | Kind::Nobody => Ok(Self::Nobody),
             Kind::Tcpdump => tcpdump(bench, lab, &[]),
             Kind::TcpdumpLarge => tcpdump(bench, lab, &["-B", LARGE]),
             Kind::Packet => recorder(bench, lab, binary, Source::Packet),

@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 use super::super::figures::rounded;
 use super::super::load::Load;
 use super::clocks::{self, Clocks, Used};
+use super::driver::Standing;
 use super::receiver::{Kind, Receiver};
-use super::send;
+use super::send::{self, Frames};
 use super::traffic::SPREAD;
 use crate::lab::Bench;
 use crate::lab::process::Running;
@@ -23,6 +24,7 @@ pub(super) struct Stage {
     pub(super) bench: Bench,
     pub(super) spantape: PathBuf,
     pub(super) xtask: PathBuf,
+    pub(super) frames: Frames,
 }
 
 /// What has come of one.
@@ -52,7 +54,10 @@ impl Stage {
         let trial = || {
             let lab = Lab::without_phones()?;
             let receiver = Receiver::start(kind, &self.bench, &lab, &self.spantape)?;
-            let mut sender = Sender::start(self, &lab, load, SPREAD, rest)?;
+            // Not before: the recorder takes no interface where there is a program of others.
+            let verdict = kind.verdict().filter(|_| self.frames == Frames::Driver);
+            let _standing = verdict.map(|verdict| Standing::far(&lab, verdict)).transpose()?;
+            let mut sender = Sender::start(self, &lab, load, SPREAD, rest, self.frames)?;
             let ours = [Some(std::process::id()), Some(sender.process.id()), receiver.id()];
             let ours: Vec<u32> = ours.into_iter().flatten().collect();
             let before = Clocks::read()?;
@@ -93,9 +98,9 @@ impl Stage {
 }
 
 impl Trial {
-    /// Of each 10^6 frames, beyond what it costs when nobody listens.
-    pub(super) fn system_per_million(&self, nobody: &Self) -> f64 {
-        self.per_million(self.used.system_s) - nobody.per_million(nobody.used.system_s)
+    /// Of each 10^6 frames, with what sending costs.
+    pub(super) fn system_per_million(&self) -> f64 {
+        self.per_million(self.used.system_s)
     }
 
     /// Of each 10^6 frames, in the receiver's own account.
@@ -134,10 +139,17 @@ pub(super) struct Sender {
 
 impl Sender {
     /// Starts one at the switch, and waits until it has made its frames.
-    pub(super) fn start(stage: &Stage, lab: &Lab, load: Load, spread: Duration, rest: u64) -> Result<Self> {
+    pub(super) fn start(
+        stage: &Stage,
+        lab: &Lab,
+        load: Load,
+        spread: Duration,
+        rest: u64,
+        frames: Frames,
+    ) -> Result<Self> {
         let [(interface, _), _] = MIRROR_PORTS;
         let mut command = lab.at_switch(&stage.xtask.to_string_lossy());
-        command.args(send::Args::words(interface, load, spread, rest)).stdout(Stdio::piped());
+        command.args(send::Args::words(interface, load, spread, rest, frames)).stdout(Stdio::piped());
         let mut process = Running::spawn("the sender", &mut command)?;
         let said = BufReader::new(process.stdout().context("the output of the sender")?).lines();
         let mut sender = Self { process, said };
