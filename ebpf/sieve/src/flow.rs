@@ -82,6 +82,12 @@ impl Flow {
         }
         if swap { Flow { low: other, high: one } } else { Flow { low: one, high: other } }
     }
+
+    /// The ports at its ends.
+    #[inline(always)]
+    pub fn ports(&self) -> [u32; 2] {
+        [self.low.port, self.high.port]
+    }
 }
 
 impl Ports {

@@ -38,9 +38,18 @@ static PATHS: LpmTrie<Path, u32> = LpmTrie::with_max_entries(256, 1 /* BPF_F_NO_
 #[map]
 static MEDIA: HashMap<Endpoint, u32> = HashMap::with_max_entries(1, 0);
 
+/// How many of them have each port. Asked first: an array costs next to nothing, a hash map more than the rest of
+/// the sieve.
+#[map]
+static MEDIA_PORTS: Array<u32> = Array::with_max_entries(65536, 0);
+
 /// Connections that have shown what they carry. Sized when it is loaded.
 #[map]
 static FLOWS: LruHashMap<Flow, u32> = LruHashMap::with_max_entries(1, 0);
+
+/// Whether a connection that has shown what it carries ever had that port; asked first, as [`MEDIA_PORTS`] is.
+#[map]
+static FLOW_PORTS: Array<u32> = Array::with_max_entries(65536, 0);
 
 /// Frames by class.
 #[map]
@@ -125,6 +134,12 @@ impl Bytes for Frame {
     }
 }
 
+/// Whether anything is known of a port.
+#[inline(always)]
+fn is_marked(ports: &Array<u32>, port: u32) -> bool {
+    ports.get(port).is_some_and(|count| *count != 0)
+}
+
 /// The maps.
 struct Kernel;
 
@@ -138,6 +153,9 @@ impl Memory for Kernel {
 
     #[inline(always)]
     fn wish(&self, endpoint: &Endpoint) -> Option<Wish> {
+        if !is_marked(&MEDIA_PORTS, endpoint.port) {
+            return None;
+        }
         // SAFETY: read at once; a value that is replaced meanwhile is one or the other.
         match unsafe { MEDIA.get(endpoint) }? {
             1 => Some(Wish::Wanted),
@@ -148,12 +166,22 @@ impl Memory for Kernel {
 
     #[inline(always)]
     fn flow(&self, flow: &Flow) -> Option<Class> {
+        let [low, high] = flow.ports();
+        if !is_marked(&FLOW_PORTS, low) || !is_marked(&FLOW_PORTS, high) {
+            return None;
+        }
         // SAFETY: as above.
         Class::from_number(*unsafe { FLOWS.get(flow) }?)
     }
 
     #[inline(always)]
     fn remember(&mut self, flow: &Flow, class: Class) {
+        for port in flow.ports() {
+            if let Some(mark) = FLOW_PORTS.get_ptr_mut(port) {
+                // SAFETY: all who write to it write the same.
+                unsafe { *mark = 1 };
+            }
+        }
         // Should it fail, the next segment that shows what it carries is as good.
         let _ = FLOWS.insert(flow, class as u32, 0);
     }

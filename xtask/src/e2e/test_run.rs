@@ -164,6 +164,8 @@ impl Default for Options {
 struct Pair {
     ebpf: Ebpf,
     media: HashMap<MapData, [u32; 5], u32>,
+    /// Ports of which it may know something: looked at first.
+    media_ports: Array<MapData, u32>,
     counts: PerCpuArray<MapData, u64>,
     /// The map takes no hold of it.
     socket: Option<OwnedFd>,
@@ -199,7 +201,9 @@ impl Pair {
             paths.insert(&Key::new(8 * text.len() as u32, path), 1, 0)?;
         }
         let mut media = HashMap::try_from(map(&mut ebpf, "MEDIA")?)?;
+        let mut media_ports = Array::try_from(map(&mut ebpf, "MEDIA_PORTS")?)?;
         for (&endpoint, &wish) in &tables.media {
+            media_ports.set(endpoint.port, 1, 0)?;
             media.insert(key(endpoint), wish as u32, 0)?;
         }
         let mut sockets = XskMap::try_from(map(&mut ebpf, "SOCKETS")?)?;
@@ -210,13 +214,23 @@ impl Pair {
         }
         let counts = PerCpuArray::try_from(map(&mut ebpf, "COUNTS")?)?;
         let counted = [0; COUNTERS as usize];
-        Ok(Pair { ebpf, media, counts, socket, passes_rest: options.passes_rest, tables, counted })
+        Ok(Pair {
+            ebpf,
+            media,
+            media_ports,
+            counts,
+            socket,
+            passes_rest: options.passes_rest,
+            tables,
+            counted,
+        })
     }
 
     /// What the recorder says of an endpoint, to both.
     fn announce(&mut self, endpoint: Endpoint, wish: Option<Wish>) -> Result<()> {
         match wish {
             Some(wish) => {
+                self.media_ports.set(endpoint.port, 1, 0)?;
                 self.media.insert(key(endpoint), wish as u32, 0)?;
                 self.tables.media.insert(endpoint, wish);
             }

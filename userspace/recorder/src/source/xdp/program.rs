@@ -26,6 +26,9 @@ pub(crate) struct Program {
 /// The map of announced media.
 pub(crate) struct Media {
     map: HashMap<MapData, [u32; 5], u32>,
+    /// How many of them have each port, in the kernel and here.
+    ports: Array<MapData, u32>,
+    counts: std::collections::HashMap<u16, u32>,
 }
 
 /// The counters.
@@ -81,7 +84,8 @@ impl Program {
 
     /// The map of announced media.
     pub(crate) fn media(&mut self) -> Result<Media, XdpError> {
-        Ok(Media { map: self.map("MEDIA")? })
+        let (map, ports) = (self.map("MEDIA")?, self.map("MEDIA_PORTS")?);
+        Ok(Media { map, ports, counts: std::collections::HashMap::new() })
     }
 
     /// The counters.
@@ -121,13 +125,34 @@ impl Steer for Media {
         let wish = match wanted {
             None => {
                 // It may never have found room.
-                let _ = self.map.remove(&key);
+                if self.map.remove(&key).is_ok() {
+                    self.count(endpoint.port, false);
+                }
                 return true;
             }
             Some(true) => Wish::Wanted,
             Some(false) => Wish::Unwanted,
         };
-        self.map.insert(key, wish as u32, 0).is_ok()
+        let known = self.map.get(&key, 0).is_ok();
+        let done = self.map.insert(key, wish as u32, 0).is_ok();
+        if done && !known {
+            self.count(endpoint.port, true);
+        }
+        done
+    }
+}
+
+impl Media {
+    /// One more endpoint has that port, or one less.
+    fn count(&mut self, port: u16, more: bool) {
+        let count = self.counts.entry(port).or_default();
+        *count = if more { *count + 1 } else { count.saturating_sub(1) };
+        let now = *count;
+        if now == 0 {
+            self.counts.remove(&port);
+        }
+        // Fails for no port that there is.
+        let _ = self.ports.set(port.into(), now, 0);
     }
 }
 
