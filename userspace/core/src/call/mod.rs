@@ -3,12 +3,12 @@
 mod description;
 mod dialog;
 mod floor;
+mod keys;
 mod recording;
 mod table;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use description::Descriptions;
 use floor::Floor;
@@ -22,8 +22,7 @@ use crate::record::{CallRow, EndReason, EventRow, Id, Party, Side, StreamRow};
 use crate::rtp::{Note, Packet, Playout, Stream};
 use crate::rules::{Action, Config, Facts, Rule, Rules};
 use crate::time::{SECOND, Timestamp};
-use crate::trigger::feature_code::{self, Effect, Keys, Way};
-use crate::trigger::{Trigger, Verb};
+use crate::trigger::feature_code::{Keys, Way};
 use crate::wire::{Endpoint, FlowKey};
 
 /// A call that is over is kept so long, for late packets and retransmissions.
@@ -363,44 +362,6 @@ impl Call {
             };
             self.tell(at, kind, text, context);
         }
-    }
-
-    /// A party has pressed a key.
-    fn press(
-        &mut self,
-        key: char,
-        way: Way,
-        author: Side,
-        flow: &FlowKey,
-        at: Timestamp,
-        context: &mut Context<'_>,
-    ) {
-        if !self.is_paused(at) {
-            self.tell(at, "dtmf", format!("{key} ({})", author.as_str()), context);
-        }
-        if !self.rules.have_feature_codes() || !self.may_press(author) {
-            return;
-        }
-        let codes = Arc::clone(&self.decide(None, context.flows).feature_codes);
-        let timeout = context.config.digit_timeout;
-        let Some(effect) = self.keys[author.channel()].press(key, way, at, timeout, &codes) else { return };
-        let verb = match effect {
-            Effect::Verb(verb) => verb,
-            Effect::Toggle if self.will_be_recording() => Verb::Stop,
-            Effect::Toggle => Verb::Start,
-        };
-        let (from, to) = (flow.source.socket(), flow.destination.socket());
-        let trigger = Trigger { source: feature_code::NAME, verb, at, from, to, transaction: None };
-        self.request(trigger, context);
-    }
-
-    /// Whether a party's keys are obeyed: those of the house, where it is known who that is.
-    fn may_press(&self, author: Side) -> bool {
-        let user = match author {
-            Side::Caller => &self.from.user,
-            Side::Callee => &self.to.user,
-        };
-        self.rules.is_internal(user).unwrap_or(true)
     }
 
     fn tell(&self, at: Timestamp, kind: &'static str, text: String, context: &mut Context<'_>) {
