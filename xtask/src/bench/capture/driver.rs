@@ -47,7 +47,8 @@ impl Driver {
         let mut ebpf = load(blocks.len(), frames.len())?;
         let mut all: Array<_, [u8; BLOCK]> = map(&mut ebpf, "BLOCKS")?;
         for (block, index) in blocks.iter().zip(0..) {
-            all.set(index, &**block, 0).context("a block of frames")?;
+            let block: &[u8; BLOCK] = block;
+            all.set(index, block, 0).context("a block of frames")?;
         }
         let mut all: Array<_, u64> = map(&mut ebpf, "FRAMES")?;
         for (frame, index) in frames.iter().zip(0..) {
@@ -111,9 +112,12 @@ impl Verdict {
     }
 }
 
+/// As the kernel's map has them.
+type Blocks = Vec<Box<[u8; BLOCK]>>;
+
 /// Blocks with all frames, and each one's place: number of the block, offset, length. One that comes again and again
 /// is there once.
-fn arrange<'a>(frames: impl Iterator<Item = &'a [u8]>) -> Result<(Vec<Box<[u8; BLOCK]>>, Vec<u64>)> {
+fn arrange<'a>(frames: impl Iterator<Item = &'a [u8]>) -> Result<(Blocks, Vec<u64>)> {
     let (mut blocks, mut offset) = (Vec::new(), BLOCK);
     let (mut places, mut known) = (Vec::new(), HashMap::new());
     for frame in frames {
