@@ -8,6 +8,8 @@ use spantape_core::event::Event;
 use spantape_core::media::TapeId;
 use spantape_core::rules::{Action, Config, Rule, Rules};
 use spantape_core::time::Timestamp;
+use spantape_core::trigger::Verb;
+use spantape_core::trigger::feature_code::{Code, Effect};
 use spantape_core::wire::LinkType;
 
 struct Open {
@@ -35,7 +37,14 @@ impl Store {
         let mut config = Config { orphans: !on_demand, max_calls: 4, max_flows: 8, ..Config::default() };
         (config.max_fragments, config.max_tcp_flows, config.max_unclaimed) = (4, 4, 4);
         if on_demand {
-            config.rules = Rules::new(vec![Rule::new("on-demand", Action::OnDemand)], Vec::new());
+            let code = |keys: &str, effect| Code { keys: keys.to_owned(), effect };
+            let codes = [
+                code("1", Effect::Toggle),
+                code("2", Effect::Verb(Verb::Pause)),
+                code("3", Effect::Verb(Verb::Resume)),
+            ];
+            let rule = Rule { feature_codes: codes.into(), ..Rule::new("on-demand", Action::OnDemand) };
+            (config.rules, config.announces_media) = (Rules::new(vec![rule], Vec::new()), true);
         }
         let now = 1_700_000_000_000_000_000;
         Store { engine: Engine::new(config), now, frames: 0, open: BTreeMap::new(), calls: 0 }
@@ -114,7 +123,8 @@ impl Store {
         assert!(counted(&counters) >= counters.frames, "frames not accounted for: {counters:?}");
         assert_eq!(self.calls, counters.calls, "calls without a row");
         assert!(
-            counters.rtp_unclaimed + counters.rtp_after_end + counters.rtp_no_room <= counters.rtp_packets
+            counters.rtp_unclaimed + counters.rtp_after_end + counters.rtp_no_room + counters.rtp_unwanted
+                <= counters.rtp_packets
         );
         assert!(counters.sip_without_call_id <= counters.sip_messages);
     }
@@ -168,7 +178,10 @@ impl Store {
                 assert!(row.end >= row.start && figures.received <= row.packets);
                 assert_eq!(figures.expected, figures.received + figures.lost);
             }
-            Event::Happened(_) => {}
+            Event::Happened(_) | Event::Media { .. } => {}
+            Event::TapeErase { tape, range } => {
+                assert!(range.start < range.end && range.end <= self.tape(tape).frames, "{range:?}");
+            }
         }
     }
 
