@@ -70,6 +70,8 @@ const SNAP_LENGTH: i32 = 65_536 + 64;
 const BLOCK_MS: i32 = 10;
 /// How long to wait for the first frame.
 const WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 100 * MILLISECOND };
+/// Frames that are looked at before what was found is handed on.
+const MOST_LOOKED_AT: usize = 16_384;
 /// What may still be on its way when nothing is there: a block that is not full.
 const SLACK: i64 = 5 * BLOCK_MS as i64 * MILLISECOND;
 /// Wishes that may wait for the sieve.
@@ -141,7 +143,11 @@ impl Tap for Listener {
         }
         let correction = self.clock.correction();
         let before = self.clock.now();
-        while !batch.is_full() {
+        // However many frames come that are not needed, whoever waits for the time is told it, and a stop is heard.
+        for _ in 0..MOST_LOOKED_AT {
+            if batch.is_full() {
+                break;
+            }
             let packet = match self.capture.next_packet() {
                 Ok(packet) => packet,
                 Err(pcap::Error::TimeoutExpired) => {
