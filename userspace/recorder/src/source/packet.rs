@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use pcap::{Active, Capture, Precision};
+use pcap::{Active, Capture, Packet, Precision};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use spantape_core::time::{MILLISECOND, SECOND, Timestamp};
@@ -27,9 +27,9 @@ pub(crate) struct Settings {
 }
 
 /// An interface that is listened to.
-pub(crate) struct Listener {
+pub(crate) struct Listener<C = Capture<Active>> {
     interface: String,
-    capture: Capture<Active>,
+    capture: C,
     link: LinkType,
     notebook: Notebook,
     counts: Arc<[AtomicU64]>,
@@ -41,6 +41,18 @@ pub(crate) struct Listener {
     /// The kernel's count of lost frames, which begins anew after 2^32, and ours.
     dropped: u32,
     lost: u64,
+}
+
+/// What hands frames over, one by one.
+pub(crate) trait Next {
+    /// [`pcap::Error::TimeoutExpired`] when there are no more for now.
+    fn next(&mut self) -> Result<Packet<'_>, pcap::Error>;
+}
+
+impl Next for Capture<Active> {
+    fn next(&mut self) -> Result<Packet<'_>, pcap::Error> {
+        self.next_packet()
+    }
 }
 
 /// Tells the sieve which media is wanted.
@@ -125,22 +137,9 @@ pub(crate) fn promiscuous(interface: &str) -> Result<Capture<Active>, String> {
     Ok(capture)
 }
 
-impl Tap for Listener {
-    fn link(&self) -> LinkType {
-        self.link
-    }
-
-    fn read(&mut self, batch: &mut Batch) -> Result<(), TapError> {
-        for (endpoint, wish) in self.wishes.try_iter() {
-            self.notebook.wish_for(endpoint, wish);
-        }
-        let failed = |reason: String| TapError { interface: self.interface.clone(), reason };
-        let mut fd = [PollFd::new(&self.capture, PollFlags::IN)];
-        match poll(&mut fd, Some(&WAIT)) {
-            // Also at what libpcap is about to find out.
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(failed(io::Error::from(error).to_string())),
-        }
+impl<C: Next> Listener<C> {
+    /// Takes what is there, and no more than a batch of it.
+    fn take(&mut self, batch: &mut Batch) -> Result<(), String> {
         let correction = self.clock.correction();
         let before = self.clock.now();
         // However many frames come that are not needed, whoever waits for the time is told it, and a stop is heard.
@@ -148,14 +147,14 @@ impl Tap for Listener {
             if batch.is_full() {
                 break;
             }
-            let packet = match self.capture.next_packet() {
+            let packet = match self.capture.next() {
                 Ok(packet) => packet,
                 Err(pcap::Error::TimeoutExpired) => {
                     self.told = Timestamp(before.0 - SLACK).max(self.told);
                     batch.seen_until = Some(self.told);
                     break;
                 }
-                Err(error) => return Err(failed(error.to_string())),
+                Err(error) => return Err(error.to_string()),
             };
             if self.link == LinkType::Ethernet {
                 let class = sieve(packet.data, &mut self.notebook);
@@ -173,6 +172,25 @@ impl Tap for Listener {
             batch.push(at.min(self.clock.now()).max(self.told), packet.data);
         }
         Ok(())
+    }
+}
+
+impl Tap for Listener {
+    fn link(&self) -> LinkType {
+        self.link
+    }
+
+    fn read(&mut self, batch: &mut Batch) -> Result<(), TapError> {
+        for (endpoint, wish) in self.wishes.try_iter() {
+            self.notebook.wish_for(endpoint, wish);
+        }
+        let mut fd = [PollFd::new(&self.capture, PollFlags::IN)];
+        let taken = match poll(&mut fd, Some(&WAIT)) {
+            // Also at what libpcap is about to find out.
+            Ok(_) | Err(Errno::INTR) => self.take(batch),
+            Err(error) => Err(io::Error::from(error).to_string()),
+        };
+        taken.map_err(|reason| TapError { interface: self.interface.clone(), reason })
     }
 
     fn lost(&mut self) -> u64 {
@@ -340,6 +358,45 @@ mod tests {
         (frame[17], frame[23]) = (40, 17);
         frame[34..38].copy_from_slice(&[0xc0, 0x00, 0x00, 0x35]);
         assert!(!program.filter(&frame));
+    }
+
+    /// An interface on which there is always one more frame of no use.
+    struct Flood {
+        header: pcap::PacketHeader,
+        frame: Vec<u8>,
+    }
+
+    impl Next for Flood {
+        fn next(&mut self) -> Result<Packet<'_>, pcap::Error> {
+            Ok(Packet { header: &self.header, data: &self.frame })
+        }
+    }
+
+    #[test]
+    fn a_flood_of_what_is_not_needed_comes_to_an_end() {
+        let case = testing::cases().into_iter().find(|case| case.class == Class::Rest).unwrap();
+        let length = case.frame.len() as u32;
+        let ts = libc::timeval { tv_sec: 0, tv_usec: 0 };
+        let header = pcap::PacketHeader { ts, caplen: length, len: length };
+        let (_, wishes) = bounded(0);
+        let clock = Clock::new();
+        let mut listener = Listener {
+            interface: String::new(),
+            capture: Flood { header, frame: case.frame },
+            link: LinkType::Ethernet,
+            notebook: Notebook::new(&told()),
+            counts: (0..spantape_sieve::COUNTERS).map(|_| AtomicU64::new(0)).collect(),
+            wishes,
+            told: clock.now(),
+            clock,
+            dropped: 0,
+            lost: 0,
+        };
+        let mut batch = Batch::new(LinkType::Ethernet);
+        listener.take(&mut batch).unwrap();
+        assert!(batch.is_empty());
+        let rest = listener.counts[Class::Rest as usize].load(Ordering::Relaxed);
+        assert_eq!(rest, MOST_LOOKED_AT as u64);
     }
 
     #[test]
