@@ -187,7 +187,7 @@ fn udp6(ports: [u16; 2], payload: &[u8]) -> Result<Vec<u8>> {
 }
 
 /// From the lower address, when its port is the higher one, so that answers come from the other.
-fn tcp(ports: [u16; 2], sequence: u32, payload: &[u8]) -> Result<Vec<u8>> {
+pub(super) fn tcp(ports: [u16; 2], sequence: u32, payload: &[u8]) -> Result<Vec<u8>> {
     let (from, to) = if ports[0] > ports[1] { (0, 1) } else { (1, 0) };
     let builder = PacketBuilder::ethernet2(MACS[from], MACS[to])
         .ipv4(V4[from].octets(), V4[to].octets(), TTL)

@@ -1,15 +1,17 @@
 //! A recorder that is told to stop, is killed, gets other rules, or loses its link.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use serde_json::Value;
 
 use super::call::{Speaking, Talk, Wire};
-use super::program;
+use super::{frames, program};
 use crate::lab::Bench;
 use crate::lab::archive::Archive;
+use crate::lab::driver::{Driver, Standing, Verdict};
 use crate::lab::recorder::{Interface, Order, Recorder, Source, ensure_nothing_lost, set_link};
 use crate::lab::switch::{Lab, MIRROR_PORTS};
 use crate::programs::release_build;
@@ -20,6 +22,10 @@ const SOON: Duration = Duration::from_secs(5);
 const LOUD: u16 = 4000;
 /// Loss is concealed, fading, for a moment; after that there is nothing.
 const SILENT: u16 = 50;
+/// Frames that are sent at one go, and so many a second at the least.
+const FLOOD: usize = 1 << 16;
+const A_FLOOD: f64 = 300_000.0;
+const HEARD_IN_A_FLOOD: Duration = Duration::from_secs(3);
 /// What lies between a moment here and the same moment in a recording.
 const ABOUT_S: f64 = 0.5;
 
@@ -28,6 +34,7 @@ pub(super) fn run() -> Result<()> {
     for source in Source::ALL {
         scene.terminated(source).with_context(|| format!("{}: SIGTERM in mid-call", source.name()))?;
         scene.signalled_twice(source).with_context(|| format!("{}: two signals", source.name()))?;
+        scene.flooded(source).with_context(|| format!("{}: SIGTERM in a flood", source.name()))?;
         scene.killed(source).with_context(|| format!("{}: SIGKILL in mid-call", source.name()))?;
         scene.link_lost(source).with_context(|| format!("{}: the link goes down", source.name()))?;
         scene.rules_changed(source).with_context(|| format!("{}: SIGHUP", source.name()))?;
@@ -105,6 +112,51 @@ impl Scene {
         Interface::ensure_clean(&set.lab, PORT.1)?;
         self.starts_again(&set.lab, "twice", source)?;
         println!("  {:<7} two signals: ended in {} ms with {status}", source.name(), took.as_millis());
+        Ok(())
+    }
+
+    /// Frames of no use come faster than anybody can look at them: a stop is heard all the same.
+    fn flooded(&self, source: Source) -> Result<()> {
+        let mut set = self.set("flooded", source, None)?;
+        // The driver's frames go to an end with a program; the recorder by AF_XDP has brought its own.
+        let standing = (source == Source::Packet)
+            .then(|| Standing::far(&set.lab, Verdict::Pass))
+            .transpose()
+            .context("let frames pass")?;
+        let frame = frames::tcp([49_152, 49_153], 1, &[0; 64])?;
+        let (calm, lab) = (AtomicBool::new(false), &set.lab);
+        let flood = || {
+            lab.within_switch(|| {
+                let mut driver = Driver::open(PORT.0, std::iter::repeat_n(&frame[..], FLOOD))?;
+                let mut sent = 0;
+                while !calm.load(Ordering::Relaxed) {
+                    driver.send(FLOOD)?;
+                    sent += driver.sent()?;
+                    driver.rewind()?;
+                }
+                Ok(sent)
+            })
+        };
+        let (took, sent) = std::thread::scope(|scope| {
+            let flood = scope.spawn(flood);
+            std::thread::sleep(Duration::from_secs(2));
+            let told = Instant::now();
+            let ended = set.recorder.signal("TERM").and_then(|()| set.recorder.wait(HEARD_IN_A_FLOOD));
+            let took = told.elapsed();
+            calm.store(true, Ordering::Relaxed);
+            let sent = flood.join().map_err(|_| anyhow!("the flood has ended by itself"))??;
+            ended.map(|_| (took, sent))
+        })?;
+        drop(standing);
+        let rate = sent as f64 / (Duration::from_secs(2) + took).as_secs_f64();
+        ensure!(rate >= A_FLOOD, "{rate:.0} frames/s are no flood");
+        Interface::ensure_clean(&set.lab, PORT.1)?;
+        println!(
+            "  {:<7} SIGTERM in a flood of {:.1} million frames/s: ended in {} ms",
+            source.name(),
+            rate / 1e6,
+            took.as_millis()
+        );
         Ok(())
     }
 

@@ -10,20 +10,22 @@ use anyhow::{Context as _, Result, ensure};
 use aya::maps::{Array, MapData};
 use aya::programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader};
+use rustix::net::netdevice::name_to_index;
+use rustix::net::{AddressFamily, SocketType, socket};
 
 use crate::lab::process::run;
 use crate::lab::switch::{Lab, MIRROR_PORTS};
 use crate::workspace;
 
 /// Sends frames that it has been told beforehand.
-pub(super) struct Driver {
+pub(crate) struct Driver {
     ebpf: Ebpf,
     context: Vec<u8>,
 }
 
 /// What becomes of frames at the monitor's end when nobody looks at them in XDP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// They become socket buffers.
     Pass,
     /// They are gone at once.
@@ -31,7 +33,7 @@ pub(super) enum Verdict {
 }
 
 /// A program at the monitor's end until this goes.
-pub(super) struct Standing(#[expect(dead_code, reason = "it is held, not used")] Ebpf);
+pub(crate) struct Standing(#[expect(dead_code, reason = "it is held, not used")] Ebpf);
 
 const OBJECT: &str = "ebpf/bench.o";
 /// As `ebpf/xdp/src/bench.rs` has them.
@@ -42,7 +44,7 @@ const BATCH: u32 = 32;
 
 impl Driver {
     /// Frames are sent in this order.
-    pub(super) fn open<'a>(interface: &str, frames: impl Iterator<Item = &'a [u8]>) -> Result<Self> {
+    pub(crate) fn open<'a>(interface: &str, frames: impl Iterator<Item = &'a [u8]>) -> Result<Self> {
         let (blocks, frames) = arrange(frames)?;
         let mut ebpf = load(blocks.len(), frames.len())?;
         let mut all: Array<_, [u8; BLOCK]> = map(&mut ebpf, "BLOCKS")?;
@@ -59,16 +61,15 @@ impl Driver {
         // Nothing comes to it there. But an interface sends nothing for XDP without a program, and one that is at no
         // interface is put among those that are by patching the kernel's code, which takes milliseconds each time.
         send.attach(interface, XdpMode::Driver).with_context(|| format!("a program at {interface}"))?;
-        let path = format!("/sys/class/net/{interface}/ifindex");
-        let index = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
-        let index: u32 = index.trim().parse().with_context(|| format!("read {path}"))?;
+        let socket = socket(AddressFamily::INET, SocketType::DGRAM, None).context("open a socket")?;
+        let index = name_to_index(&socket, interface).with_context(|| format!("look for {interface}"))?;
         // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
         let context = [0, LONGEST as u32, 0, index, 0, 0];
         Ok(Self { ebpf, context: context.into_iter().flat_map(u32::to_ne_bytes).collect() })
     }
 
     /// Sends the next ones.
-    pub(super) fn send(&mut self, count: usize) -> Result<()> {
+    pub(crate) fn send(&mut self, count: usize) -> Result<()> {
         let options = TestRunOptions {
             data_in: Some(&[0; LONGEST]),
             ctx_in: Some(&self.context),
@@ -80,8 +81,14 @@ impl Driver {
         Ok(())
     }
 
-    /// How many were sent.
-    pub(super) fn sent(&mut self) -> Result<u64> {
+    /// The next one is the first again.
+    pub(crate) fn rewind(&mut self) -> Result<()> {
+        let mut sent: Array<_, u64> = map(&mut self.ebpf, "SENT")?;
+        sent.set(0, 0, 0).context("begin again")
+    }
+
+    /// How many were sent since the beginning.
+    pub(crate) fn sent(&mut self) -> Result<u64> {
         let sent: Array<_, u64> = map(&mut self.ebpf, "SENT")?;
         sent.get(&0, 0).context("how many were sent")
     }
@@ -89,7 +96,7 @@ impl Driver {
 
 impl Standing {
     /// At the monitor's end, which takes nothing without from an end that sends for XDP.
-    pub(super) fn far(lab: &Lab, verdict: Verdict) -> Result<Self> {
+    pub(crate) fn far(lab: &Lab, verdict: Verdict) -> Result<Self> {
         let [(_, far), _] = MIRROR_PORTS;
         lab.within_monitor(|| {
             let mut ebpf = load(1, 1)?;

@@ -5,6 +5,7 @@ pub(crate) mod archive;
 pub(crate) mod baresip;
 pub(crate) mod capture;
 pub(crate) mod codec;
+pub(crate) mod driver;
 pub(crate) mod live;
 pub(crate) mod media;
 pub(crate) mod process;

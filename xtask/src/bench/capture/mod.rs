@@ -4,7 +4,6 @@
 //! nobody's account, so that it is the whole machine's time that is compared, less what sending costs.
 
 mod clocks;
-mod driver;
 mod figures;
 mod highest;
 mod real_time;

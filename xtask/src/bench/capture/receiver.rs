@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use super::driver::Verdict;
 use crate::lab::Bench;
+use crate::lab::driver::Verdict;
 use crate::lab::process::Running;
 use crate::lab::recorder::{Order, Recorder, Source};
 use crate::lab::switch::{Lab, MIRROR_PORTS};

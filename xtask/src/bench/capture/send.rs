@@ -7,9 +7,9 @@ use clap::ValueEnum;
 use serde_json::json;
 
 use super::super::load::Load;
-use super::driver::Driver;
 use super::socket::Socket;
 use super::traffic::Traffic;
+use crate::lab::driver::Driver;
 
 /// What frames are when they arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 use super::super::figures::rounded;
 use super::super::load::Load;
 use super::clocks::{self, Clocks, Used};
-use super::driver::Standing;
 use super::receiver::{Kind, Receiver};
 use super::send::{self, Frames};
 use super::traffic::SPREAD;
 use crate::lab::Bench;
+use crate::lab::driver::Standing;
 use crate::lab::process::Running;
 use crate::lab::switch::{Lab, MIRROR_PORTS};
 
