@@ -6,6 +6,7 @@ pub mod call;
 pub mod codec;
 pub mod engine;
 pub mod event;
+pub mod http;
 pub mod media;
 pub mod reassembly;
 pub mod record;

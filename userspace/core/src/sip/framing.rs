@@ -54,6 +54,11 @@ impl Framer {
         }
     }
 
+    /// Whether nothing has come yet, or nothing of which it is known what it is.
+    pub fn is_fresh(&self) -> bool {
+        !self.found && self.kept.is_empty()
+    }
+
     /// Bytes are missing here: what was begun cannot be completed.
     pub fn gap(&mut self) {
         self.kept = Vec::new();
