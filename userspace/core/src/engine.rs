@@ -1,21 +1,22 @@
 //! The engine: frames in, events out.
 
+mod streams;
+
 use std::collections::VecDeque;
 
-use hashbrown::HashMap;
 use rtp_rs::RtpReader;
 
 use crate::call::{Call, Calls, Context};
 use crate::event::Event;
 use crate::media::{Binding, BoundBy, CallKey, FlowId, Flows, MAX_STREAMS, Standing};
 use crate::reassembly::fragments::Fragments;
-use crate::reassembly::tcp::{Chunk, Direction};
 use crate::record::{EndReason, Side};
 use crate::rtp::{self, Packet as RtpPacket, Stream};
 use crate::rules::{Config, Rules};
-use crate::sip::{Framer, Framing, Message, looks_like_sip, start_of_message};
+use crate::sip::{Message, looks_like_sip, start_of_message};
 use crate::time::{MILLISECOND, Timestamp};
-use crate::wire::{self, FlowKey, LinkType, Malformed, Packet, Segment};
+use crate::wire::{self, FlowKey, LinkType, Malformed, Packet};
+use streams::Connections;
 
 /// An unclaimed stream is one of RTP after so many packets in this time, for `--orphans`.
 const ORPHAN_PACKETS: u64 = 10;
@@ -77,22 +78,10 @@ pub struct Engine {
     flows: Flows,
     events: VecDeque<Event>,
     next_tape: u64,
+    /// Number of the latest request outside SIP.
+    next_request: u64,
     scratch: Vec<i16>,
     counters: Counters,
-}
-
-#[derive(Default)]
-struct Connection {
-    direction: Direction,
-    framer: Framer,
-    foreign: bool,
-}
-
-/// TCP connections, each direction for itself, the longest idle first to go.
-struct Connections {
-    by_flow: HashMap<FlowKey, (Connection, Timestamp), foldhash::fast::RandomState>,
-    capacity: usize,
-    evicted: u64,
 }
 
 impl Engine {
@@ -101,11 +90,12 @@ impl Engine {
         Engine {
             now: Timestamp(i64::MIN),
             fragments: Fragments::new(config.max_fragments),
-            tcp: Connections { by_flow: HashMap::default(), capacity: config.max_tcp_flows, evicted: 0 },
+            tcp: Connections::new(config.max_tcp_flows),
             calls: Calls::default(),
             flows: Flows::new(config.max_flows),
             events: VecDeque::new(),
             next_tape: 1,
+            next_request: 0,
             scratch: Vec::new(),
             counters: Counters::default(),
             config,
@@ -291,39 +281,6 @@ impl Engine {
                 call.receive_held(id, &mut context);
                 calls.reschedule(binding.call, &context);
             }
-        }
-    }
-
-    fn handle_segment(&mut self, flow: &FlowKey, segment: &Segment<'_>) {
-        self.counters.tcp_segments += 1;
-        if segment.payload.is_empty() && !segment.syn && !segment.rst && !segment.fin {
-            return;
-        }
-        let now = self.now;
-        let Some(connection) = self.tcp.find(flow, segment, now) else { return };
-        if connection.foreign {
-            if segment.syn {
-                *connection = Connection::default();
-            } else if !segment.fin && !segment.rst {
-                return;
-            }
-        }
-        let Connection { mut direction, mut framer, mut foreign } = std::mem::take(connection);
-        let mut gaps = 0;
-        direction.add(now, segment, |chunk| match chunk {
-            Chunk::Data(bytes) if !foreign => {
-                foreign = framer.add(bytes, |message| self.handle_message(flow, message)) == Framing::Foreign;
-            }
-            Chunk::Data(_) => {}
-            Chunk::Gap => {
-                framer.gap();
-                gaps += 1;
-            }
-        });
-        self.counters.tcp_gaps += gaps;
-        self.tcp.put_back(flow, Connection { direction, framer, foreign });
-        if segment.rst || segment.fin {
-            self.tcp.close(flow, segment.rst);
         }
     }
 
@@ -513,44 +470,5 @@ impl Engine {
             call.let_go(id, &mut context);
             call.release(id);
         }
-    }
-}
-
-impl Connections {
-    fn find(&mut self, flow: &FlowKey, segment: &Segment<'_>, now: Timestamp) -> Option<&mut Connection> {
-        if !self.by_flow.contains_key(flow) {
-            if segment.payload.is_empty() && !segment.syn {
-                return None;
-            }
-            if self.by_flow.len() >= self.capacity {
-                self.make_room();
-            }
-        }
-        let (connection, last) = self.by_flow.entry(*flow).or_default();
-        *last = now;
-        Some(connection)
-    }
-
-    fn put_back(&mut self, flow: &FlowKey, connection: Connection) {
-        if let Some((place, _)) = self.by_flow.get_mut(flow) {
-            *place = connection;
-        }
-    }
-
-    fn close(&mut self, flow: &FlowKey, both: bool) {
-        self.by_flow.remove(flow);
-        if both {
-            self.by_flow.remove(&flow.reversed());
-        }
-    }
-
-    /// Gives up the idle half, so that this is rarely done.
-    fn make_room(&mut self) {
-        let mut times: Vec<Timestamp> = self.by_flow.values().map(|(_, last)| *last).collect();
-        times.sort_unstable();
-        let Some(&middle) = times.get(times.len() / 2) else { return };
-        let before = self.by_flow.len();
-        self.by_flow.retain(|_, (_, last)| *last > middle);
-        self.evicted += (before - self.by_flow.len()) as u64;
     }
 }

@@ -9,6 +9,7 @@ use regex::Regex;
 use crate::record::Id;
 use crate::time::SECOND;
 use crate::trigger::feature_code::Code;
+use crate::trigger::url_record::Template;
 
 /// What a rule does with a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -258,6 +259,8 @@ pub struct Config {
     pub orphans: bool,
     /// Names of the header fields by which phones ask for a recording in INFO.
     pub record_headers: Vec<String>,
+    /// Record triggers by HTTP; the first one that fits a request tells what it asks for.
+    pub urls: Vec<Template>,
     /// A call that had media and has none for so long (nanoseconds) is over: its BYE was lost.
     pub rtp_timeout: i64,
     /// The same for a call on hold.
@@ -288,6 +291,7 @@ impl Default for Config {
             sip_ports: vec![5060],
             orphans: false,
             record_headers: ["Record", "X-Record"].map(str::to_owned).to_vec(),
+            urls: Template::yealink(),
             rtp_timeout: 60 * SECOND,
             hold_timeout: 2 * 3600 * SECOND,
             ring_timeout: 300 * SECOND,

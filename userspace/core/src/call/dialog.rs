@@ -3,12 +3,13 @@
 use std::hash::{BuildHasher, Hasher};
 
 use super::description::{Offer, Origin};
+use super::directory::Whom;
 use super::{Call, Context, End, LINGER, LINGER_CHALLENGED, LINGER_REJECTED, SEEN};
 use crate::record::{EndReason, EventRow, Party, Side};
 use crate::sdp;
 use crate::sip::{Address, Message, StartLine};
 use crate::trigger::feature_code::Way;
-use crate::trigger::{Trigger, audiocodes, sip_info};
+use crate::trigger::{Transaction, Trigger, audiocodes, sip_info, url_record};
 use crate::wire::FlowKey;
 
 /// Tags kept of each side; a fork has one for each branch.
@@ -117,6 +118,17 @@ impl Call {
             && let Some(agent) = message.header(b"user-agent").or_else(|| message.header(b"server"))
         {
             party.user_agent = text(agent);
+            if let Some(device) = url_record::device(&party.user_agent) {
+                self.names.add(Whom::Device(device));
+            }
+        }
+        if self.messages == 1 {
+            for user in [&self.from.user, &self.to.user] {
+                self.names.add(Whom::User(user.as_str().into()));
+            }
+        }
+        for host in [flow.source.ip, flow.destination.ip] {
+            self.names.add(Whom::Host(host));
         }
     }
 
@@ -197,7 +209,7 @@ impl Call {
                 at: context.now,
                 from: flow.source.socket(),
                 to: flow.destination.socket(),
-                transaction: Some((tag.into(), message.cseq().number)),
+                transaction: Some(Transaction::Sip(tag.into(), message.cseq().number)),
             };
             self.request(trigger, context);
         }
@@ -253,6 +265,7 @@ impl Call {
                 self.status = status;
                 if self.answer.is_none() {
                     self.answer = Some(context.now);
+                    self.active_since = context.now;
                     self.tell_hold(context);
                     let fork = message.to().tag().unwrap_or_default();
                     self.descriptions.choose(fork, self.key, context.now, context.flows);
@@ -326,6 +339,9 @@ impl Call {
         let (a, b) = (flow.source.ip, flow.destination.ip);
         let origin = Origin { side: author, fork: fork.into(), hop: (a.min(b), a.max(b)) };
         let cseq = message.cseq().number;
+        for endpoint in media.iter().filter_map(|media| media.endpoint) {
+            self.names.add(Whom::Host(endpoint.ip));
+        }
         let offer = Offer { cseq, media, tentative };
         let new = self.descriptions.add(origin, offer, self.key, context.now, context.flows);
         if new && !tentative {
@@ -340,6 +356,7 @@ impl Call {
             return;
         }
         for (side, holds) in self.descriptions.update_hold() {
+            self.active_since = context.now;
             let kind = if holds { "hold" } else { "resume" };
             self.tell(context.now, kind, format!("by {}", side.as_str()), context);
         }

@@ -2,6 +2,7 @@
 
 mod description;
 mod dialog;
+mod directory;
 mod floor;
 mod keys;
 mod recording;
@@ -11,6 +12,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use description::Descriptions;
+use directory::Names;
 use floor::Floor;
 use recording::{Pending, Recorder};
 pub use table::Calls;
@@ -103,6 +105,10 @@ pub struct Call {
     rule: Option<usize>,
     recorder: Recorder,
     flows: Vec<FlowId>,
+    /// By what it can be found.
+    names: Names,
+    /// Since when it goes on, and nobody holds it.
+    active_since: Timestamp,
     /// Who is heard, on either side.
     floors: [Floor; 2],
     /// Media addresses of branches of a fork that were not chosen.
@@ -153,6 +159,8 @@ impl Call {
             rule: None,
             recorder: Recorder::default(),
             flows: Vec::new(),
+            names: Names::default(),
+            active_since: now,
             floors: Default::default(),
             void: Vec::new(),
             last_media: None,
@@ -199,6 +207,20 @@ impl Call {
     /// Whether any media has come.
     pub fn has_media(&self) -> bool {
         self.last_media.is_some()
+    }
+
+    /// How likely it is the one that somebody means who has several: the greater the likelier.
+    fn prominence(&self, now: Timestamp) -> impl Ord + use<> {
+        let is_up = self.answer.is_some() || self.joined || self.orphan;
+        let is_heard = self.last_media.is_some_and(|last| now.since(last) < MEDIA_STOPPED);
+        (
+            !self.is_over(),
+            is_up,
+            !self.descriptions.is_held(),
+            is_heard,
+            self.active_since,
+            self.key.generation,
+        )
     }
 
     /// The earliest moment whose media can be of this call.

@@ -12,7 +12,7 @@ use crate::media::{Figures, FlowId, LATENCY, Reel, Tape, TapeId};
 use crate::record::{EndReason, Id, RecordingRow};
 use crate::rules::{Action, Beginning, LookBack, OnRefused};
 use crate::time::Timestamp;
-use crate::trigger::{Outcome, Trigger, Verb};
+use crate::trigger::{Answer, Outcome, Transaction, Trigger, Verb};
 
 /// The trigger of what is recorded by rule.
 const BY_RULE: &str = "rule";
@@ -41,6 +41,8 @@ pub(super) struct Pending {
     challenged: bool,
     /// What came of it, while an earlier one still waits.
     outcome: Option<Outcome>,
+    /// In which words that was said.
+    words: String,
 }
 
 /// What is being recorded of a call.
@@ -159,12 +161,14 @@ impl Call {
     pub(super) fn request(&mut self, trigger: Trigger, context: &mut Context<'_>) {
         let again = self.triggers.iter_mut().find(|pending| {
             let known = &pending.trigger;
-            let (Some((tag, cseq)), Some(transaction)) = (&trigger.transaction, &known.transaction) else {
+            let (Some(Transaction::Sip(tag, cseq)), Some(Transaction::Sip(known_tag, known_cseq))) =
+                (&trigger.transaction, &known.transaction)
+            else {
                 return false;
             };
-            let repeated = (&transaction.0, &transaction.1) == (tag, cseq);
+            let repeated = (known_tag, known_cseq) == (tag, cseq);
             // With credentials now: it is the same press, which counts from its beginning.
-            let retried = pending.challenged && transaction.0 == *tag && transaction.1 < *cseq;
+            let retried = pending.challenged && known_tag == tag && known_cseq < cseq;
             known.verb == trigger.verb && (repeated || retried)
         });
         if let Some(pending) = again {
@@ -198,18 +202,29 @@ impl Call {
         self.recorder.idle_since = None;
         let figures = self.recorder.tape.as_ref().map(|tape| tape.figures(trigger.at)).unwrap_or_default();
         let outcome = trigger.transaction.is_none().then_some(Outcome::Confirmed);
-        self.triggers.push_back(Pending { trigger, figures, challenged: false, outcome });
+        self.triggers.push_back(Pending {
+            trigger,
+            figures,
+            challenged: false,
+            outcome,
+            words: String::new(),
+        });
         self.settle_in_order(context);
     }
 
     /// Whether it is being recorded, or will be once all that was asked for is answered with yes.
     pub(super) fn will_be_recording(&self) -> bool {
-        let asked = self.triggers.iter().rev().find_map(|pending| match pending.trigger.verb {
-            Verb::Start => Some(true),
-            Verb::Stop => Some(false),
-            Verb::Pause | Verb::Resume => None,
-        });
-        asked.unwrap_or(self.recorder.is_recording())
+        wished(self.triggers.iter()).unwrap_or(self.recorder.is_recording())
+    }
+
+    /// Whether it was being recorded, or would be, when that request outside SIP was made.
+    pub(crate) fn was_recording(&self, number: u64) -> bool {
+        let numbered = Transaction::Numbered(number);
+        let before = self
+            .triggers
+            .iter()
+            .take_while(|pending| pending.trigger.transaction.as_ref() != Some(&numbered));
+        wished(before).unwrap_or(self.recorder.is_recording())
     }
 
     /// Whether nothing of that moment may be kept, or may turn out not to be.
@@ -239,7 +254,7 @@ impl Call {
         }
     }
 
-    /// The server has answered the request with that From tag and CSeq. Returns whether it was a trigger.
+    /// The server has answered a SIP request. Returns whether it was a trigger.
     pub(super) fn answer_trigger(
         &mut self,
         tag: &[u8],
@@ -247,11 +262,8 @@ impl Call {
         status: u16,
         context: &mut Context<'_>,
     ) -> bool {
-        let place = self.triggers.iter().position(|pending| {
-            let transaction = pending.trigger.transaction.as_ref();
-            transaction.is_some_and(|(known, number)| (&**known, *number) == (tag, cseq))
-        });
-        let Some(pending) = place.map(|place| &mut self.triggers[place]) else { return false };
+        let transaction = Transaction::Sip(tag.into(), cseq);
+        let Some(pending) = self.pending(&transaction) else { return false };
         match status {
             100..=199 => {}
             401 | 407 => pending.challenged = true,
@@ -260,6 +272,27 @@ impl Call {
         }
         self.settle_in_order(context);
         true
+    }
+
+    /// A request outside SIP has been answered; `None` when it turns out to have been no trigger.
+    pub(crate) fn answer_numbered(&mut self, number: u64, answer: Option<Answer>, context: &mut Context<'_>) {
+        let transaction = Transaction::Numbered(number);
+        match answer {
+            Some(Answer { outcome, verb, words }) => {
+                let Some(pending) = self.pending(&transaction) else { return };
+                pending.trigger.verb = verb.unwrap_or(pending.trigger.verb);
+                (pending.outcome, pending.words) = (Some(outcome), words);
+            }
+            None => {
+                self.triggers.retain(|pending| pending.trigger.transaction.as_ref() != Some(&transaction));
+                self.note_idle(context.now);
+            }
+        }
+        self.settle_in_order(context);
+    }
+
+    fn pending(&mut self, transaction: &Transaction) -> Option<&mut Pending> {
+        self.triggers.iter_mut().find(|pending| pending.trigger.transaction.as_ref() == Some(transaction))
     }
 
     /// Those that nobody has answered in time are not confirmed.
@@ -296,6 +329,7 @@ impl Call {
         let (action, look_back) = (rule.action, rule.look_back);
         let obeyed = outcome == Outcome::Confirmed || rule.on_refused == OnRefused::HonourKey;
         let mut text = match outcome {
+            _ if !pending.words.is_empty() => pending.words.clone(),
             Outcome::Refused(status) => format!("{status}"),
             _ => String::new(),
         };
@@ -478,6 +512,15 @@ impl Call {
         let streams = self.flows.iter().flat_map(|&id| &context.flows.get(id).streams);
         streams.filter_map(|stream| stream.oldest_held()).min()
     }
+}
+
+/// Whether those triggers, once they are all answered with yes, begin or end a recording.
+fn wished<'a>(triggers: impl Iterator<Item = &'a Pending>) -> Option<bool> {
+    triggers.fold(None, |wished, pending| match pending.trigger.verb {
+        Verb::Start => Some(true),
+        Verb::Stop => Some(false),
+        Verb::Pause | Verb::Resume => wished,
+    })
 }
 
 /// The rate of a tape for audio of that rate: its blocks must hold a whole number of frames.

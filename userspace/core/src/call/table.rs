@@ -5,12 +5,16 @@ use std::collections::{BTreeSet, VecDeque};
 use hashbrown::HashMap;
 use slab::Slab;
 
+use super::directory::{Directory, Whom};
 use super::{Call, Context};
+use crate::event::Event;
 use crate::media::CallKey;
-use crate::record::EndReason;
+use crate::record::{EndReason, EventRow, Id};
 use crate::sip::{Message, StartLine};
 use crate::time::{SECOND, Timestamp};
-use crate::trigger::{audiocodes, sip_info};
+use crate::trigger::feature_code::Effect;
+use crate::trigger::url_record::{self, Answers};
+use crate::trigger::{Outcome, Transaction, Trigger, Verb, audiocodes, sip_info};
 use crate::wire::FlowKey;
 
 /// Messages of a call that is done with are known for so long as stragglers.
@@ -22,6 +26,7 @@ const MAX_ENDED: usize = 65_536;
 pub struct Calls {
     calls: Slab<Call>,
     by_call_id: HashMap<Box<[u8]>, CallKey, foldhash::fast::RandomState>,
+    directory: Directory,
     timers: BTreeSet<(Timestamp, CallKey)>,
     generation: u64,
     ended: HashMap<Box<[u8]>, Timestamp, foldhash::fast::RandomState>,
@@ -37,6 +42,7 @@ impl Default for Calls {
         Calls {
             calls: Slab::new(),
             by_call_id: HashMap::default(),
+            directory: Directory::default(),
             timers: BTreeSet::new(),
             generation: 0,
             ended: HashMap::default(),
@@ -80,8 +86,9 @@ impl Calls {
                 None => return false,
             },
         };
-        if let Some(call) = self.get_mut(key) {
+        if let Some(call) = self.calls.get_mut(key.slot).filter(|call| call.key == key) {
             call.handle_message(flow, message, context);
+            self.directory.enter(key, &mut call.names);
         }
         self.reschedule(key, context);
         true
@@ -92,6 +99,66 @@ impl Calls {
         let key = self.insert(context, |key, context| Call::orphan(key, flow, ssrc, context));
         self.reschedule(key, context);
         key
+    }
+
+    /// A phone, or another on its behalf, has made a request by HTTP that is a trigger. Returns the call that it is
+    /// for. What comes of it is told by [`Call::answer_numbered`].
+    pub fn request_by_url(
+        &mut self,
+        flow: &FlowKey,
+        asked: &url_record::Asked,
+        number: u64,
+        context: &mut Context<'_>,
+    ) -> Option<CallKey> {
+        let Some(key) = self.meant_by(flow, asked, context.now) else {
+            if asked.answer != Answers::TextOrNothing {
+                let verb = match asked.effect {
+                    Effect::Verb(verb) => verb,
+                    Effect::Toggle => Verb::Start,
+                };
+                let (from, to) = (flow.source.socket(), flow.destination.socket());
+                let (at, transaction) = (context.now, None);
+                tell_lost(&Trigger { source: url_record::NAME, verb, at, from, to, transaction }, context);
+            }
+            return None;
+        };
+        let call = self.get_mut(key)?;
+        let verb = match asked.effect {
+            Effect::Verb(verb) => verb,
+            Effect::Toggle if call.will_be_recording() => Verb::Stop,
+            Effect::Toggle => Verb::Start,
+        };
+        let trigger = Trigger {
+            source: url_record::NAME,
+            verb,
+            at: context.now,
+            from: flow.source.socket(),
+            to: flow.destination.socket(),
+            transaction: Some(Transaction::Numbered(number)),
+        };
+        call.request(trigger, context);
+        self.reschedule(key, context);
+        Some(key)
+    }
+
+    /// Which call a request is for: the one whose Call-ID it names, else the most prominent one of the extension that
+    /// it names, else of the phone that has sent it.
+    fn meant_by(&self, flow: &FlowKey, asked: &url_record::Asked, now: Timestamp) -> Option<CallKey> {
+        let by_call_id = asked.call_id.as_ref().and_then(|call_id| self.by_call_id.get(call_id.as_bytes()));
+        if let Some(&call) = by_call_id.filter(|call| self.get(**call).is_some_and(|call| !call.is_over())) {
+            return Some(call);
+        }
+        if let Some(extension) = &asked.extension {
+            return self.most_prominent(&Whom::User(extension.as_str().into()), now);
+        }
+        let by_host = self.most_prominent(&Whom::Host(flow.source.ip), now);
+        by_host.or_else(|| self.most_prominent(&Whom::Device(asked.device?), now))
+    }
+
+    /// Of the calls of that name that go on, the one that is most likely meant.
+    fn most_prominent(&self, name: &Whom, now: Timestamp) -> Option<CallKey> {
+        let calls = self.directory.find(name).filter_map(|key| self.get(key));
+        calls.filter(|call| !call.is_over()).max_by_key(|call| call.prominence(now)).map(|call| call.key)
     }
 
     /// Calls that go on.
@@ -143,6 +210,7 @@ impl Calls {
         }
         let mut call = self.calls.remove(key.slot);
         self.timers.remove(&(call.deadline, key));
+        self.directory.strike(key, &call.names);
         call.finish(reason, context);
         if call.orphan {
             return;
@@ -217,6 +285,23 @@ impl Calls {
             }
         }
     }
+}
+
+/// A trigger has come for which there is no call.
+fn tell_lost(trigger: &Trigger, context: &mut Context<'_>) {
+    let row = EventRow {
+        call: Id::default(),
+        call_id: String::new(),
+        at: trigger.at,
+        kind: "trigger",
+        trigger: trigger.source,
+        verb: trigger.verb.as_str(),
+        outcome: Outcome::Unconfirmed.as_str(),
+        source: Some(trigger.from),
+        destination: Some(trigger.to),
+        text: "no call that it could be for".to_owned(),
+    };
+    context.events.push_back(Event::Happened(Box::new(row)));
 }
 
 /// Whether a message cannot belong to a call that is over, though it has the same Call-ID.

@@ -4,6 +4,7 @@
 pub mod audiocodes;
 pub mod feature_code;
 pub mod sip_info;
+pub mod url_record;
 
 use std::net::SocketAddr;
 
@@ -56,6 +57,26 @@ impl Outcome {
     }
 }
 
+/// By what an answer is known to be that to a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Transaction {
+    /// From tag and CSeq of a SIP request: the response has the same.
+    Sip(Box<[u8]>, u32),
+    /// A number that the engine has given to a request outside SIP.
+    Numbered(u64),
+}
+
+/// What was answered to a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Yes or no.
+    pub outcome: Outcome,
+    /// What has been done, where that is told.
+    pub verb: Option<Verb>,
+    /// In which words.
+    pub words: String,
+}
+
 /// A trigger that has been asked for and not been answered.
 #[derive(Clone, Debug)]
 pub struct Trigger {
@@ -69,6 +90,6 @@ pub struct Trigger {
     pub from: SocketAddr,
     /// Whom.
     pub to: SocketAddr,
-    /// From tag and CSeq of the request: the answer has the same. `None` for what needs no answer.
-    pub transaction: Option<(Box<[u8]>, u32)>,
+    /// The answer's. `None` for what needs no answer.
+    pub transaction: Option<Transaction>,
 }

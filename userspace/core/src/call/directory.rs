@@ -1,0 +1,101 @@
+//! By what a call can be found when something that is not part of its signalling speaks of it.
+
+use std::collections::BTreeSet;
+
+use crate::media::CallKey;
+
+/// Names kept of one call.
+const MAX_NAMES: usize = 32;
+
+/// One of the names.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Whom {
+    /// An address between which and another its signalling or media passes.
+    Host(u128),
+    /// The hardware address of a phone.
+    Device(u64),
+    /// User part of a party's URI: an extension, a DN, a number.
+    User(Box<str>),
+}
+
+/// The names of one call.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    all: Vec<Whom>,
+    /// So many of them are in the directory.
+    entered: usize,
+}
+
+impl Names {
+    /// One more. What is beyond a sensible number is not kept.
+    pub(super) fn add(&mut self, name: Whom) {
+        if self.all.len() < MAX_NAMES && !self.all.contains(&name) {
+            self.all.push(name);
+        }
+    }
+}
+
+/// Which calls have a name.
+#[derive(Debug, Default)]
+pub(super) struct Directory {
+    entries: BTreeSet<(Whom, CallKey)>,
+}
+
+impl Directory {
+    /// Takes up names that have been added since.
+    pub(super) fn enter(&mut self, call: CallKey, names: &mut Names) {
+        for name in &names.all[names.entered..] {
+            self.entries.insert((name.clone(), call));
+        }
+        names.entered = names.all.len();
+    }
+
+    /// The call is gone.
+    pub(super) fn strike(&mut self, call: CallKey, names: &Names) {
+        for name in &names.all {
+            self.entries.remove(&(name.clone(), call));
+        }
+    }
+
+    /// Calls of that name, in no order that means anything.
+    pub(super) fn find(&self, name: &Whom) -> impl Iterator<Item = CallKey> + '_ {
+        let first = CallKey { slot: 0, generation: 0 };
+        let last = CallKey { slot: usize::MAX, generation: u64::MAX };
+        self.entries.range((name.clone(), first)..=(name.clone(), last)).map(|(_, call)| *call)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn found_by_each_name_until_it_is_gone() {
+        let call = |slot| CallKey { slot, generation: slot as u64 };
+        let mut directory = Directory::default();
+        let (mut one, mut two) = (Names::default(), Names::default());
+        one.add(Whom::Host(7));
+        one.add(Whom::User("1009".into()));
+        directory.enter(call(1), &mut one);
+        two.add(Whom::Host(7));
+        directory.enter(call(2), &mut two);
+        two.add(Whom::Device(5));
+        directory.enter(call(2), &mut two);
+        let find =
+            |directory: &Directory, name| directory.find(&name).map(|call| call.slot).collect::<Vec<_>>();
+        assert_eq!(find(&directory, Whom::Host(7)), [1, 2]);
+        assert_eq!(find(&directory, Whom::Device(5)), [2]);
+        assert_eq!(find(&directory, Whom::User("1009".into())), [1]);
+        directory.strike(call(1), &one);
+        assert_eq!(find(&directory, Whom::Host(7)), [2]);
+        assert!(find(&directory, Whom::User("1009".into())).is_empty());
+        assert_eq!(directory.entries.len(), 2);
+    }
+
+    #[test]
+    fn a_call_has_no_end_of_names() {
+        let mut names = Names::default();
+        (0..1000).for_each(|host| names.add(Whom::Host(host)));
+        assert_eq!(names.all.len(), MAX_NAMES);
+    }
+}

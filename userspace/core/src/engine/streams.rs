@@ -1,0 +1,268 @@
+//! What comes over TCP: SIP, HTTP record triggers, and the control connections of record servers.
+
+use std::collections::VecDeque;
+
+use hashbrown::HashMap;
+
+use super::Engine;
+use crate::http;
+use crate::media::CallKey;
+use crate::reassembly::tcp::{Chunk, Direction};
+use crate::sip::{Framer, Framing};
+use crate::time::Timestamp;
+use crate::trigger::url_record::{self, Answers};
+use crate::wire::{FlowKey, Segment};
+
+/// Requests of one connection that may wait for their responses.
+const MAX_ASKED: usize = 32;
+
+/// One direction of a connection.
+#[derive(Default)]
+struct Connection {
+    direction: Direction,
+    talk: Talk,
+}
+
+/// What is said in one direction.
+enum Talk {
+    /// SIP, or not known yet.
+    Sip(Framer),
+    /// HTTP requests.
+    Requests(Box<http::Framer>),
+    /// The responses, from the first request that is a trigger on.
+    Responses(Box<Responses>),
+    /// Nothing that matters.
+    Foreign,
+}
+
+impl Default for Talk {
+    fn default() -> Talk {
+        Talk::Sip(Framer::default())
+    }
+}
+
+#[derive(Default)]
+struct Responses {
+    framer: http::Framer,
+    /// Requests in the order in which they were made.
+    asked: VecDeque<Asked>,
+    status: u16,
+}
+
+/// A request that has no response yet.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    trigger: Option<Pending>,
+    /// To HEAD.
+    is_bare: bool,
+}
+
+/// A trigger that waits for its response.
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    call: CallKey,
+    number: u64,
+    answer: Answers,
+}
+
+/// TCP connections, each direction for itself, the longest idle first to go.
+pub(super) struct Connections {
+    by_flow: HashMap<FlowKey, (Connection, Timestamp), foldhash::fast::RandomState>,
+    capacity: usize,
+    pub(super) evicted: u64,
+}
+
+impl Engine {
+    pub(super) fn handle_segment(&mut self, flow: &FlowKey, segment: &Segment<'_>) {
+        self.counters.tcp_segments += 1;
+        if segment.payload.is_empty() && !segment.syn && !segment.rst && !segment.fin {
+            return;
+        }
+        let now = self.now;
+        let Some(connection) = self.tcp.find(flow, segment, now) else { return };
+        if matches!(connection.talk, Talk::Foreign) {
+            if segment.syn {
+                *connection = Connection::default();
+            } else if !segment.fin && !segment.rst {
+                return;
+            }
+        }
+        let Connection { mut direction, mut talk } = std::mem::take(connection);
+        let mut gaps = 0;
+        direction.add(now, segment, |chunk| match chunk {
+            Chunk::Data(bytes) => self.handle_bytes(flow, &mut talk, bytes),
+            Chunk::Gap => {
+                talk.gap();
+                gaps += 1;
+            }
+        });
+        self.counters.tcp_gaps += gaps;
+        if segment.fin || segment.rst {
+            self.handle_end(&mut talk);
+        }
+        self.tcp.put_back(flow, Connection { direction, talk });
+        if segment.rst || segment.fin {
+            self.tcp.close(flow, segment.rst);
+        }
+    }
+
+    fn handle_bytes(&mut self, flow: &FlowKey, talk: &mut Talk, bytes: &[u8]) {
+        if let Talk::Sip(framer) = talk
+            && framer.is_fresh()
+            && http::begins_request(bytes)
+        {
+            *talk = Talk::Requests(Box::default());
+        }
+        let is_foreign = match talk {
+            Talk::Sip(framer) => {
+                framer.add(bytes, |message| self.handle_message(flow, message)) == Framing::Foreign
+            }
+            Talk::Requests(framer) => {
+                let request = |message: http::Message<'_>| {
+                    if let http::Message::Head(head) = message {
+                        self.handle_request(flow, &head);
+                    }
+                };
+                framer.add(bytes, || true, request) == http::Framing::Foreign
+            }
+            Talk::Responses(responses) => self.handle_responses(responses, bytes),
+            Talk::Foreign => false,
+        };
+        if is_foreign {
+            *talk = Talk::Foreign;
+        }
+    }
+
+    /// There will be no more bytes.
+    fn handle_end(&mut self, talk: &mut Talk) {
+        let Talk::Responses(responses) = talk else { return };
+        let Responses { framer, asked, status } = &mut **responses;
+        framer.close(|message| {
+            if let http::Message::End(body) = message {
+                self.handle_response(asked, *status, body);
+            }
+        });
+    }
+
+    fn handle_request(&mut self, flow: &FlowKey, head: &http::Head<'_>) {
+        let read = self.config.urls.iter().find_map(|template| template.read(head));
+        let trigger = read.and_then(|asked| {
+            self.next_request += 1;
+            let number = self.next_request;
+            let (calls, mut context) = self.split();
+            let call = calls.request_by_url(flow, &asked, number, &mut context)?;
+            Some(Pending { call, number, answer: asked.answer })
+        });
+        let is_bare = matches!(head, http::Head::Request { method: "HEAD", .. });
+        self.tcp.expect_response(&flow.reversed(), Asked { trigger, is_bare }, self.now);
+    }
+
+    fn handle_responses(&mut self, responses: &mut Responses, bytes: &[u8]) -> bool {
+        let Responses { framer, asked, status } = responses;
+        let is_bare = asked.front().is_some_and(|asked| asked.is_bare);
+        let response = |message: http::Message<'_>| match message {
+            http::Message::Head(http::Head::Response { status: said }) => *status = said,
+            http::Message::Head(_) => {}
+            http::Message::End(body) => self.handle_response(asked, *status, body),
+        };
+        framer.add(bytes, || !is_bare, response) == http::Framing::Foreign
+    }
+
+    fn handle_response(&mut self, asked: &mut VecDeque<Asked>, status: u16, body: &[u8]) {
+        if status < 200 {
+            return;
+        }
+        let Some(Pending { call, number, answer }) = asked.pop_front().and_then(|asked| asked.trigger) else {
+            return;
+        };
+        let (calls, mut context) = self.split();
+        let Some(found) = calls.get_mut(call) else { return };
+        // With a password the same comes again.
+        let answer = if matches!(status, 401 | 407) {
+            None
+        } else {
+            url_record::answer(answer, status, body, found.was_recording(number))
+        };
+        found.answer_numbered(number, answer, &mut context);
+        calls.reschedule(call, &context);
+    }
+}
+
+impl Talk {
+    /// Bytes are missing here.
+    fn gap(&mut self) {
+        match self {
+            Talk::Sip(framer) => framer.gap(),
+            Talk::Requests(framer) => framer.gap(),
+            // Which response is whose cannot be told any more.
+            Talk::Responses(_) => *self = Talk::Foreign,
+            Talk::Foreign => {}
+        }
+    }
+}
+
+impl Connections {
+    pub(super) fn new(capacity: usize) -> Connections {
+        Connections { by_flow: HashMap::default(), capacity, evicted: 0 }
+    }
+
+    fn find(&mut self, flow: &FlowKey, segment: &Segment<'_>, now: Timestamp) -> Option<&mut Connection> {
+        if !self.by_flow.contains_key(flow) {
+            if segment.payload.is_empty() && !segment.syn {
+                return None;
+            }
+            if self.by_flow.len() >= self.capacity {
+                self.make_room();
+            }
+        }
+        let (connection, last) = self.by_flow.entry(*flow).or_default();
+        *last = now;
+        Some(connection)
+    }
+
+    /// A request has been made whose response will come on that flow. Responses are followed from the first request
+    /// that is a trigger on.
+    fn expect_response(&mut self, flow: &FlowKey, request: Asked, now: Timestamp) {
+        let known = self.by_flow.get_mut(flow);
+        let follows = known.as_ref().is_some_and(|(known, _)| matches!(known.talk, Talk::Responses(_)));
+        if !follows && request.trigger.is_none() {
+            return;
+        }
+        if known.is_none() && self.by_flow.len() >= self.capacity {
+            self.make_room();
+        }
+        let (connection, _) = self.by_flow.entry(*flow).or_insert_with(|| (Connection::default(), now));
+        if !follows {
+            connection.talk = Talk::Responses(Box::default());
+        }
+        if let Talk::Responses(responses) = &mut connection.talk {
+            if responses.asked.len() >= MAX_ASKED {
+                responses.asked.clear();
+            }
+            responses.asked.push_back(request);
+        }
+    }
+
+    fn put_back(&mut self, flow: &FlowKey, connection: Connection) {
+        if let Some((place, _)) = self.by_flow.get_mut(flow) {
+            *place = connection;
+        }
+    }
+
+    fn close(&mut self, flow: &FlowKey, both: bool) {
+        self.by_flow.remove(flow);
+        if both {
+            self.by_flow.remove(&flow.reversed());
+        }
+    }
+
+    /// Gives up the idle half, so that this is rarely done.
+    fn make_room(&mut self) {
+        let mut times: Vec<Timestamp> = self.by_flow.values().map(|(_, last)| *last).collect();
+        times.sort_unstable();
+        let Some(&middle) = times.get(times.len() / 2) else { return };
+        let before = self.by_flow.len();
+        self.by_flow.retain(|_, (_, last)| *last > middle);
+        self.evicted += (before - self.by_flow.len()) as u64;
+    }
+}
