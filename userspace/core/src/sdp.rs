@@ -6,6 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::codec::Codec;
+use crate::sip::multipart::{self, Part};
 use crate::wire::Endpoint;
 
 /// Streams read of one description.
@@ -118,26 +119,12 @@ pub fn parse(body: &[u8]) -> Vec<Media> {
     media
 }
 
-/// Finds the description in a message body: the body itself, or the part of a multipart body that is one
-/// (RFC 2046). Parts are found by their type, not by their boundary, which is often misquoted.
-pub fn find<'a>(content_type: &[u8], body: &'a [u8]) -> Option<&'a [u8]> {
-    let is = |needle: &[u8]| {
-        content_type.len() >= needle.len() && content_type[..needle.len()].eq_ignore_ascii_case(needle)
+/// Finds the description in a message body: the body itself, or the part of a multipart body that is one.
+pub fn find<'a>(content_type: &'a [u8], body: &'a [u8]) -> Option<&'a [u8]> {
+    let is_description = |part: &Part<'_>| {
+        part.is(b"application/sdp") || (part.content_type.is_empty() && part.body.starts_with(b"v=0"))
     };
-    if is(b"multipart/") {
-        let mut rest = body;
-        while let Some(at) = memchr::memmem::find(rest, b"v=0") {
-            let begins_line = at == 0 || rest[at - 1] == b'\n' || rest[at - 1] == b'\r';
-            rest = &rest[at..];
-            if begins_line {
-                let end = memchr::memmem::find(rest, b"\n--").unwrap_or(rest.len());
-                return Some(&rest[..end]);
-            }
-            rest = &rest[3..];
-        }
-        return None;
-    }
-    (is(b"application/sdp") || (content_type.is_empty() && body.starts_with(b"v=0"))).then_some(body)
+    multipart::parts(content_type, body).find(is_description).map(|part| part.body)
 }
 
 /// What stands in the session's part or in that of one stream.

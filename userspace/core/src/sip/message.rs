@@ -169,8 +169,8 @@ impl<'a> Message<'a> {
 }
 
 /// Goes over header lines up to the empty line. Afterwards `rest` is the body.
-struct Headers<'a> {
-    rest: &'a [u8],
+pub(super) struct Headers<'a> {
+    pub(super) rest: &'a [u8],
 }
 
 impl<'a> Iterator for Headers<'a> {

@@ -5,6 +5,7 @@
 
 mod framing;
 mod message;
+pub mod multipart;
 mod value;
 
 pub use framing::{Framer, Framing};
