@@ -3,11 +3,14 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use spantape_core::recording_session::siprec;
+use spantape_core::sip::multipart;
 use spantape_core::trigger::record_server;
 
 fuzz_target!(|data: &[u8]| {
     let Some((&choice, text)) = data.split_first() else { return };
     record_control(usize::from(choice), text);
+    metadata(text);
 });
 
 fn record_control(size: usize, text: &[u8]) {
@@ -27,4 +30,21 @@ fn record_control(size: usize, text: &[u8]) {
     let whole = messages(text.len().max(1));
     assert_eq!(whole, messages(1 + size));
     assert!(!record_server::looks_like_control(text) || !whole.is_empty() || text.len() > 4096);
+}
+
+/// The first line is the content type.
+fn metadata(text: &[u8]) {
+    let line = text.iter().position(|&byte| byte == b'\n').unwrap_or(0);
+    let (content_type, body) = text.split_at(line);
+    let lengths = multipart::parts(content_type, body).map(|part| part.body.len());
+    assert!(lengths.sum::<usize>() <= body.len());
+    if let Some(found) = siprec::find(content_type, body) {
+        let metadata = siprec::parse(found);
+        assert!(metadata.participants.len() <= 64 && metadata.streams.len() <= 64);
+        for stream in &metadata.streams {
+            let speaker = stream.label.as_deref().and_then(|label| metadata.speaker(label));
+            assert!(speaker.is_none_or(|speaker| metadata.participants.contains(speaker)));
+        }
+    }
+    let _ = siprec::parse(text);
 }

@@ -1,0 +1,3 @@
+//! Recording sessions: calls by which a recording client sends the media of another call to a recorder.
+
+pub mod siprec;
