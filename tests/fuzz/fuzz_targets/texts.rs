@@ -5,12 +5,14 @@
 use libfuzzer_sys::fuzz_target;
 use spantape_core::recording_session::siprec;
 use spantape_core::sip::multipart;
-use spantape_core::trigger::record_server;
+use spantape_core::trigger::{msml, record_server};
 
 fuzz_target!(|data: &[u8]| {
     let Some((&choice, text)) = data.split_first() else { return };
     record_control(usize::from(choice), text);
     metadata(text);
+    let _ = (msml::request(text), msml::result(text), msml::is_msml(text));
+    let _ = msml::recorder_uri(text).map(|uri| assert!(!uri.conference.is_empty()));
 });
 
 fn record_control(size: usize, text: &[u8]) {
