@@ -5,12 +5,13 @@
 use libfuzzer_sys::fuzz_target;
 use spantape_core::recording_session::siprec;
 use spantape_core::sip::multipart;
-use spantape_core::trigger::{msml, record_server};
+use spantape_core::trigger::{genesys_log, msml, record_server};
 
 fuzz_target!(|data: &[u8]| {
     let Some((&choice, text)) = data.split_first() else { return };
     record_control(usize::from(choice), text);
     metadata(text);
+    log(text);
     let _ = (msml::request(text), msml::result(text), msml::is_msml(text));
     let _ = msml::recorder_uri(text).map(|uri| assert!(!uri.conference.is_empty()));
 });
@@ -49,4 +50,14 @@ fn metadata(text: &[u8]) {
         }
     }
     let _ = siprec::parse(text);
+}
+
+fn log(text: &[u8]) {
+    let mut reader = genesys_log::Reader::default();
+    for line in text.split(|&byte| byte == b'\n') {
+        if let Some(entry) = reader.line(line) {
+            let _ = entry.at.map(|at| at.timestamp(20_000, 0));
+        }
+    }
+    let _ = reader.finish();
 }

@@ -3,6 +3,7 @@
 
 pub mod audiocodes;
 pub mod feature_code;
+pub mod genesys_log;
 pub mod msml;
 pub mod record_server;
 pub mod sip_info;
