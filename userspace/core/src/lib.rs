@@ -8,6 +8,7 @@ pub mod engine;
 pub mod event;
 pub mod http;
 pub mod media;
+pub mod phone_file;
 pub mod reassembly;
 pub mod record;
 pub mod recording_session;

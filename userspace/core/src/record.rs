@@ -114,6 +114,8 @@ pub enum EndReason {
     Trigger,
     /// Given up to stay within the configured memory.
     Evicted,
+    /// It was imported: its file ends there.
+    FileEnd,
 }
 
 impl EndReason {
@@ -130,6 +132,7 @@ impl EndReason {
             EndReason::CaptureEnd => "capture-end",
             EndReason::Trigger => "trigger",
             EndReason::Evicted => "evicted",
+            EndReason::FileEnd => "file-end",
         }
     }
 }
@@ -222,7 +225,7 @@ pub struct RecordingRow {
     pub sample_rate: u32,
     /// Samples a channel.
     pub frames: u64,
-    /// What caused it: `rule`, `sip-info`, `orphan`…
+    /// What caused it: `rule`, `sip-info`, `orphan`, `import`…
     pub trigger: &'static str,
     /// Name of the rule that allowed it.
     pub rule: String,
@@ -290,7 +293,7 @@ pub struct EventRow {
     pub call_id: String,
     /// When.
     pub at: Timestamp,
-    /// `message`, `trigger`, `hold`, `resume`, `transfer`, `codec`, `dtmf`, `loss`, `gap`, `drop`, `end`…
+    /// `message`, `trigger`, `hold`, `resume`, `transfer`, `codec`, `dtmf`, `loss`, `gap`, `drop`, `import`, `end`…
     pub kind: &'static str,
     /// For a trigger its source (`sip-info`…); else empty.
     pub trigger: &'static str,

@@ -3,6 +3,7 @@
 mod capture;
 mod check_config;
 mod doctor;
+mod import;
 mod ladder;
 mod replay;
 mod report;
@@ -36,6 +37,7 @@ struct Cli {
 enum Command {
     Capture(capture::Args),
     Replay(replay::Args),
+    Import(import::Args),
     Search(search::Args),
     Show(show::Args),
     CheckConfig(check_config::Args),
@@ -46,6 +48,7 @@ pub(crate) fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Capture(args) => capture::run(&args),
         Command::Replay(args) => replay::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Search(args) => search::run(&args),

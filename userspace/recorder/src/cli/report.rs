@@ -96,6 +96,7 @@ fn reason(word: &str) -> String {
         "capture-end" => "the capture ended first",
         "trigger" => "a trigger stopped the recording",
         "evicted" => "given up for want of memory",
+        "file-end" => "the imported file ended",
         _ => return word.to_owned(),
     };
     format!("{word}: {words}")

@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Span, Zoned};
+use regex::Regex;
 use spantape_core::time::{SECOND, Timestamp};
 
 /// Reads `2026-11-22T14:30:00+01:00`, `2026-11-22 14:30` and `2026-11-22` (both UTC), or `2h ago`.
@@ -26,6 +28,25 @@ pub(crate) fn moment(text: &str) -> Result<Timestamp, String> {
     };
     let nanoseconds = at.and_then(|at| i64::try_from(at.as_nanosecond()).ok());
     nanoseconds.map(Timestamp).ok_or_else(|| "that lies too far from today".to_owned())
+}
+
+/// The moment in a file's name: `20261122143005`, or the same with `-`, `_`, `.` or `T` between its parts.
+pub(crate) fn in_file_name(name: &str, zone: &TimeZone) -> Option<Timestamp> {
+    static DATE: LazyLock<Option<Regex>> = LazyLock::new(|| {
+        let part = "[-_.]?([0-9]{2})";
+        let date =
+            format!("(?:^|[^0-9])(20[0-9]{{2}}){part}{part}[-_.T]?([0-9]{{2}}){part}{part}(?:[^0-9]|$)");
+        Regex::new(&date).ok()
+    });
+    DATE.as_ref()?.captures_iter(name).find_map(|found| {
+        let (_, parts) = found.extract::<6>();
+        let [year, month, day, hour, minute, second] = parts.map(|part| part.parse::<i16>().ok());
+        let small = |part: Option<i16>| part.and_then(|part| i8::try_from(part).ok());
+        let (hour, minute, second) = (small(hour)?, small(minute)?, small(second)?);
+        let civil = DateTime::new(year?, small(month)?, small(day)?, hour, minute, second, 0).ok()?;
+        let at = zone.to_timestamp(civil).ok()?;
+        i64::try_from(at.as_nanosecond()).ok().map(Timestamp)
+    })
 }
 
 /// Reads `10s`, `2m`, `1h30m`, or plain seconds.
@@ -84,7 +105,7 @@ fn time_of_day(at: &Zoned, decimals: usize) -> String {
 }
 
 /// The zone that `TZ` names, else that of the machine, else UTC.
-fn local_zone() -> TimeZone {
+pub(crate) fn local_zone() -> TimeZone {
     let file = |path: &Path| TimeZone::tzif("local", &fs::read(path).ok()?).ok();
     let name = std::env::var("TZ").unwrap_or_default();
     let name = name.strip_prefix(':').unwrap_or(&name);
@@ -123,6 +144,23 @@ mod tests {
             let now = Timestamp(jiff::Timestamp::now().as_nanosecond() as i64);
             let before = now.since(then) / SECOND / 3600;
             assert_eq!(before, hours, "{text}");
+        }
+    }
+
+    #[test]
+    fn in_names_of_files() {
+        let berlin = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
+        let is = |name: &str, expected: Option<&str>| {
+            let found = in_file_name(name, &berlin).map(rfc3339);
+            assert_eq!(found.as_deref(), expected, "{name}");
+        };
+        is("20261122143005.wav", Some("2026-11-22T13:30:05.000Z"));
+        is("rec_0301234_2026-07-01_14-30-05(2).wav", Some("2026-07-01T12:30:05.000Z"));
+        is("20261122T143005.wav", Some("2026-11-22T13:30:05.000Z"));
+        // The first that is one.
+        is("20269999999999-20261122143005", Some("2026-11-22T13:30:05.000Z"));
+        for name in ["", "rec001.wav", "120261122143005.wav", "202611221430051.wav", "20261322143005.wav"] {
+            is(name, None);
         }
     }
 
