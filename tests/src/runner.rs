@@ -68,7 +68,8 @@ impl Outcome {
                 let end = (range.end as usize * 2).min(samples.len());
                 samples[range.start as usize * 2..end].fill(0);
             }
-            Event::TapeOpened { tape, sample_rate } => {
+            Event::TapeOpened { tape, channels, sample_rate } => {
+                assert_eq!(channels, 2, "people talk in all of these calls");
                 let open = Open { rate: sample_rate, samples: Vec::new(), done: false };
                 assert!(self.open.insert(tape, open).is_none(), "{tape:?} opened twice");
             }

@@ -14,6 +14,7 @@ use spantape_core::wire::LinkType;
 
 struct Open {
     rate: u32,
+    channels: usize,
     frames: u64,
     done: bool,
 }
@@ -137,14 +138,16 @@ impl Store {
 
     fn take(&mut self, event: Event) {
         match event {
-            Event::TapeOpened { tape, sample_rate } => {
+            Event::TapeOpened { tape, channels, sample_rate } => {
                 assert!((8000..=48_000).contains(&sample_rate));
-                let open = Open { rate: sample_rate, frames: 0, done: false };
+                assert!((1..=2).contains(&channels));
+                let open = Open { rate: sample_rate, channels: channels.into(), frames: 0, done: false };
                 assert!(self.open.insert(tape, open).is_none(), "opened twice");
             }
             Event::TapeSamples { tape, samples } => {
-                assert!(!samples.is_empty() && samples.len() % 2 == 0);
-                self.tape(tape).frames += samples.len() as u64 / 2;
+                let tape = self.tape(tape);
+                assert!(!samples.is_empty() && samples.len() % tape.channels == 0);
+                tape.frames += (samples.len() / tape.channels) as u64;
             }
             Event::TapeSilence { tape, frames } => self.tape(tape).frames += frames,
             Event::TapeOverdub { tape, frame, samples, .. } => {

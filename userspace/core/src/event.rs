@@ -9,10 +9,12 @@ use crate::wire::Endpoint;
 /// In the order in which they must be carried out.
 #[derive(Debug)]
 pub enum Event {
-    /// Audio of a call will follow: interleaved samples of 16 bits, two channels.
+    /// Audio of a call will follow: interleaved samples of 16 bits.
     TapeOpened {
         /// Its name.
         tape: TapeId,
+        /// Two, of caller and callee; one where all are heard in one stream.
+        channels: u16,
         /// Frames a second.
         sample_rate: u32,
     },
@@ -20,7 +22,7 @@ pub enum Event {
     TapeSamples {
         /// Which tape.
         tape: TapeId,
-        /// Two samples a frame.
+        /// A sample a channel in each frame.
         samples: Vec<i16>,
     },
     /// So many frames in which nobody was heard.

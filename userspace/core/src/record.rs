@@ -178,6 +178,9 @@ pub struct CallRow {
     pub recordings: u32,
     /// Audio of the call that has no decoder here, by codec name.
     pub undecodable: Vec<String>,
+    /// Which system's recording session it is: it carries what is said in another call. Empty for a call in which
+    /// people talk.
+    pub session: &'static str,
 }
 
 /// What became of the packets of one recording or stream. Every figure is a count of packets but the
@@ -235,6 +238,8 @@ pub struct RecordingRow {
     pub end_reason: EndReason,
     /// The call was already up when the capture began.
     pub joined: bool,
+    /// One channel in which all are heard, as a phone has mixed them. The first of the reports is its.
+    pub mixed: bool,
     /// Report of both channels, `[caller, callee]`.
     pub completeness: [Completeness; 2],
 }

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use regex::Regex;
 
 use crate::record::Id;
+use crate::recording_session::Recorder;
 use crate::time::SECOND;
 use crate::trigger::feature_code::Code;
 use crate::trigger::url_record::Template;
@@ -261,6 +262,8 @@ pub struct Config {
     pub record_headers: Vec<String>,
     /// Record triggers by HTTP; the first one that fits a request tells what it asks for.
     pub urls: Vec<Template>,
+    /// Recorders to which calls are sent; those by SIPREC and some others are known without.
+    pub recorders: Vec<Recorder>,
     /// A call that had media and has none for so long (nanoseconds) is over: its BYE was lost.
     pub rtp_timeout: i64,
     /// The same for a call on hold.
@@ -292,6 +295,7 @@ impl Default for Config {
             orphans: false,
             record_headers: ["Record", "X-Record"].map(str::to_owned).to_vec(),
             urls: Template::yealink(),
+            recorders: Vec::new(),
             rtp_timeout: 60 * SECOND,
             hold_timeout: 2 * 3600 * SECOND,
             ring_timeout: 300 * SECOND,

@@ -13,6 +13,8 @@ use crate::wire::Endpoint;
 const MAX_MEDIA: usize = 16;
 /// Payload types read of one stream.
 const MAX_FORMATS: usize = 64;
+/// Bytes kept of a label.
+const MAX_LABEL: usize = 64;
 
 /// `sendrecv` and its kin, as the author of the description means it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -71,6 +73,8 @@ pub struct Media {
     pub formats: Vec<Format>,
     /// The transport says that the media is encrypted (`SAVP`, `SAVPF`, DTLS).
     pub secure: bool,
+    /// `a=label` (RFC 4574), by which metadata of a recording session names it; empty when there is none.
+    pub label: String,
 }
 
 impl Media {
@@ -134,6 +138,7 @@ struct Section {
     direction: Option<Direction>,
     /// `a=rtpmap` by payload type.
     maps: Vec<(u8, Codec)>,
+    label: String,
 }
 
 impl Section {
@@ -143,6 +148,10 @@ impl Section {
             b"sendonly" => self.direction = Some(Direction::SendOnly),
             b"recvonly" => self.direction = Some(Direction::RecvOnly),
             b"inactive" => self.direction = Some(Direction::Inactive),
+            other if other.starts_with(b"label:") => {
+                let label = &other[b"label:".len()..];
+                self.label = String::from_utf8_lossy(&label[..label.len().min(MAX_LABEL)]).trim().to_owned();
+            }
             other => {
                 if let Some(map) = other.strip_prefix(b"rtpmap:").and_then(rtpmap)
                     && self.maps.len() < MAX_FORMATS
@@ -200,6 +209,7 @@ impl<'a> MediaLine<'a> {
             direction: section.direction.or(session.direction).unwrap_or_default(),
             formats,
             secure: self.secure,
+            label: section.label.clone(),
         }
     }
 }

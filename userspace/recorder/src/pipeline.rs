@@ -14,9 +14,6 @@ use spantape_store::{Archive, Saved};
 use crate::source::Frame;
 use crate::source::tap::{Lost, Steer};
 
-/// Both sides of a call.
-const CHANNELS: u16 = 2;
-
 /// An engine and the archive that it records into.
 pub(crate) struct Pipeline {
     engine: Engine,
@@ -137,7 +134,9 @@ impl Pipeline {
         while let Some(event) = self.engine.poll_event() {
             let archive = &mut self.archive;
             match event {
-                Event::TapeOpened { tape, sample_rate } => archive.open_tape(tape, sample_rate, CHANNELS),
+                Event::TapeOpened { tape, channels, sample_rate } => {
+                    archive.open_tape(tape, sample_rate, channels)
+                }
                 Event::TapeSamples { tape, samples } => archive.write(tape, &samples)?,
                 Event::TapeSilence { tape, frames } => archive.silence(tape, frames)?,
                 Event::TapeOverdub { tape, frame, side, samples } => {

@@ -44,6 +44,7 @@ pub(crate) const CALLS: &[Call] = &[
     Call::int("streams", |r| Some(r.streams.into())),
     Call::int("recordings", |r| Some(r.recordings.into())),
     Call::text("undecodable", |r| list(&r.undecodable)),
+    Call::text("session", |r| text(r.session)),
 ];
 
 pub(crate) const RECORDINGS: &[Recording] = &[
@@ -71,6 +72,7 @@ pub(crate) const RECORDINGS: &[Recording] = &[
     Recording::text("codecs", |(r, _)| list(&r.codecs)),
     Recording::text("end_reason", |(r, _)| text(r.end_reason.as_str())),
     Recording::flag("joined", |(r, _)| Some(r.joined)),
+    Recording::flag("mixed", |(r, _)| Some(r.mixed)),
     Recording::text("file", |(_, saved)| text(&saved.file)).unique(),
     Recording::int("bytes", |(_, saved)| count(saved.bytes)),
     Recording::text("sha256", |(_, saved)| saved.sha256.as_deref().map(Cow::Borrowed)).nullable().unique(),

@@ -30,9 +30,18 @@ pub(super) struct Origin {
 pub(super) struct Offer {
     /// CSeq of the request that carried it or is answered by it.
     pub(super) cseq: u32,
-    pub(super) media: Vec<Media>,
+    pub(super) lines: Vec<Line>,
     /// May still be rejected.
     pub(super) tentative: bool,
+}
+
+/// One stream of a description.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Line {
+    /// Who receives there: what is sent there is said by the other. Of a recording session, in which one side sends
+    /// everything, it is whoever does not speak.
+    pub(super) receiver: Side,
+    pub(super) media: Media,
 }
 
 #[derive(Clone, Debug)]
@@ -40,7 +49,7 @@ struct Description {
     origin: Origin,
     /// CSeq of the request it came with or answered.
     cseq: u32,
-    media: Arc<[Media]>,
+    lines: Arc<[Line]>,
     /// An offer within the call that has not been answered: it may still be rejected.
     tentative: bool,
     /// Another has taken its place, at once or once the request with this CSeq is answered.
@@ -63,7 +72,8 @@ pub(super) struct Descriptions {
 impl Descriptions {
     /// Whether `side` has said where it receives.
     pub(super) fn has_side(&self, side: Side) -> bool {
-        self.all.iter().any(|description| description.origin.side == side)
+        let lines = self.all.iter().flat_map(|description| description.lines.iter());
+        lines.into_iter().any(|line| line.receiver == side)
     }
 
     /// Whether somebody has put the other on hold.
@@ -80,11 +90,13 @@ impl Descriptions {
         now: Timestamp,
         flows: &mut Flows,
     ) -> bool {
-        let Offer { cseq, media, tentative } = offer;
-        for endpoint in media.iter().filter_map(|media| media.endpoint) {
-            flows.claim(endpoint, call, origin.side, now);
+        let Offer { cseq, lines, tentative } = offer;
+        for line in &lines {
+            if let Some(endpoint) = line.media.endpoint {
+                flows.claim(endpoint, call, line.receiver, now);
+            }
         }
-        let same = |other: &Description| other.origin == origin && *other.media == *media;
+        let same = |other: &Description| other.origin == origin && *other.lines == *lines;
         if self.all.iter().any(|other| same(other) && other.superseded.is_none()) {
             return false;
         }
@@ -94,7 +106,7 @@ impl Descriptions {
                 other.superseded = Some(superseded);
             }
         }
-        self.all.push(Description { origin, cseq, media: media.into(), tentative, superseded: None });
+        self.all.push(Description { origin, cseq, lines: lines.into(), tentative, superseded: None });
         if !tentative {
             self.retire(now + GRACE, call, flows);
         }
@@ -172,7 +184,7 @@ impl Descriptions {
                 .rev()
                 .find(|description| description.origin.side == side && !description.tentative);
             let Some(latest) = latest else { continue };
-            let mut audio = latest.media.iter().filter(|media| media.kind == Kind::Audio).peekable();
+            let mut audio = latest.audio().peekable();
             let holds = audio.peek().is_some() && audio.all(Media::holds);
             if self.held[side.channel()] != holds {
                 self.held[side.channel()] = holds;
@@ -214,7 +226,7 @@ impl Descriptions {
     pub(super) fn preferred_rate(&self) -> Option<u32> {
         let formats = |side: Side| {
             let latest = self.all.iter().rev().find(|description| description.origin.side == side)?;
-            latest.media.iter().find(|media| media.kind == Kind::Audio && !media.secure)
+            latest.audio().find(|media| !media.secure)
         };
         let (caller, callee) = (formats(Side::Caller)?, formats(Side::Callee)?);
         let common = callee.formats.iter().find(|format| {
@@ -235,8 +247,7 @@ impl Descriptions {
 
     /// Names of all audio codecs.
     pub(super) fn codec_names(&self) -> Vec<String> {
-        let audio = self.all.iter().flat_map(|description| description.media.iter());
-        let formats = audio.filter(|media| media.kind == Kind::Audio).flat_map(|media| &media.formats);
+        let formats = self.all.iter().flat_map(Description::audio).flat_map(|media| &media.formats);
         formats.map(|format| format.codec.name().to_owned()).collect()
     }
 
@@ -245,9 +256,8 @@ impl Descriptions {
     fn media(&self, flow: &FlowKey, speaker: Side) -> impl Iterator<Item = &Media> {
         let receiver = speaker.other();
         let newest = |side: Side| {
-            let descriptions =
-                self.all.iter().rev().filter(move |description| description.origin.side == side);
-            descriptions.flat_map(|description| description.media.iter())
+            let lines = self.all.iter().rev().flat_map(|description| description.lines.iter());
+            lines.filter(move |line| line.receiver == side).map(|line| &line.media)
         };
         let at = |side: Side, endpoint: Endpoint| {
             newest(side).filter(move |media| media.endpoint == Some(endpoint))
@@ -282,16 +292,25 @@ impl Descriptions {
     }
 
     fn limit(&self, old: &Description, until: Timestamp, call: CallKey, flows: &mut Flows) {
-        let kept = self.all.iter().filter(|description| {
-            description.origin.side == old.origin.side && description.superseded != Some(Superseded::Done)
-        });
-        let kept: Vec<Endpoint> = kept.flat_map(endpoints).collect();
-        for endpoint in endpoints(old).filter(|endpoint| !kept.contains(endpoint)) {
-            flows.limit_claim(endpoint, call, old.origin.side, until);
+        let live = self.all.iter().filter(|description| description.superseded != Some(Superseded::Done));
+        let kept: Vec<(Side, Endpoint)> = live.flat_map(Description::claims).collect();
+        for (side, endpoint) in old.claims().filter(|claim| !kept.contains(claim)) {
+            flows.limit_claim(endpoint, call, side, until);
         }
     }
 }
 
+impl Description {
+    fn audio(&self) -> impl Iterator<Item = &Media> {
+        self.lines.iter().map(|line| &line.media).filter(|media| media.kind == Kind::Audio)
+    }
+
+    /// Who receives where.
+    fn claims(&self) -> impl Iterator<Item = (Side, Endpoint)> + '_ {
+        self.lines.iter().filter_map(|line| Some((line.receiver, line.media.endpoint?)))
+    }
+}
+
 fn endpoints(description: &Description) -> impl Iterator<Item = Endpoint> + '_ {
-    description.media.iter().filter_map(|media| media.endpoint)
+    description.claims().map(|(_, endpoint)| endpoint)
 }

@@ -6,10 +6,11 @@ use super::description::{Offer, Origin};
 use super::directory::Whom;
 use super::{Call, Context, End, LINGER, LINGER_CHALLENGED, LINGER_REJECTED, SEEN};
 use crate::record::{EndReason, EventRow, Party, Side};
+use crate::recording_session::genesys;
 use crate::sdp;
 use crate::sip::{Address, Message, StartLine};
 use crate::trigger::feature_code::Way;
-use crate::trigger::{Transaction, Trigger, audiocodes, sip_info, url_record};
+use crate::trigger::{Transaction, Trigger, audiocodes, msml, sip_info, url_record};
 use crate::wire::FlowKey;
 
 /// Tags kept of each side; a fork has one for each branch.
@@ -92,6 +93,16 @@ impl Call {
     }
 
     fn note_parties(&mut self, flow: &FlowKey, message: &Message<'_>, author: Side) {
+        for host in [flow.source.ip, flow.destination.ip] {
+            self.names.add(Whom::Host(host));
+        }
+        if !self.is_conversation() && !(self.is_mixed() && !self.is_spare()) {
+            // Its messages speak of recorders, not of those who are heard.
+            return;
+        }
+        if let Some(uuid) = message.header(genesys::CALL_UUID) {
+            self.names.add(Whom::Token(uuid.trim_ascii().into()));
+        }
         if self.messages == 1 {
             let (from, to) = (message.from(), message.to());
             let (from, to) =
@@ -106,6 +117,7 @@ impl Call {
                 let local = session.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
                 if local.len() == 32 && local.iter().any(|&digit| digit != b'0') {
                     self.conversation_id = String::from_utf8_lossy(local).into_owned();
+                    self.names.add(Whom::Token(local.into()));
                 }
             }
         }
@@ -126,9 +138,6 @@ impl Call {
             for user in [&self.from.user, &self.to.user] {
                 self.names.add(Whom::User(user.as_str().into()));
             }
-        }
-        for host in [flow.source.ip, flow.destination.ip] {
-            self.names.add(Whom::Host(host));
         }
     }
 
@@ -170,13 +179,16 @@ impl Call {
             } else if self.invite == 0 {
                 self.in_dialog = true;
             }
-            self.describe(flow, message, author, !initial, context);
+            self.describe(flow, message, author, !initial && !self.has_parts(), context);
         } else if is(b"UPDATE") {
             self.describe(flow, message, author, self.answer.is_some(), context);
         } else if is(b"ACK") || is(b"PRACK") {
             self.describe(flow, message, author, false, context);
         } else if is(b"BYE") {
-            self.end_now(EndReason::Bye, LINGER, context);
+            if self.ends_with(message) {
+                self.tell_end(context.now);
+                self.end_now(EndReason::Bye, LINGER, context);
+            }
         } else if is(b"CANCEL") {
             self.cancelled = Some(context.now);
         } else if is(b"REFER") {
@@ -201,6 +213,10 @@ impl Call {
         let by_header = sip_info::verb(message, &context.config.record_headers);
         let found = by_header.map(|verb| (sip_info::NAME, verb));
         let found = found.or_else(|| audiocodes::verb(message).map(|verb| (audiocodes::NAME, verb)));
+        let found = found.or_else(|| {
+            let is_msml = msml::is_msml(message.content_type.unwrap_or_default());
+            is_msml.then(|| msml::request(message.body)).flatten().map(|request| (msml::NAME, request.verb))
+        });
         if let Some((source, verb)) = found {
             let tag = message.from().tag().unwrap_or_default();
             let trigger = Trigger {
@@ -225,13 +241,21 @@ impl Call {
     ) {
         let cseq = message.cseq();
         let is = |name: &[u8]| cseq.method.eq_ignore_ascii_case(name);
+        if self.has_parts() && (is(b"INVITE") || is(b"UPDATE")) {
+            let tag = message.from().tag().unwrap_or_default();
+            self.answer_trigger(tag, cseq.number, status, context);
+        }
         if is(b"INVITE") {
             self.handle_invite_response(status, flow, message, author, context);
         } else if is(b"UPDATE") || is(b"PRACK") {
             self.answer_offer(status, flow, message, author, context);
         } else if is(b"INFO") {
             let tag = message.from().tag().unwrap_or_default();
-            let was_trigger = self.answer_trigger(tag, cseq.number, status, context);
+            // The media server says in the body what has come of it, and 200 to the INFO as such.
+            let is_msml = msml::is_msml(message.content_type.unwrap_or_default());
+            let result = is_msml.then(|| msml::result(message.body)).flatten();
+            let said = result.map_or(status, |result| if status < 300 { result.code } else { status });
+            let was_trigger = self.answer_trigger(tag, cseq.number, said, context);
             if was_trigger && matches!(status, 408 | 481) {
                 self.end_now(EndReason::DialogGone, LINGER, context);
             }
@@ -248,7 +272,8 @@ impl Call {
     ) {
         let cseq = message.cseq().number;
         // A re-INVITE has a CSeq of its own, or comes from the callee.
-        let initial = author == Side::Callee && !self.in_dialog && (self.invite == 0 || cseq <= self.invite);
+        let is_first = self.invite == 0 || cseq <= self.invite || self.has_parts();
+        let initial = author == Side::Callee && !self.in_dialog && is_first;
         if !initial {
             if self.in_dialog && (200..300).contains(&status) {
                 // The call was up before; this is the first sign that it was answered.
@@ -266,10 +291,13 @@ impl Call {
                 if self.answer.is_none() {
                     self.answer = Some(context.now);
                     self.active_since = context.now;
+                    self.tell_begin(flow.destination, flow.source, context.now);
                     self.tell_hold(context);
-                    let fork = message.to().tag().unwrap_or_default();
-                    self.descriptions.choose(fork, self.key, context.now, context.flows);
-                    self.silence_void(context);
+                    if !self.has_parts() {
+                        let fork = message.to().tag().unwrap_or_default();
+                        self.descriptions.choose(fork, self.key, context.now, context.flows);
+                        self.silence_void(context);
+                    }
                 }
                 // Another branch of the fork had refused, or the CANCEL came too late.
                 self.revive();
@@ -281,6 +309,7 @@ impl Call {
                 self.end =
                     Some(End { at: context.now, reason: EndReason::Rejected, linger: LINGER_CHALLENGED });
             }
+            _ if !self.ends_with(message) => {}
             _ => {
                 self.status = status;
                 let (at, reason) = match self.cancelled {
@@ -333,6 +362,8 @@ impl Call {
             StartLine::Response { .. } => message.to().tag(),
         };
         let fork = match author {
+            // Each dialog of a session is for itself.
+            _ if self.has_parts() => message.call_id.unwrap_or_default(),
             Side::Caller => &b""[..],
             Side::Callee => tag.unwrap_or_default(),
         };
@@ -342,7 +373,10 @@ impl Call {
         for endpoint in media.iter().filter_map(|media| media.endpoint) {
             self.names.add(Whom::Host(endpoint.ip));
         }
-        let offer = Offer { cseq, media, tentative };
+        if author == Side::Caller {
+            self.watch_activity(flow, message, &media, context);
+        }
+        let offer = Offer { cseq, lines: self.lines(message, author, media), tentative };
         let new = self.descriptions.add(origin, offer, self.key, context.now, context.flows);
         if new && !tentative {
             self.renegotiate(context);
@@ -352,7 +386,7 @@ impl Call {
 
     fn tell_hold(&mut self, context: &mut Context<'_>) {
         // A party that only listens, or rings silently, does not hold anybody before the call is up.
-        if self.answer.is_none() && !self.joined {
+        if self.answer.is_none() && !self.joined || self.has_parts() {
             return;
         }
         for (side, holds) in self.descriptions.update_hold() {

@@ -16,6 +16,8 @@ pub(super) enum Whom {
     Device(u64),
     /// User part of a party's URI: an extension, a DN, a number.
     User(Box<str>),
+    /// What another system calls it, or its participants do.
+    Token(Box<[u8]>),
 }
 
 /// The names of one call.
@@ -32,6 +34,10 @@ impl Names {
         if self.all.len() < MAX_NAMES && !self.all.contains(&name) {
             self.all.push(name);
         }
+    }
+
+    pub(super) fn has(&self, name: &Whom) -> bool {
+        self.all.contains(name)
     }
 }
 

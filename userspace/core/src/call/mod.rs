@@ -6,6 +6,7 @@ mod directory;
 mod floor;
 mod keys;
 mod recording;
+mod session;
 mod table;
 
 use std::collections::VecDeque;
@@ -15,6 +16,7 @@ use description::Descriptions;
 use directory::Names;
 use floor::Floor;
 use recording::{Pending, Recorder};
+use session::Session;
 pub use table::Calls;
 
 use crate::codec::Codec;
@@ -105,6 +107,8 @@ pub struct Call {
     rule: Option<usize>,
     recorder: Recorder,
     flows: Vec<FlowId>,
+    /// It is no conversation, but records one.
+    session: Option<Box<Session>>,
     /// By what it can be found.
     names: Names,
     /// Since when it goes on, and nobody holds it.
@@ -159,6 +163,7 @@ impl Call {
             rule: None,
             recorder: Recorder::default(),
             flows: Vec::new(),
+            session: None,
             names: Names::default(),
             active_since: now,
             floors: Default::default(),
@@ -207,6 +212,16 @@ impl Call {
     /// Whether any media has come.
     pub fn has_media(&self) -> bool {
         self.last_media.is_some()
+    }
+
+    /// Whether it has been answered and goes on.
+    fn is_answered(&self) -> bool {
+        (self.answer.is_some() || self.joined) && !self.is_over()
+    }
+
+    /// Whether it can be found by that.
+    fn has_name(&self, name: &directory::Whom) -> bool {
+        self.names.has(name)
     }
 
     /// How likely it is the one that somebody means who has several: the greater the likelier.
@@ -505,12 +520,16 @@ impl Call {
         self.give_up_triggers(context);
         self.drain_streams(true, context);
         let Some(end) = self.end else { return };
+        self.tell_end(end.at);
         self.finish_recording(end.at, end.reason, context);
         for id in std::mem::take(&mut self.flows) {
             self.let_go(id, context);
         }
         for endpoint in self.descriptions.endpoints() {
             context.flows.drop_claim(endpoint, self.key);
+        }
+        if self.is_spare() {
+            return;
         }
         let rule = self.decide(None, context.flows);
         let (rule, action) = (rule.name.clone(), rule.action.as_str());
@@ -534,6 +553,7 @@ impl Call {
             streams: self.streams,
             recordings: self.recordings,
             undecodable: std::mem::take(&mut self.undecodable),
+            session: self.session.as_ref().map_or("", |session| session.system),
         };
         context.events.push_back(Event::Call(Box::new(row)));
     }

@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::{Call, Context, MIN_PACKETS};
 use crate::event::Event;
 use crate::media::{Figures, FlowId, LATENCY, Reel, Tape, TapeId};
-use crate::record::{EndReason, Id, RecordingRow};
+use crate::record::{EndReason, Id, RecordingRow, Side};
 use crate::rules::{Action, Beginning, LookBack, OnRefused};
 use crate::time::Timestamp;
 use crate::trigger::{Answer, Outcome, Transaction, Trigger, Verb};
@@ -49,6 +49,8 @@ pub(super) struct Pending {
 #[derive(Default)]
 pub(super) struct Recorder {
     pub(super) tape: Option<Tape>,
+    /// Of the tape.
+    channels: u16,
     segments: Vec<Segment>,
     /// The tape runs for a trigger alone: nothing before or after is wanted.
     on_demand: bool,
@@ -62,24 +64,24 @@ impl Recorder {
     /// Writes what is past.
     pub(super) fn advance(&mut self, context: &mut Context<'_>) {
         if let Some(tape) = &mut self.tape {
-            let (id, events) = (tape.id, &mut *context.events);
-            tape.advance(context.now, &mut |reel| events.push_back(reel_event(id, reel)));
+            let (id, channels, events) = (tape.id, self.channels, &mut *context.events);
+            tape.advance(context.now, &mut |reel| events.extend(reel_event(id, channels, reel)));
         }
     }
 
     /// Hands over what came after its place had been written.
     pub(super) fn overdub(&mut self, context: &mut Context<'_>) {
         if let Some(tape) = self.tape.as_mut().filter(|tape| tape.has_overdubs()) {
-            let (id, events) = (tape.id, &mut *context.events);
-            tape.overdub(&mut |reel| events.push_back(reel_event(id, reel)));
+            let (id, channels, events) = (tape.id, self.channels, &mut *context.events);
+            tape.overdub(&mut |reel| events.extend(reel_event(id, channels, reel)));
         }
     }
 
     /// Keeps nothing of a time, and erases what has been kept of it.
     fn mute(&mut self, time: Range<Timestamp>, context: &mut Context<'_>) {
         if let Some(tape) = &mut self.tape {
-            let (id, events) = (tape.id, &mut *context.events);
-            tape.mute(time, &mut |reel| events.push_back(reel_event(id, reel)));
+            let (id, channels, events) = (tape.id, self.channels, &mut *context.events);
+            tape.mute(time, &mut |reel| events.extend(reel_event(id, channels, reel)));
         }
     }
 
@@ -112,15 +114,18 @@ impl Call {
         if found.unique() + 1 < MIN_PACKETS || self.is_over() {
             return;
         }
+        let is_session = !self.is_conversation();
         let rule = self.decide(Some(&codec), context.flows);
         if !codec.is_decodable() {
             return;
         }
         let (action, beginning) = (rule.action, rule.beginning);
-        if action != Action::All && !rule.keeps_look_back() {
+        let begins_recorded = action == Action::All || is_session;
+        if !begins_recorded && !rule.keeps_look_back() {
             return;
         }
         let start = match (action, beginning, self.answer) {
+            _ if is_session => self.oldest_held(context).unwrap_or(at).min(at),
             (Action::All, Beginning::Answer, Some(answer)) if !self.joined => answer,
             // Of a call that was up before it was seen the answer is past.
             (Action::All, Beginning::Answer, None) if !self.joined && !self.orphan => return,
@@ -129,8 +134,9 @@ impl Call {
         let rate = self.rate(codec.sample_rate(), context);
         self.open_tape(start, rate, context);
         self.note_early_copies(context);
-        if action == Action::All {
-            let trigger = if self.orphan { ORPHAN } else { BY_RULE };
+        if begins_recorded {
+            let by_itself = if self.orphan { ORPHAN } else { BY_RULE };
+            let trigger = self.session.as_ref().map_or(by_itself, |session| session.system);
             let before = Figures::default();
             self.recorder.segments.push(Segment { start, end: None, trigger, before, after: None });
         } else if let Some(tape) = &mut self.recorder.tape {
@@ -336,7 +342,8 @@ impl Call {
         if obeyed && outcome != Outcome::Confirmed {
             text = format!("{text} honoured all the same").trim_start().to_owned();
         }
-        if action == Action::OnDemand && obeyed {
+        let on_demand = action == Action::OnDemand || !self.is_conversation() && action != Action::Ignore;
+        if on_demand && obeyed {
             match trigger.verb {
                 Verb::Start => self.start_segment(pending, look_back),
                 Verb::Stop => self.stop_segment(pending),
@@ -349,6 +356,9 @@ impl Call {
             // What has been kept since it was asked for.
             (Verb::Resume, false) if self.recorder.paused_since.is_some() => self.pause(trigger.at, context),
             _ => {}
+        }
+        if obeyed && matches!(trigger.verb, Verb::Pause | Verb::Resume) {
+            self.pass_on(trigger);
         }
         self.note_idle(context.now);
         let row = crate::record::EventRow {
@@ -434,8 +444,8 @@ impl Call {
             .max();
         let id = tape.id;
         if let Some(last_frame) = last_frame {
-            let events = &mut *context.events;
-            tape.finish(last_frame, &mut |reel| events.push_back(reel_event(id, reel)));
+            let (channels, events) = (self.recorder.channels, &mut *context.events);
+            tape.finish(last_frame, &mut |reel| events.extend(reel_event(id, channels, reel)));
         }
         let count = segments.len();
         for (index, segment) in segments.into_iter().enumerate() {
@@ -475,6 +485,7 @@ impl Call {
             codecs: tape.codecs.clone(),
             end_reason,
             joined: self.joined,
+            mixed: self.is_mixed(),
             completeness: tape.report(
                 range.end - range.start,
                 &segment.before,
@@ -486,8 +497,9 @@ impl Call {
     fn open_tape(&mut self, start: Timestamp, rate: u32, context: &mut Context<'_>) {
         let id = TapeId(*context.next_tape);
         *context.next_tape += 1;
-        self.recorder.tape = Some(Tape::new(id, start, rate));
-        context.events.push_back(Event::TapeOpened { tape: id, sample_rate: rate });
+        let channels = if self.is_mixed() { 1 } else { 2 };
+        (self.recorder.tape, self.recorder.channels) = (Some(Tape::new(id, start, rate)), channels);
+        context.events.push_back(Event::TapeOpened { tape: id, channels, sample_rate: rate });
         if let Some(since) = self.recorder.paused_since {
             self.recorder.mute(since..Timestamp::FAR_FUTURE, context);
         }
@@ -533,11 +545,16 @@ fn tape_rate(rate: u32) -> u32 {
     }
 }
 
-fn reel_event(tape: TapeId, reel: Reel) -> Event {
-    match reel {
+/// Of what has one channel, only the caller's is kept: the phone that has mixed the voices is the caller.
+fn reel_event(tape: TapeId, channels: u16, reel: Reel) -> Option<Event> {
+    Some(match reel {
+        Reel::Samples(samples) if channels == 1 => {
+            Event::TapeSamples { tape, samples: samples.into_iter().step_by(2).collect() }
+        }
         Reel::Samples(samples) => Event::TapeSamples { tape, samples },
         Reel::Erase(range) => Event::TapeErase { tape, range },
         Reel::Silence(frames) => Event::TapeSilence { tape, frames },
+        Reel::Overdub { side, .. } if channels == 1 && side != Side::Caller => return None,
         Reel::Overdub { frame, side, samples } => Event::TapeOverdub { tape, frame, side, samples },
-    }
+    })
 }

@@ -6,10 +6,12 @@ use hashbrown::HashMap;
 use slab::Slab;
 
 use super::directory::{Directory, Whom};
+use super::session::Original;
 use super::{Call, Context};
 use crate::event::Event;
 use crate::media::CallKey;
 use crate::record::{EndReason, EventRow, Id};
+use crate::recording_session::{self, Carries, Recognised};
 use crate::sip::{Message, StartLine};
 use crate::time::{SECOND, Timestamp};
 use crate::trigger::feature_code::Effect;
@@ -26,6 +28,8 @@ const MAX_ENDED: usize = 65_536;
 pub struct Calls {
     calls: Slab<Call>,
     by_call_id: HashMap<Box<[u8]>, CallKey, foldhash::fast::RandomState>,
+    /// Recording sessions, by what their dialogs have in common.
+    sessions: HashMap<Box<[u8]>, CallKey, foldhash::fast::RandomState>,
     directory: Directory,
     timers: BTreeSet<(Timestamp, CallKey)>,
     generation: u64,
@@ -42,6 +46,7 @@ impl Default for Calls {
         Calls {
             calls: Slab::new(),
             by_call_id: HashMap::default(),
+            sessions: HashMap::default(),
             directory: Directory::default(),
             timers: BTreeSet::new(),
             generation: 0,
@@ -81,7 +86,7 @@ impl Calls {
         }
         let key = match key {
             Some(key) => key,
-            None => match self.open(call_id, message, context) {
+            None => match self.open(flow, call_id, message, context) {
                 Some(key) => key,
                 None => return false,
             },
@@ -91,6 +96,7 @@ impl Calls {
             self.directory.enter(key, &mut call.names);
         }
         self.reschedule(key, context);
+        self.tell_original(key, context);
         true
     }
 
@@ -157,8 +163,18 @@ impl Calls {
 
     /// Of the calls of that name that go on, the one that is most likely meant.
     fn most_prominent(&self, name: &Whom, now: Timestamp) -> Option<CallKey> {
+        self.most_prominent_of(name, now, |_| true)
+    }
+
+    fn most_prominent_of(
+        &self,
+        name: &Whom,
+        now: Timestamp,
+        fits: impl Fn(&Call) -> bool,
+    ) -> Option<CallKey> {
         let calls = self.directory.find(name).filter_map(|key| self.get(key));
-        calls.filter(|call| !call.is_over()).max_by_key(|call| call.prominence(now)).map(|call| call.key)
+        let calls = calls.filter(|call| !call.is_over() && call.is_conversation() && fits(call));
+        calls.max_by_key(|call| call.prominence(now)).map(|call| call.key)
     }
 
     /// Calls that go on.
@@ -212,13 +228,28 @@ impl Calls {
         self.timers.remove(&(call.deadline, key));
         self.directory.strike(key, &call.names);
         call.finish(reason, context);
-        if call.orphan {
-            return;
+        if let Some(mut session) = call.session.take() {
+            let original = session.original.as_ref().map(|original| original.key);
+            self.pass(original, std::mem::take(&mut session.passed), context);
+            for group in &session.groups {
+                if self.sessions.get(group) == Some(&key) {
+                    self.sessions.remove(group);
+                }
+            }
+            for dialog in session.dialogs.drain(..).filter(|dialog| dialog.call_id != call.raw_call_id) {
+                self.forget_call_id(dialog.call_id, key, context.now);
+            }
         }
-        if self.by_call_id.get(&call.raw_call_id) == Some(&key) {
-            self.by_call_id.remove(&call.raw_call_id);
+        if !call.orphan {
+            self.forget_call_id(call.raw_call_id, key, context.now);
         }
-        self.remember(call.raw_call_id, context.now);
+    }
+
+    fn forget_call_id(&mut self, call_id: Box<[u8]>, key: CallKey, now: Timestamp) {
+        if self.by_call_id.get(&call_id) == Some(&key) {
+            self.by_call_id.remove(&call_id);
+        }
+        self.remember(call_id, now);
     }
 
     /// The capture is over: ends all calls, in the order in which they began.
@@ -230,7 +261,13 @@ impl Calls {
         }
     }
 
-    fn open(&mut self, call_id: &[u8], message: &Message<'_>, context: &mut Context<'_>) -> Option<CallKey> {
+    fn open(
+        &mut self,
+        flow: &FlowKey,
+        call_id: &[u8],
+        message: &Message<'_>,
+        context: &mut Context<'_>,
+    ) -> Option<CallKey> {
         let joined = match opens(message, context) {
             Opens::Call => false,
             Opens::JoinedCall => true,
@@ -240,14 +277,84 @@ impl Calls {
         if joined && self.ended.contains_key(call_id) {
             return None;
         }
+        let session = recording_session::recognise(message, &context.config.recorders);
+        if let Some(key) = session.as_ref().and_then(|found| self.join_session(found, call_id, context.now)) {
+            return Some(key);
+        }
+        let original = session.as_ref().and_then(|found| self.original_of(found, flow, context.now));
         let tag = message.from().tag().unwrap_or_default();
         let key = self.insert(context, |key, context| {
             let mut call = Call::new(key, call_id, tag, context);
             call.joined = joined;
+            if let Some(found) = &session {
+                call.begin_session(found, call_id, original);
+            }
             call
         });
         self.by_call_id.insert(call_id.into(), key);
+        for group in session.into_iter().flat_map(|found| found.groups) {
+            self.sessions.insert(group, key);
+        }
         Some(key)
+    }
+
+    /// One more dialog of a session that goes on.
+    fn join_session(&mut self, found: &Recognised, call_id: &[u8], now: Timestamp) -> Option<CallKey> {
+        let known = found.groups.iter().filter_map(|group| self.sessions.get(group).copied());
+        let key =
+            known.into_iter().find(|key| self.get(*key).is_some_and(|call| call.takes_dialog(found, now)))?;
+        self.get_mut(key)?.join_session(found, call_id);
+        self.by_call_id.insert(call_id.into(), key);
+        for group in &found.groups {
+            self.sessions.insert(group.clone(), key);
+        }
+        Some(key)
+    }
+
+    /// Which call a recording session records, if that is seen.
+    fn original_of(&self, found: &Recognised, flow: &FlowKey, now: Timestamp) -> Option<Original> {
+        let by_call_id = found.originals.iter().filter_map(|id| self.by_call_id.get(id).copied());
+        let by_call_id =
+            by_call_id.into_iter().find(|key| self.get(*key).is_some_and(|call| call.is_conversation()));
+        let by_token = || {
+            let tokens = found.originals.iter().map(|id| Whom::Token(id.clone()));
+            tokens.into_iter().find_map(|token| self.most_prominent(&token, now))
+        };
+        let user = |user: &String| Whom::User(user.as_str().into());
+        let by_users = || {
+            let mut users = found.users.iter().map(user);
+            let (first, second) = (users.next()?, users.next()?);
+            self.most_prominent_of(&first, now, |call| call.has_name(&second))
+        };
+        // A phone that calls a recorder by itself talks to somebody already.
+        let by_phone = || {
+            let is_up = |call: &Call| call.is_answered();
+            let by_host = self.most_prominent_of(&Whom::Host(flow.source.ip), now, is_up);
+            by_host.or_else(|| self.most_prominent_of(&user(found.users.first()?), now, is_up))
+        };
+        let key = match found.carries {
+            Carries::Parties => by_call_id.or_else(by_token).or_else(by_users),
+            Carries::Mixed => by_phone(),
+        };
+        key.and_then(|key| self.get(key)).map(Original::of)
+    }
+
+    /// A session has something to say to the call that it records.
+    fn tell_original(&mut self, key: CallKey, context: &mut Context<'_>) {
+        let Some(session) = self.get_mut(key).and_then(|call| call.session.as_mut()) else { return };
+        let passed = std::mem::take(&mut session.passed);
+        let original = session.original.as_ref().map(|original| original.key);
+        self.pass(original, passed, context);
+    }
+
+    fn pass(&mut self, original: Option<CallKey>, passed: Vec<Trigger>, context: &mut Context<'_>) {
+        let Some(original) = original else { return };
+        for trigger in passed {
+            if let Some(call) = self.get_mut(original) {
+                call.request(trigger, context);
+            }
+        }
+        self.reschedule(original, context);
     }
 
     fn insert(

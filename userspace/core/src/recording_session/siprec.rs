@@ -4,8 +4,13 @@
 //! whatever case, wherever they stand; ids may be attributes or elements, and what a participant sends may be
 //! said within it.
 
-use crate::sip::multipart;
+use super::{Carries, Recognised, Voice};
+use crate::sdp::Media;
+use crate::sip::{Message, multipart};
 use crate::xml::{self, Element, Token};
+
+/// The word by which the catalog names this system.
+pub const NAME: &str = "siprec";
 
 /// Participants, streams, links between them, and ids of calls: so many of each.
 const MAX_ITEMS: usize = 64;
@@ -72,6 +77,52 @@ impl Metadata {
     /// Participant by order, for what has no label. The first is most often the caller, or the client's own.
     pub fn participant(&self, index: usize) -> Option<&Participant> {
         self.participants.get(index)
+    }
+}
+
+/// A session, if the INVITE begins one: it has metadata, or the client says what it is (RFC 7866, 6.1 and 9).
+pub fn recognise(message: &Message<'_>) -> Option<Recognised> {
+    let content_type = message.content_type.unwrap_or_default();
+    let metadata = find(content_type, message.body).map(parse);
+    let says = |name: &[u8], word: &[u8]| {
+        let value = message.header(name).unwrap_or_default().to_ascii_lowercase();
+        memchr::memmem::find(&value, word).is_some()
+    };
+    let is_session = metadata.is_some()
+        || says(b"require", b"siprec")
+        || says(b"contact", b"+sip.src")
+        || says(b"m", b"+sip.src");
+    if !is_session {
+        return None;
+    }
+    let metadata = metadata.unwrap_or_default();
+    let voices = metadata.voices(&super::streams(message));
+    let users = metadata.participants.iter().filter_map(|one| one.aor.as_deref()).map(super::user_of);
+    Some(Recognised {
+        originals: metadata.original_ids.iter().map(|id| id.as_bytes().into()).collect(),
+        voices,
+        users: users.filter(|user| !user.is_empty()).collect(),
+        ..Recognised::new(NAME, Carries::Parties)
+    })
+}
+
+impl Metadata {
+    /// Who is heard in each stream of a description.
+    pub fn voices(&self, streams: &[Media]) -> Vec<Voice> {
+        let speaker = |(index, media): (usize, &Media)| {
+            let labelled = (!media.label.is_empty()).then(|| self.speaker(&media.label)).flatten();
+            let participant = labelled.or_else(|| self.participant(index));
+            participant.map(Participant::voice).unwrap_or_default()
+        };
+        streams.iter().enumerate().map(speaker).collect()
+    }
+}
+
+impl Participant {
+    fn voice(&self) -> Voice {
+        let uri = self.aor.clone().unwrap_or_default();
+        let name = self.name.clone().unwrap_or_default();
+        Voice { user: super::user_of(&uri), uri, name, side: None }
     }
 }
 

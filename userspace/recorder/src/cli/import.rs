@@ -315,6 +315,7 @@ impl<'a> Import<'a> {
             codecs: vec![done.codec.clone()],
             end_reason: EndReason::FileEnd,
             joined: false,
+            mixed: true,
             completeness: [completeness, Completeness::default()],
         }
     }
@@ -348,6 +349,7 @@ fn call_row(row: &RecordingRow) -> CallRow {
         streams: 0,
         recordings: 1,
         undecodable: Vec::new(),
+        session: "",
     }
 }
 

@@ -50,6 +50,7 @@ pub fn call(n: u64) -> CallRow {
         streams: 2,
         recordings: 1,
         undecodable: Vec::new(),
+        session: "",
     }
 }
 
@@ -72,6 +73,7 @@ pub fn recording(n: u64) -> RecordingRow {
         codecs: vec!["PCMU".to_owned()],
         end_reason: EndReason::Bye,
         joined: false,
+        mixed: false,
         completeness: [side, Completeness { lost: 1, ..side }],
     }
 }
