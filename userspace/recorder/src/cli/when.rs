@@ -34,11 +34,15 @@ pub(crate) fn moment(text: &str) -> Result<Timestamp, String> {
 pub(crate) fn in_file_name(name: &str, zone: &TimeZone) -> Option<Timestamp> {
     static DATE: LazyLock<Option<Regex>> = LazyLock::new(|| {
         let part = "[-_.]?([0-9]{2})";
-        let date =
-            format!("(?:^|[^0-9])(20[0-9]{{2}}){part}{part}[-_.T]?([0-9]{{2}}){part}{part}(?:[^0-9]|$)");
+        let date = format!("(?:^|[^0-9])(20[0-9]{{2}}){part}{part}[-_.T]?([0-9]{{2}}){part}{part}");
         Regex::new(&date).ok()
     });
     DATE.as_ref()?.captures_iter(name).find_map(|found| {
+        // Part of a longer number, it is no date.
+        let end = found.get(0)?.end();
+        if name[end..].starts_with(|next: char| next.is_ascii_digit()) {
+            return None;
+        }
         let (_, parts) = found.extract::<6>();
         let [year, month, day, hour, minute, second] = parts.map(|part| part.parse::<i16>().ok());
         let small = |part: Option<i16>| part.and_then(|part| i8::try_from(part).ok());
