@@ -188,6 +188,22 @@ fn a_bad_configuration_names_line_key_and_what_is_allowed() {
 }
 
 #[test]
+fn a_configuration_says_when_and_for_whom() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("rules.toml");
+    let rule = "[[rule]]\nname = \"agents\"\naction = \"all\"\n[rule.match]\ndn = [\"7001\", \"7002\"]\n";
+    let typed =
+        "record = \"source\"\nhours = [\"8:00-12:00\", \"22:00-06:00\"]\ndays = [\"mon-wed\", \"sun\"]\n";
+    std::fs::write(&file, format!("[site]\ntime_zone = \"Europe/Berlin\"\n{rule}{typed}")).unwrap();
+    let said = stdout(&spantape(&["check-config", text(&file)]));
+    let conditions = "if the caller is 7001 or 7002 and it begins within 08:00-12:00 or 22:00-06:00 \
+                      and the day is mon, tue, wed, sun";
+    for part in [conditions, "Hours and days are those of Europe/Berlin"] {
+        assert!(said.contains(part), "{said}");
+    }
+}
+
+#[test]
 fn orphans_only_when_asked_for() {
     let folder = TempDir::new().unwrap();
     let rtp_only = folder.path().join("rtp.pcap");

@@ -14,6 +14,7 @@ pub mod record;
 pub mod recording_session;
 pub mod rtp;
 pub mod rules;
+pub mod schedule;
 pub mod sdp;
 pub mod sip;
 pub mod time;

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use regex::Regex;
 
-use crate::record::Id;
+use crate::record::{Id, Side};
 use crate::recording_session::Recorder;
-use crate::time::SECOND;
+use crate::schedule::{self, Hours, Weekdays, Zone};
+use crate::time::{SECOND, Timestamp};
 use crate::trigger::feature_code::Code;
 use crate::trigger::url_record::Template;
 
@@ -87,6 +88,14 @@ pub struct Rule {
     pub to: Vec<Regex>,
     /// Either matches one of these.
     pub party: Vec<Regex>,
+    /// User part of From or To is one of these, or of the one of them that `dn_side` says.
+    pub dn: Vec<String>,
+    /// Whose number it must be.
+    pub dn_side: Option<Side>,
+    /// The call begins within these, in the time of the rules' zone.
+    pub hours: Vec<Hours>,
+    /// The call, or the hours in which it begins, begin on one of these.
+    pub days: Weekdays,
     /// One of these.
     pub direction: Vec<CallDirection>,
     /// Some address of the call's signalling or media lies in one of these.
@@ -115,6 +124,10 @@ impl Rule {
             from: Vec::new(),
             to: Vec::new(),
             party: Vec::new(),
+            dn: Vec::new(),
+            dn_side: None,
+            hours: Vec::new(),
+            days: Weekdays::default(),
             direction: Vec::new(),
             network: Vec::new(),
             codec: Vec::new(),
@@ -124,6 +137,15 @@ impl Rule {
             look_back: LookBack::For(0),
             on_refused: OnRefused::default(),
             feature_codes: Arc::default(),
+        }
+    }
+
+    fn has_dn(&self, facts: &Facts<'_>) -> bool {
+        let is = |user: &str| self.dn.iter().any(|dn| dn == user);
+        match self.dn_side {
+            Some(Side::Caller) => is(facts.from),
+            Some(Side::Callee) => is(facts.to),
+            None => is(facts.from) || is(facts.to),
         }
     }
 
@@ -138,6 +160,8 @@ impl Rule {
 pub struct Facts<'a> {
     /// SIP Call-ID.
     pub call_id: &'a str,
+    /// When it began.
+    pub start: Timestamp,
     /// User part of From.
     pub from: &'a str,
     /// User part of To.
@@ -154,6 +178,7 @@ pub struct Facts<'a> {
 pub struct Rules {
     rules: Arc<[Rule]>,
     internal: Arc<[Regex]>,
+    zone: Zone,
 }
 
 impl Default for Rules {
@@ -166,7 +191,17 @@ impl Rules {
     /// Takes the rules, and the patterns of users that are internal.
     pub fn new(mut rules: Vec<Rule>, internal: Vec<Regex>) -> Rules {
         rules.push(Rule::new("default", Action::All));
-        Rules { rules: rules.into(), internal: internal.into() }
+        Rules { rules: rules.into(), internal: internal.into(), zone: Zone::default() }
+    }
+
+    /// The same rules, with hours and days in the time of a place.
+    pub fn in_zone(self, zone: Zone) -> Rules {
+        Rules { zone, ..self }
+    }
+
+    /// Where hours and days are told.
+    pub fn zone(&self) -> &Zone {
+        &self.zone
     }
 
     /// The index of the first rule that matches.
@@ -193,6 +228,8 @@ impl Rules {
         any(&rule.from, &[facts.from])
             && any(&rule.to, &[facts.to])
             && any(&rule.party, &[facts.from, facts.to])
+            && (rule.dn.is_empty() || rule.has_dn(facts))
+            && schedule::holds(&rule.hours, rule.days, self.zone.local(facts.start))
             && (rule.direction.is_empty() || rule.direction.contains(&self.direction(facts)))
             && (rule.network.is_empty()
                 || rule.network.iter().any(|net| facts.addresses.iter().any(|address| net.contains(address))))
@@ -315,7 +352,7 @@ mod tests {
     use super::*;
 
     fn facts<'a>(from: &'a str, to: &'a str) -> Facts<'a> {
-        Facts { call_id: "1", from, to, addresses: &[], codecs: &[] }
+        Facts { call_id: "1", start: Timestamp(0), from, to, addresses: &[], codecs: &[] }
     }
 
     #[test]
@@ -329,6 +366,35 @@ mod tests {
         assert_eq!(decide("1009", "0301234"), "sales");
         assert_eq!(decide("1001", "0301234"), "outbound");
         assert_eq!(decide("0301234", "1001"), "default");
+    }
+
+    #[test]
+    fn extensions_are_whole_numbers_of_either_side() {
+        let rule = |side| {
+            let mut rule = Rule::new("dn", Action::All);
+            (rule.dn, rule.dn_side) = (vec!["7001".to_owned(), "7002".to_owned()], side);
+            Rules::new(vec![rule], Vec::new())
+        };
+        let matches = |side, from, to| rule(side).decide(&facts(from, to)) == 0;
+        assert!(matches(None, "7001", "1") && matches(None, "1", "7002"));
+        assert!(!matches(None, "70011", "17001") && !matches(None, "", ""));
+        assert!(matches(Some(Side::Caller), "7001", "1") && !matches(Some(Side::Caller), "1", "7001"));
+        assert!(matches(Some(Side::Callee), "1", "7001") && !matches(Some(Side::Callee), "7001", "1"));
+    }
+
+    #[test]
+    fn hours_are_those_of_the_zone_and_combine_with_other_conditions() {
+        let mut office = Rule::new("office", Action::All);
+        office.hours = vec![Hours::parse("08:00-18:00").unwrap()];
+        office.party = vec![glob("10??").unwrap()];
+        let rules = Rules::new(vec![office], Vec::new());
+        let at = |rules: &Rules, hour: i64, from: &str| {
+            let start = Timestamp(hour * 3600 * SECOND);
+            rules.decide(&Facts { start, ..facts(from, "2") }) == 0
+        };
+        assert!(at(&rules, 8, "1009") && !at(&rules, 7, "1009") && !at(&rules, 8, "2009"));
+        let rules = rules.in_zone(Zone::new("", 3600, Vec::new()));
+        assert!(at(&rules, 7, "1009") && !at(&rules, 17, "1009"));
     }
 
     #[test]

@@ -437,6 +437,7 @@ impl Call {
         codecs.extend(heard.map(Codec::to_string));
         let facts = Facts {
             call_id: &self.call_id,
+            start: self.start,
             from: &self.from.user,
             to: &self.to.user,
             addresses: &addresses,

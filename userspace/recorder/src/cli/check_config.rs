@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use spantape_core::record::Side;
 use spantape_core::rules::{Action, Beginning, LookBack, OnRefused, Rule};
 use spantape_core::time::SECOND;
 use spantape_core::trigger::feature_code::Effect;
@@ -27,6 +28,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     println!("{} is valid. Of these rules the first that matches a call decides:", args.file.display());
     for (index, rule) in config.rules.iter().enumerate() {
         println!("{:>3}. {}: {}{}{}", index + 1, rule.name, effect(rule), conditions(rule), codes(rule));
+    }
+    if config.rules.iter().any(|rule| !rule.hours.is_empty() || !rule.days.is_empty()) {
+        println!("Hours and days are those of {}, when the call begins", config.rules.zone().name());
     }
     println!("Record triggers: INFO with {}, or with X-AC-Action", config.record_headers.join(" or "));
     let rtp = if capture.sieving.unknown_media { "any RTP" } else { "announced RTP only" };
@@ -75,6 +79,21 @@ fn conditions(rule: &Rule) -> String {
             let patterns: Vec<&str> = patterns.iter().map(|pattern| pattern.as_str()).collect();
             all.push(format!("{what} matches {}", patterns.join(" or ")));
         }
+    }
+    if !rule.dn.is_empty() {
+        let party = match rule.dn_side {
+            Some(Side::Caller) => "the caller",
+            Some(Side::Callee) => "the callee",
+            None => "a party",
+        };
+        all.push(format!("{party} is {}", rule.dn.join(" or ")));
+    }
+    if !rule.hours.is_empty() {
+        let hours: Vec<String> = rule.hours.iter().map(ToString::to_string).collect();
+        all.push(format!("it begins within {}", hours.join(" or ")));
+    }
+    if !rule.days.is_empty() {
+        all.push(format!("the day is {}", rule.days));
     }
     if !rule.direction.is_empty() {
         all.push(format!("direction is {:?}", rule.direction).to_lowercase());

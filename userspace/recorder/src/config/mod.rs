@@ -7,13 +7,19 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use regex::Regex;
-use serde::Deserialize;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
+use spantape_core::record::Side;
 use spantape_core::rules::{Action, Beginning, CallDirection, Config, OnRefused, Rule, Rules};
+use spantape_core::schedule::Weekdays;
 use spantape_core::trigger::Verb;
 use spantape_core::trigger::feature_code::{Code, Effect};
 use spantape_sieve::Ports;
 
-use value::{Bytes, Duration, Keys, Network, OneOrMore, Patterns, Percent, TypedLookBack};
+use value::{
+    Bytes, Duration, Keys, Network, OneOrMore, Patterns, Percent, TypedDays, TypedHours, TypedLookBack,
+    TypedZone,
+};
 
 use crate::source::memory::Sieving;
 
@@ -34,6 +40,8 @@ struct File {
 struct Site {
     /// Users that belong to the house: tells inbound from outbound.
     internal: Patterns,
+    /// Of the hours and days of rules.
+    time_zone: TypedZone,
 }
 
 /// Where signalling is found, beside where it shows itself.
@@ -92,7 +100,7 @@ struct Limits {
 #[serde(deny_unknown_fields)]
 struct TypedRule {
     name: String,
-    #[serde(default, rename = "match")]
+    #[serde(default, rename = "match", deserialize_with = "conditions")]
     conditions: Conditions,
     action: TypedAction,
     #[serde(default)]
@@ -122,10 +130,33 @@ struct Conditions {
     from: Patterns,
     to: Patterns,
     party: Patterns,
+    /// Extension numbers, and whose they must be.
+    dn: OneOrMore<String>,
+    record: Option<TypedSide>,
+    hours: OneOrMore<TypedHours>,
+    days: OneOrMore<TypedDays>,
     direction: OneOrMore<TypedDirection>,
     network: OneOrMore<Network>,
     codec: OneOrMore<String>,
     percent: Option<Percent>,
+}
+
+fn conditions<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Conditions, D::Error> {
+    let conditions = Conditions::deserialize(deserializer)?;
+    if conditions.record.is_some() && conditions.dn.0.is_empty() {
+        return Err(D::Error::custom(
+            "`record` says which party has one of the numbers in `dn`: there are none",
+        ));
+    }
+    Ok(conditions)
+}
+
+/// Which party has an extension number, in Genesys' words.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum TypedSide {
+    Source,
+    Destination,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -200,7 +231,8 @@ fn parse(text: &str) -> Result<Configuration, toml::de::Error> {
     let capture = capture(file.capture, file.signalling, &sip_ports);
     let engine = Config {
         sip_ports,
-        rules: Rules::new(file.rule.into_iter().map(rule).collect(), regexes(file.site.internal)),
+        rules: Rules::new(file.rule.into_iter().map(rule).collect(), regexes(file.site.internal))
+            .in_zone(file.site.time_zone.0),
         orphans: file.record.orphans,
         record_headers: file.record.headers.unwrap_or(defaults.record_headers),
         rtp_timeout: or(file.record.rtp_timeout, defaults.rtp_timeout),
@@ -245,6 +277,13 @@ fn rule(typed: TypedRule) -> Rule {
         from: regexes(conditions.from),
         to: regexes(conditions.to),
         party: regexes(conditions.party),
+        dn: conditions.dn.0,
+        dn_side: conditions.record.map(|side| match side {
+            TypedSide::Source => Side::Caller,
+            TypedSide::Destination => Side::Callee,
+        }),
+        hours: conditions.hours.0.into_iter().map(|hours| hours.0).collect(),
+        days: conditions.days.0.iter().fold(Weekdays::default(), |days, these| days.and(these.0)),
         direction: conditions
             .direction
             .0
@@ -300,7 +339,7 @@ fn regexes(patterns: Patterns) -> Vec<Regex> {
 
 #[cfg(test)]
 mod tests {
-    use spantape_core::rules::LookBack;
+    use spantape_core::rules::{Facts, LookBack};
     use spantape_core::time::SECOND;
 
     use super::*;
@@ -336,6 +375,47 @@ mod tests {
         let sales = config.rules.get(1);
         assert_eq!((sales.look_back, sales.network.len()), (LookBack::CallStart, 2));
         assert_eq!(config.rules.get(2).beginning, Beginning::Answer);
+    }
+
+    #[test]
+    fn hours_days_and_extensions() {
+        let rules = parse(
+            r#"
+            [site]
+            time_zone = "Europe/Berlin"
+            [[rule]]
+            name = "agents"
+            action = "all"
+            match = { hours = "22:00-06:00", days = ["mon-fri", "sun"], dn = ["7001", "7002"], record = "source" }
+            [[rule]]
+            name = "rest"
+            action = "ignore"
+            "#,
+        )
+        .unwrap()
+        .engine
+        .rules;
+        let decide = |start: &str, from: &str, to: &str| {
+            let start: jiff::Timestamp = start.parse().unwrap();
+            let start = spantape_core::time::Timestamp(start.as_nanosecond() as i64);
+            let facts = Facts { call_id: "1", start, from, to, addresses: &[], codecs: &[] };
+            rules.get(rules.decide(&facts)).name.clone()
+        };
+        // A Thursday in winter, and one in summer: 22:00 in Berlin is another hour of UTC.
+        assert_eq!(decide("2026-11-26T21:00:00Z", "7001", "1"), "agents");
+        assert_eq!(decide("2026-11-26T20:59:59Z", "7001", "1"), "rest");
+        assert_eq!(decide("2026-07-02T20:00:00Z", "7002", "1"), "agents");
+        // As far as moments go.
+        assert_eq!(decide("2250-07-01T19:59:59Z", "7002", "1"), "rest");
+        assert_eq!(decide("2250-07-01T20:00:00Z", "7002", "1"), "agents");
+        assert_eq!(decide("2026-11-26T21:00:00Z", "1", "7001"), "rest");
+        // Saturday's morning is Friday's night, Sunday's morning is nobody's.
+        assert_eq!(decide("2026-11-28T03:00:00Z", "7001", "1"), "agents");
+        assert_eq!(decide("2026-11-29T03:00:00Z", "7001", "1"), "rest");
+        assert_eq!(
+            (rules.zone().name(), load(None).unwrap().engine.rules.zone().name()),
+            ("Europe/Berlin", "UTC")
+        );
     }
 
     #[test]
@@ -411,6 +491,23 @@ mod tests {
                 "line 4",
                 "`*1`",
             ),
+            ("[site]\ntime_zone = \"Berlin\"", "line 2", "`Europe/Berlin`"),
+            (
+                "[[rule]]\nname = \"x\"\naction = \"all\"\n[rule.match]\nhours = \"8-18\"",
+                "line 5",
+                "`08:00-18:00`",
+            ),
+            (
+                "[[rule]]\nname = \"x\"\naction = \"all\"\n[rule.match]\ndays = [\"monday\"]",
+                "line 5",
+                "`mon-fri`",
+            ),
+            (
+                "[[rule]]\nname = \"x\"\naction = \"all\"\nmatch = { dn = \"1\", record = \"both\" }",
+                "line 4",
+                "`source` or `destination`",
+            ),
+            ("[[rule]]\nname = \"x\"\naction = \"all\"\nmatch = { record = \"source\" }", "line 4", "`dn`"),
             ("[record]\nrtp_timeout = 5", "line 2", "expected a string"),
             ("[capture]\nring = \"64\"", "line 2", "64MiB"),
             ("[capture]\nrtp = \"all\"", "line 2", "`heuristic` or `announced`"),

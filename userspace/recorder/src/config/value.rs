@@ -4,7 +4,8 @@ use regex::Regex;
 use serde::de::{Error, Unexpected};
 use serde::{Deserialize, Deserializer};
 use spantape_core::rules::{self, LookBack};
-use spantape_core::time::{MILLISECOND, SECOND};
+use spantape_core::schedule::{Hours, Weekdays, Zone};
+use spantape_core::time::{MILLISECOND, SECOND, Timestamp};
 use spantape_core::trigger::feature_code::LONGEST;
 
 /// `"x"` or `["x", "y"]`.
@@ -169,5 +170,53 @@ impl<'de> Deserialize<'de> for Keys {
             return Err(D::Error::invalid_value(Unexpected::Str(&text), &expected));
         }
         Ok(Keys(text))
+    }
+}
+
+/// `"08:00-18:00"`.
+#[derive(Debug)]
+pub(super) struct TypedHours(pub(super) Hours);
+
+impl<'de> Deserialize<'de> for TypedHours {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let expected = "hours such as `08:00-18:00` or `22:00-06:00`";
+        let invalid = || D::Error::invalid_value(Unexpected::Str(&text), &expected);
+        Hours::parse(&text).map(TypedHours).ok_or_else(invalid)
+    }
+}
+
+/// `"mon-fri"`.
+#[derive(Debug)]
+pub(super) struct TypedDays(pub(super) Weekdays);
+
+impl<'de> Deserialize<'de> for TypedDays {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let expected = "days such as `mon-fri` or `sat`";
+        let invalid = || D::Error::invalid_value(Unexpected::Str(&text), &expected);
+        Weekdays::parse(&text).map(TypedDays).ok_or_else(invalid)
+    }
+}
+
+/// `"Europe/Berlin"`: as the table has it that the program brings along, so that no machine judges otherwise.
+#[derive(Debug, Default)]
+pub(super) struct TypedZone(pub(super) Zone);
+
+impl<'de> Deserialize<'de> for TypedZone {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let expected = "a time zone such as `Europe/Berlin` or `UTC`";
+        let invalid = || D::Error::invalid_value(Unexpected::Str(&text), &expected);
+        let zone = jiff::tz::TimeZone::get(&text).map_err(|_| invalid())?;
+        // What the core can tell moments of ends with the year 2262.
+        let seconds = |ahead: jiff::tz::Offset| ahead.seconds();
+        let change = |change: jiff::tz::TimeZoneTransition<'_>| {
+            let at = i64::try_from(change.timestamp().as_nanosecond()).ok()?;
+            Some((Timestamp(at), seconds(change.offset())))
+        };
+        let epoch = jiff::Timestamp::UNIX_EPOCH;
+        let changes = zone.following(epoch).map_while(change).collect();
+        Ok(TypedZone(Zone::new(&text, seconds(zone.to_offset(epoch)), changes)))
     }
 }
