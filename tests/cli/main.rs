@@ -191,12 +191,12 @@ fn a_bad_configuration_names_line_key_and_what_is_allowed() {
 fn a_configuration_says_when_and_for_whom() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("rules.toml");
-    let rule = "[[rule]]\nname = \"agents\"\naction = \"all\"\n[rule.match]\ndn = [\"7001\", \"7002\"]\n";
+    let rule = "[[rule]]\nname = \"agents\"\naction = \"all\"\npaused = \"cut\"\n[rule.match]\ndn = [\"7001\", \"7002\"]\n";
     let typed =
         "record = \"source\"\nhours = [\"8:00-12:00\", \"22:00-06:00\"]\ndays = [\"mon-wed\", \"sun\"]\n";
     std::fs::write(&file, format!("[site]\ntime_zone = \"Europe/Berlin\"\n{rule}{typed}")).unwrap();
     let said = stdout(&spantape(&["check-config", text(&file)]));
-    let conditions = "if the caller is 7001 or 7002 and it begins within 08:00-12:00 or 22:00-06:00 \
+    let conditions = "records the whole call, without paused time if the caller is 7001 or 7002 and it begins within 08:00-12:00 or 22:00-06:00 \
                       and the day is mon, tue, wed, sun";
     for part in [conditions, "Hours and days are those of Europe/Berlin"] {
         assert!(said.contains(part), "{said}");

@@ -94,6 +94,28 @@ fn nothing_is_heard_of_a_pause() {
     }
 }
 
+/// What was said before a pause and what was said after it stand side by side.
+#[test]
+fn a_pause_that_is_cut() {
+    const PAUSE: f64 = 5.003;
+    let archive = Case::named("audiocodes-pause").replay("paused-cut");
+    let wav = archive.wavs().remove(0);
+    for (channel, source) in [(0, CALLER), (1, CALLEE)] {
+        let (recorded, rate) = read(&archive.path().join(&wav), channel);
+        assert!(
+            (recorded.len() as f64 / f64::from(rate) - (12.012 - PAUSE)).abs() < 0.002,
+            "{}",
+            recorded.len()
+        );
+        let (source, _) = read(&root().join("samples/audio").join(source), 0);
+        for (moment, place) in [(3.0, 3.0), (3.45, 3.45), (4.05, 4.05 + PAUSE), (4.5, 4.5 + PAUSE)] {
+            let (likeness, offset_ms) = compare(&recorded, &source, rate, moment, place);
+            let what = format!("channel {channel} at {moment} s: {likeness:.4}, {offset_ms:.1} ms");
+            assert!(likeness >= 0.99 && offset_ms.abs() <= 20.0, "{what}");
+        }
+    }
+}
+
 #[test]
 fn recordings_hold_what_was_said_on_the_right_side_at_the_right_time() {
     let mut archives = std::collections::BTreeMap::new();

@@ -7,7 +7,9 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 /// Sets of rules that every case is replayed with: files in `tests/golden/rules`.
-pub(crate) const RULES: [&str; 2] = ["default", "on-demand"];
+const RULES: [&str; 2] = ["default", "on-demand"];
+/// Sets of rules for the cases that they are made for.
+const MORE_RULES: [(&str, &str); 1] = [("audiocodes-pause", "paused-cut")];
 
 /// A folder of `samples/` with a capture.
 pub(crate) struct Case {
@@ -34,6 +36,12 @@ impl Case {
 
     pub(crate) fn named(name: &str) -> Case {
         Case { name: name.to_owned(), folder: root().join("samples").join(name) }
+    }
+
+    /// The sets of rules that it is replayed with.
+    pub(crate) fn rules(&self) -> impl Iterator<Item = &'static str> {
+        let more = MORE_RULES.iter().filter(|(case, _)| *case == self.name).map(|(_, rules)| *rules);
+        RULES.into_iter().chain(more)
     }
 
     pub(crate) fn expected(&self, rules: &str) -> PathBuf {

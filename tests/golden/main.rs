@@ -6,7 +6,7 @@
 mod audio;
 mod case;
 
-use case::{Case, RULES};
+use case::Case;
 
 /// What a case gives, for every set of rules, is what stands in its `expected` folder.
 #[test]
@@ -14,7 +14,7 @@ fn samples_give_what_was_reviewed() {
     let bless = std::env::var_os("SPANTAPE_BLESS").is_some();
     let mut wrong = Vec::new();
     for case in Case::all() {
-        for rules in RULES {
+        for rules in case.rules() {
             let found = case.replay(rules).describe();
             let path = case.expected(rules);
             if bless {

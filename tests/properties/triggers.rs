@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use spantape_core::record::Side;
-use spantape_core::rules::{Action, Config, OnRefused, Rule, Rules};
+use spantape_core::rules::{Action, Config, OnRefused, Paused, Rule, Rules};
 use spantape_core::time::{MILLISECOND, SECOND};
 use spantape_tests::call::{Call, PACKET, Sent};
 use spantape_tests::frame::{Frame, merge, udp};
@@ -189,6 +189,54 @@ fn check_pauses(presses: &[Press], honour: bool) -> Result<(), TestCaseError> {
     truth::is_placed(recording, &media, &around).map_err(TestCaseError::fail)
 }
 
+/// What is cut is the same recording without the times in which it is paused.
+fn check_cuts(presses: &[Press], on_demand: bool) -> Result<(), TestCaseError> {
+    let length: i64 = presses.iter().map(|press| press.after).sum();
+    let call = Call::plain(0, 0, length + 2 * SECOND);
+    let presses = timed(&call, presses);
+    // On demand it goes on to the call's end, and may begin in a pause.
+    let mut frames = merge([call.frames(), frames(&call, &presses, PAUSE)]);
+    if on_demand {
+        let (at, [from, to]) = (call.answered() + SECOND, call.sip);
+        let dialog = call.dialog();
+        let request = dialog.request("INFO", Side::Caller, 90, false, "Record: on\r\n", "");
+        let answer = dialog.response(200, "INFO", Side::Caller, 90, "");
+        frames = merge([frames, vec![udp(at, from, to, &request), udp(at + ANSWER / 3, to, from, &answer)]]);
+    }
+    let action = if on_demand { Action::OnDemand } else { Action::All };
+    let record = |paused: Paused| {
+        let rule = Rule { paused, ..Rule::new("all", action) };
+        run(Config { rules: Rules::new(vec![rule], Vec::new()), ..Config::default() }, &frames)
+    };
+    let (silent, cut) = (record(Paused::Silence), record(Paused::Cut));
+    let Some(whole) = silent.recordings.first() else {
+        // The dialog was gone before anybody asked for a recording.
+        prop_assert!(on_demand && cut.recordings.is_empty());
+        return Ok(());
+    };
+    let rate = i64::from(whole.row.sample_rate);
+    let frame = |at: i64| ((at - whole.row.start.0).max(0) * rate + SECOND / 2) / SECOND;
+    let paused: Vec<(i64, i64)> =
+        model(&call, &presses, false).into_iter().map(|(from, to)| (frame(from), frame(to))).collect();
+    let kept = |place: i64| !paused.iter().any(|(from, to)| (*from..*to).contains(&place));
+    let expected: Vec<i16> = (0..)
+        .zip(whole.samples.as_chunks::<2>().0)
+        .filter(|(place, _)| kept(*place))
+        .flat_map(|(_, samples)| *samples)
+        .collect();
+    let found = cut.recordings.first();
+    prop_assert_eq!(cut.recordings.len(), usize::from(!expected.is_empty()));
+    prop_assert!(found.is_none_or(|found| found.samples == expected), "something else was kept");
+    if let Some(found) = found {
+        prop_assert_eq!((found.row.start, found.row.end), (whole.row.start, whole.row.end));
+        let told = cut.events.iter().filter(|event| event.kind == "cut").count();
+        let end = whole.row.frames as i64;
+        let there = paused.iter().filter(|(from, to)| (*to).min(end) > *from).count();
+        prop_assert_eq!(told, there);
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(crate::cases(96))]
 
@@ -200,6 +248,11 @@ proptest! {
     #[test]
     fn as_the_key_says(presses in prop::collection::vec(press(), 1..8)) {
         check(&presses, true)?;
+    }
+
+    #[test]
+    fn pauses_are_cut(presses in prop::collection::vec(press(), 1..8), on_demand in any::<bool>()) {
+        check_cuts(&presses, on_demand)?;
     }
 
     #[test]

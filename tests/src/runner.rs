@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hasher};
 
 use spantape_core::engine::{Counters, Engine};
-use spantape_core::event::Event;
+use spantape_core::event::{Event, kept};
 use spantape_core::media::TapeId;
 use spantape_core::record::{CallRow, EventRow, RecordingRow, Side, StreamRow};
 use spantape_core::rules::Config;
@@ -96,14 +96,16 @@ impl Outcome {
                 open.samples = raise(&open.samples, open.rate, sample_rate);
                 open.rate = sample_rate;
             }
-            Event::Recording { tape, range, last, row } => {
+            Event::Recording { tape, range, left_out, last, row } => {
                 let open = self.tape(tape);
                 assert!(!open.done, "{tape:?} goes on after its last recording");
                 open.done = last;
                 assert!(range.start < range.end, "an empty recording");
                 assert!(2 * range.end as usize <= open.samples.len(), "{range:?} runs past {tape:?}");
-                assert_eq!((row.frames, row.sample_rate), (range.end - range.start, open.rate));
-                let samples = open.samples[2 * range.start as usize..2 * range.end as usize].to_vec();
+                let pieces =
+                    kept(range, &left_out).map(|piece| 2 * piece.start as usize..2 * piece.end as usize);
+                let samples: Vec<i16> = pieces.flat_map(|piece| open.samples[piece].to_vec()).collect();
+                assert_eq!((row.frames, row.sample_rate), (samples.len() as u64 / 2, open.rate));
                 self.recordings.push(Recording { row: *row, samples });
             }
             Event::TapeClosed { tape } => {

@@ -6,7 +6,7 @@ use etherparse::PacketBuilder;
 use spantape_core::engine::{Counters, Engine};
 use spantape_core::event::Event;
 use spantape_core::media::TapeId;
-use spantape_core::rules::{Action, Config, Rule, Rules};
+use spantape_core::rules::{Action, Config, Paused, Rule, Rules};
 use spantape_core::time::Timestamp;
 use spantape_core::trigger::Verb;
 use spantape_core::trigger::feature_code::{Code, Effect};
@@ -44,7 +44,8 @@ impl Store {
                 code("2", Effect::Verb(Verb::Pause)),
                 code("3", Effect::Verb(Verb::Resume)),
             ];
-            let rule = Rule { feature_codes: codes.into(), ..Rule::new("on-demand", Action::OnDemand) };
+            let (feature_codes, paused) = (codes.into(), Paused::Cut);
+            let rule = Rule { feature_codes, paused, ..Rule::new("on-demand", Action::OnDemand) };
             (config.rules, config.announces_media) = (Rules::new(vec![rule], Vec::new()), true);
         }
         let now = 1_700_000_000_000_000_000;
@@ -159,12 +160,19 @@ impl Store {
                 open.frames = open.frames * u64::from(sample_rate) / u64::from(open.rate);
                 open.rate = sample_rate;
             }
-            Event::Recording { tape, range, last, row } => {
+            Event::Recording { tape, range, left_out, last, row } => {
                 let open = self.tape(tape);
                 assert!(!open.done, "a recording after the last");
                 open.done = last;
                 assert!(range.start < range.end && range.end <= open.frames, "{range:?} of {}", open.frames);
-                assert_eq!((row.frames, row.sample_rate), (range.end - range.start, open.rate));
+                let mut at = range.start;
+                for out in &left_out {
+                    assert!(at <= out.start && out.start < out.end && out.end <= range.end, "{left_out:?}");
+                    at = out.end;
+                }
+                let out: u64 = left_out.iter().map(|out| out.end - out.start).sum();
+                assert_eq!((row.frames, row.sample_rate), (range.end - range.start - out, open.rate));
+                assert!(row.frames > 0);
                 for report in row.completeness {
                     assert_eq!(report.expected, report.received + report.lost);
                 }

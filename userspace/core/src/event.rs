@@ -56,6 +56,8 @@ pub enum Event {
         tape: TapeId,
         /// Its frames.
         range: Range<u64>,
+        /// Those of them that are left out, in order: see [`kept`].
+        left_out: Vec<Range<u64>>,
         /// Nothing else of the tape will be asked for.
         last: bool,
         /// What is to be known of it.
@@ -87,4 +89,25 @@ pub enum Event {
         /// `None`: no call names it any more. `Some(false)`: only calls that are not recorded do.
         wanted: Option<bool>,
     },
+}
+
+/// What is kept of a range of frames when others of it are left out, in order.
+pub fn kept(range: Range<u64>, left_out: &[Range<u64>]) -> impl Iterator<Item = Range<u64>> {
+    let begins = std::iter::once(range.start).chain(left_out.iter().map(|out| out.end));
+    let ends = left_out.iter().map(|out| out.start).chain([range.end]);
+    begins.zip(ends).map(|(begin, end)| begin..end).filter(|piece| !piece.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept() {
+        let kept = |left_out: &[Range<u64>]| kept(5..20, left_out).flatten().collect::<Vec<u64>>();
+        assert_eq!(kept(&[]), (5..20).collect::<Vec<_>>());
+        assert_eq!(kept(&[6..10, 10..12, 15..16]), [5, 12, 13, 14, 16, 17, 18, 19]);
+        assert_eq!(kept(&[5..8, 10..20]), [8, 9]);
+        assert_eq!(kept(&[5..7, 7..20]), []);
+    }
 }

@@ -298,7 +298,7 @@ pub struct EventRow {
     pub call_id: String,
     /// When.
     pub at: Timestamp,
-    /// `message`, `trigger`, `hold`, `resume`, `transfer`, `codec`, `dtmf`, `loss`, `gap`, `drop`, `import`, `end`…
+    /// `message`, `trigger`, `hold`, `resume`, `transfer`, `codec`, `dtmf`, `loss`, `gap`, `drop`, `cut`, `import`, `end`…
     pub kind: &'static str,
     /// For a trigger its source (`sip-info`…); else empty.
     pub trigger: &'static str,

@@ -64,6 +64,16 @@ pub enum OnRefused {
     HonourKey,
 }
 
+/// What becomes of paused time in a recording.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Paused {
+    /// Silence of the same length: the rest stands where it was said.
+    #[default]
+    Silence,
+    /// Nothing: the recording is shorter by as much.
+    Cut,
+}
+
 /// Whether a call stays within the house, by the users that the configuration calls internal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallDirection {
@@ -112,6 +122,8 @@ pub struct Rule {
     pub look_back: LookBack,
     /// For triggers.
     pub on_refused: OnRefused,
+    /// For pauses.
+    pub paused: Paused,
     /// Keys that a party may press.
     pub feature_codes: Arc<[Code]>,
 }
@@ -136,6 +148,7 @@ impl Rule {
             beginning: Beginning::default(),
             look_back: LookBack::For(0),
             on_refused: OnRefused::default(),
+            paused: Paused::default(),
             feature_codes: Arc::default(),
         }
     }

@@ -145,8 +145,8 @@ impl Pipeline {
                 Event::TapeErase { tape, range } => archive.erase(tape, range)?,
                 Event::TapeRate { tape, sample_rate } => archive.raise_rate(tape, sample_rate)?,
                 Event::TapeClosed { tape } => archive.close(tape)?,
-                Event::Recording { tape, range, last, row } => {
-                    let saved = archive.cut(tape, range, &row, last)?;
+                Event::Recording { tape, range, left_out, last, row } => {
+                    let saved = archive.cut(tape, range, &left_out, &row, last)?;
                     if let Some(tell) = &mut self.tell {
                         tell(Done::Recording(&row, &saved));
                     }

@@ -89,8 +89,15 @@ impl Archive {
     }
 
     /// Makes a recording of a range of a tape ([`Spool::cut`]) and adds it to the catalog.
-    pub fn cut(&mut self, id: TapeId, range: Range<u64>, row: &RecordingRow, last: bool) -> Result<Saved> {
-        let saved = self.spool.cut(id, range, row, last)?;
+    pub fn cut(
+        &mut self,
+        id: TapeId,
+        range: Range<u64>,
+        left_out: &[Range<u64>],
+        row: &RecordingRow,
+        last: bool,
+    ) -> Result<Saved> {
+        let saved = self.spool.cut(id, range, left_out, row, last)?;
         self.catalog.recording(row, &saved)?;
         Ok(saved)
     }

@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 use spantape_core::codec::Upsampler;
+use spantape_core::event::kept;
 use spantape_core::media::TapeId;
 use spantape_core::record::RecordingRow;
 
@@ -193,21 +194,29 @@ impl Spool {
         Ok(())
     }
 
-    /// Makes a recording of the tape's frames in `range`; what lies beyond the tape's end is silence.
-    /// `last` says that nothing more will be cut from this tape, and closes it.
+    /// Makes a recording of the tape's frames in `range` but those that are left out, which are in order; what
+    /// lies beyond the tape's end is silence. `last` says that nothing more will be cut from this tape, and closes it.
     ///
     /// A recording that the archive has already is left as it is.
-    pub fn cut(&mut self, id: TapeId, range: Range<u64>, row: &RecordingRow, last: bool) -> Result<Saved> {
+    pub fn cut(
+        &mut self,
+        id: TapeId,
+        range: Range<u64>,
+        left_out: &[Range<u64>],
+        row: &RecordingRow,
+        last: bool,
+    ) -> Result<Saved> {
         let file = file_name(row);
         let target = self.archive.join(&file);
         if !target.try_exists().map_err(io("look for", &target))? {
             if let Some(dir) = target.parent() {
                 fs::create_dir_all(dir).map_err(io("create", dir))?;
             }
-            if last && range.start == 0 {
+            if last && range.start == 0 && left_out.is_empty() {
                 self.keep_tape(id, range.end, row, &target)?;
             } else {
-                self.copy(id, range, row, &target)?;
+                let pieces: Vec<_> = kept(range, left_out).collect();
+                self.copy(id, &pieces, row, &target)?;
             }
         }
         if last {
@@ -240,23 +249,27 @@ impl Spool {
         Ok(())
     }
 
-    /// A range of the tape becomes a file of its own.
-    fn copy(&mut self, id: TapeId, range: Range<u64>, row: &RecordingRow, target: &Path) -> Result<()> {
+    /// Pieces of the tape become a file of its own.
+    fn copy(&mut self, id: TapeId, pieces: &[Range<u64>], row: &RecordingRow, target: &Path) -> Result<()> {
         let tape = self.tapes.get_mut(&id).ok_or(Error::NoTape(id))?;
         let path = self.files.path(id);
         let dir = self.files.dir.clone();
         let mut source = self.files.get(id, tape)?;
-        let end = tape.offset(tape.frames.max(range.end));
+        let end = tape.offset(tape.frames.max(pieces.last().map_or(0, |piece| piece.end)));
         // Silence at the end is not in the file until now.
         if source.metadata().map_err(io("look at", &path))?.len() < end {
             source.set_len(end).map_err(io("lengthen", &path))?;
         }
-        let frames = range.end.saturating_sub(range.start);
         let mut copy = new_file(&dir, "cut-", ".tmp").map_err(io("create a file in", &dir))?;
-        source.seek(SeekFrom::Start(tape.offset(range.start))).map_err(io("read", &path))?;
         copy.as_file_mut().seek(SeekFrom::Start(HEADER_LEN as u64)).map_err(io("write", target))?;
-        let bytes = frames * tape.format.frame_bytes();
-        io::copy(&mut source.take(bytes), copy.as_file_mut()).map_err(io("copy to", target))?;
+        let mut frames = 0;
+        for piece in pieces {
+            source.seek(SeekFrom::Start(tape.offset(piece.start))).map_err(io("read", &path))?;
+            let count = piece.end.saturating_sub(piece.start);
+            let bytes = count * tape.format.frame_bytes();
+            io::copy(&mut source.take(bytes), copy.as_file_mut()).map_err(io("copy to", target))?;
+            frames += count;
+        }
         finish(copy.as_file(), &wav::header(tape.format, frames, row), self.options.sync)
             .map_err(io("finish", target))?;
         copy.persist(target).map_err(|error| io("rename into place", target)(error.error))?;
@@ -508,7 +521,7 @@ mod tests {
         spool.write(tape, &[1, 10, 2, 20, 3, 30]).unwrap();
         spool.silence(tape, 2).unwrap();
         spool.overdub(tape, 1, 2, &[5, i16::MAX, 7, 8]).unwrap();
-        let saved = spool.cut(tape, 0..5, &recording(1), true).unwrap();
+        let saved = spool.cut(tape, 0..5, &[], &recording(1), true).unwrap();
         let samples = hound::WavReader::open(dir.path().join(saved.file)).unwrap().into_samples::<i16>();
         let samples: Vec<i16> = samples.map(Result::unwrap).collect();
         assert_eq!(samples, [1, 10, 2, 20, 3, 35, 0, i16::MAX, 0, 7]);
@@ -523,7 +536,7 @@ mod tests {
         spool.write(tape, &[1, 2, 3, 4]).unwrap();
         spool.silence(tape, 2).unwrap();
         spool.write(tape, &[5, 6, 7, 8]).unwrap();
-        let saved = spool.cut(tape, 0..5, &recording(1), true).unwrap();
+        let saved = spool.cut(tape, 0..5, &[], &recording(1), true).unwrap();
         assert_eq!(saved.file, "recordings/2023/11/14/20231114T221321.000Z_1009_1010_00000001.wav");
         assert_eq!(saved.bytes, HEADER_LEN as u64 + 20);
         assert_eq!(samples(&dir.path().join(&saved.file)), [1, 2, 3, 4, 0, 0, 0, 0, 5, 6]);
@@ -541,11 +554,11 @@ mod tests {
         let all: Vec<i16> = (0..200).collect();
         spool.write(tape, &all).unwrap();
         spool.silence(tape, 10).unwrap();
-        let first = spool.cut(tape, 0..50, &recording(1), false).unwrap();
-        let second = spool.cut(tape, 90..105, &recording(2), false).unwrap();
+        let first = spool.cut(tape, 0..50, &[], &recording(1), false).unwrap();
+        let second = spool.cut(tape, 90..105, &[], &recording(2), false).unwrap();
         // Cutting has not moved the place where the tape goes on.
         spool.write(tape, &[-1, -2]).unwrap();
-        let third = spool.cut(tape, 105..120, &recording(3), true).unwrap();
+        let third = spool.cut(tape, 105..120, &[], &recording(3), true).unwrap();
         assert_eq!(samples(&dir.path().join(first.file)), all[..100]);
         let mut expected = all[180..].to_vec();
         expected.extend([0; 10]);
@@ -554,6 +567,22 @@ mod tests {
         expected.extend([-1, -2]);
         expected.extend([0; 18]);
         assert_eq!(samples(&dir.path().join(third.file)), expected);
+        assert_eq!(spooled(dir.path()), 0);
+    }
+
+    #[test]
+    fn a_tape_of_which_something_is_left_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut spool = Spool::open(dir.path()).unwrap();
+        let tape = TapeId(3);
+        spool.open_tape(tape, 8000, 2);
+        spool.write(tape, &(0..20).collect::<Vec<i16>>()).unwrap();
+        spool.silence(tape, 5).unwrap();
+        let row = RecordingRow { frames: 7, ..recording(1) };
+        let saved = spool.cut(tape, 0..12, &[1..3, 6..9], &row, true).unwrap();
+        assert_eq!(saved.bytes, HEADER_LEN as u64 + 7 * 4);
+        let expected = [0, 1, 6, 7, 8, 9, 10, 11, 18, 19, 0, 0, 0, 0];
+        assert_eq!(samples(&dir.path().join(saved.file)), expected);
         assert_eq!(spooled(dir.path()), 0);
     }
 
@@ -594,9 +623,9 @@ mod tests {
         spool.raise_rate(tape, 8_000).unwrap();
         let more = stereo(&tone(440.0, 16_000, 80_000, 16_000), &tone(1_000.0, 16_000, 80_000, 16_000));
         spool.write(tape, &more).unwrap();
-        let first = spool.cut(tape, 80_000..90_000, &recording(1), false).unwrap();
+        let first = spool.cut(tape, 80_000..90_000, &[], &recording(1), false).unwrap();
         assert_eq!(samples(&dir.path().join(first.file)), more[..20_000]);
-        let whole = dir.path().join(spool.cut(tape, 0..96_000, &recording(2), true).unwrap().file);
+        let whole = dir.path().join(spool.cut(tape, 0..96_000, &[], &recording(2), true).unwrap().file);
         assert_eq!(hound::WavReader::open(&whole).unwrap().spec().sample_rate, 16_000);
         let whole = samples(&whole);
         assert_eq!(whole.len(), 2 * 96_000);
@@ -632,7 +661,7 @@ mod tests {
         assert!(on_disk * 512 < 1 << 20, "{on_disk} blocks: silence is no hole any more");
         spool.write(tape, &[7, 8]).unwrap();
         let all =
-            samples(&dir.path().join(spool.cut(tape, 0..frames + 1, &recording(1), true).unwrap().file));
+            samples(&dir.path().join(spool.cut(tape, 0..frames + 1, &[], &recording(1), true).unwrap().file));
         assert_eq!(all.len() as u64, 2 * (frames + 1));
         let place = |old: usize| old * 44_100 / 8_000 * 2;
         let near = |sample: i16, wanted: i16| (sample - wanted).abs() < 10;
@@ -661,7 +690,7 @@ mod tests {
         assert!(matches!(spool.write(unknown, &[1]), Err(Error::NoTape(_))));
         for (tape, range, expected) in [(empty, 0..3, vec![5, 6, 0]), (silent, 59..62, vec![0, 5, 6])] {
             spool.write(tape, &[5, 6]).unwrap();
-            let file = dir.path().join(spool.cut(tape, range, &recording(tape.0), true).unwrap().file);
+            let file = dir.path().join(spool.cut(tape, range, &[], &recording(tape.0), true).unwrap().file);
             assert_eq!(hound::WavReader::open(&file).unwrap().spec().sample_rate, 48_000);
             assert_eq!(samples(&file), expected);
         }
@@ -676,7 +705,7 @@ mod tests {
         let mut make = |tape, sample, last| {
             spool.open_tape(tape, 8000, 1);
             spool.write(tape, &[sample; 10]).unwrap();
-            spool.cut(tape, 0..10, &recording(1), last).unwrap()
+            spool.cut(tape, 0..10, &[], &recording(1), last).unwrap()
         };
         let first = make(TapeId(1), 1, true);
         assert_eq!(make(TapeId(2), 2, true), first);
@@ -703,7 +732,7 @@ mod tests {
             }
         }
         for tape in 0..10 {
-            let saved = spool.cut(TapeId(tape), 0..10, &recording(tape), true).unwrap();
+            let saved = spool.cut(TapeId(tape), 0..10, &[], &recording(tape), true).unwrap();
             let expected: Vec<i16> = (0..5).flat_map(|block| [tape as i16, block]).collect();
             assert_eq!(samples(&dir.path().join(saved.file)), expected);
         }

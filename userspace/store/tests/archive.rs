@@ -25,7 +25,7 @@ fn replay(archive: &Path, order: impl Iterator<Item = u64>) {
         archive.open_tape(TapeId(n), 8000, 2);
         archive.write(TapeId(n), &[n as i16; 160]).unwrap();
         archive.silence(TapeId(n), 40).unwrap();
-        archive.cut(TapeId(n), 0..100, &row, true).unwrap();
+        archive.cut(TapeId(n), 0..100, &[], &row, true).unwrap();
         archive.call(&call(n)).unwrap();
         archive.stream(&stream(n)).unwrap();
         archive.event(&event(n, "trigger")).unwrap();

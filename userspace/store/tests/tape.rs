@@ -54,7 +54,7 @@ proptest! {
         let mut recordings = 0..;
         let mut check = |spool: &mut Spool, tape: usize, heard_of: &[i16], range: Range<u64>, last: bool| {
             let row = recording(recordings.next().unwrap());
-            let saved = spool.cut(TapeId(tape as u64), range.clone(), &row, last).unwrap();
+            let saved = spool.cut(TapeId(tape as u64), range.clone(), &[], &row, last).unwrap();
             let path = dir.path().join(&saved.file);
             prop_assert_eq!(samples(&path), heard(heard_of, &range));
             prop_assert_eq!(saved.bytes, 2048 + (range.end - range.start) * 4);

@@ -7,10 +7,10 @@
 use std::ops::Range;
 
 use super::{Call, Context, MIN_PACKETS};
-use crate::event::Event;
+use crate::event::{Event, kept};
 use crate::media::{Figures, FlowId, LATENCY, Reel, Tape, TapeId};
-use crate::record::{EndReason, Id, RecordingRow, Side};
-use crate::rules::{Action, Beginning, LookBack, OnRefused};
+use crate::record::{EndReason, EventRow, Id, RecordingRow, Side};
+use crate::rules::{Action, Beginning, LookBack, OnRefused, Paused};
 use crate::time::Timestamp;
 use crate::trigger::{Answer, Outcome, Transaction, Trigger, Verb};
 
@@ -361,7 +361,7 @@ impl Call {
             self.pass_on(trigger);
         }
         self.note_idle(context.now);
-        let row = crate::record::EventRow {
+        let row = EventRow {
             kind: "trigger",
             trigger: trigger.source,
             verb: trigger.verb.as_str(),
@@ -434,41 +434,66 @@ impl Call {
         for segment in &mut segments {
             segment.end.get_or_insert((end, reason));
         }
-        segments.retain(|segment| {
-            segment.end.is_some_and(|(end, _)| tape.frame(end) > tape.frame(segment.start).max(0))
-        });
-        let last_frame = segments
-            .iter()
-            .filter_map(|segment| segment.end)
-            .map(|(end, _)| tape.frame(end).max(0) as u64)
-            .max();
+        let cuts = self.decide(None, context.flows).paused == Paused::Cut;
+        let mut parts = Vec::new();
+        for segment in segments {
+            let end = segment.end.map_or(0, |(end, _)| tape.frame(end).max(0) as u64);
+            let range = tape.frame(segment.start).max(0) as u64..end;
+            let left_out = if cuts { tape.paused(&range) } else { Vec::new() };
+            // Nothing may be left of it.
+            if kept(range.clone(), &left_out).next().is_some() {
+                parts.push((segment, range, left_out));
+            }
+        }
+        let last_frame = parts.iter().map(|(_, range, _)| range.end).max();
         let id = tape.id;
         if let Some(last_frame) = last_frame {
             let (channels, events) = (self.recorder.channels, &mut *context.events);
             tape.finish(last_frame, &mut |reel| events.extend(reel_event(id, channels, reel)));
         }
-        let count = segments.len();
-        for (index, segment) in segments.into_iter().enumerate() {
-            let Some((end, reason)) = segment.end else { continue };
-            let range = tape.frame(segment.start).max(0) as u64..tape.frame(end) as u64;
-            let row = self.recording_row(&tape, &segment, range.clone(), reason, context);
+        let count = parts.len();
+        for (index, (segment, range, left_out)) in parts.into_iter().enumerate() {
+            let row = Box::new(self.recording_row(&tape, &segment, range.clone(), &left_out, context));
+            self.note_cuts(&tape, range.start, &left_out, row.id, context);
             self.recordings += 1;
             let last = index + 1 == count;
-            context.events.push_back(Event::Recording { tape: id, range, last, row: Box::new(row) });
+            context.events.push_back(Event::Recording { tape: id, range, left_out, last, row });
         }
         context.events.push_back(Event::TapeClosed { tape: id });
+    }
+
+    /// Says of each time that is left out of a recording where it would be heard.
+    fn note_cuts(
+        &self,
+        tape: &Tape,
+        start: u64,
+        left_out: &[Range<u64>],
+        recording: Id,
+        context: &mut Context<'_>,
+    ) {
+        let seconds = |frames: u64| frames as f64 / f64::from(tape.rate);
+        let mut before = 0;
+        for out in left_out {
+            let (length, place) = (out.end - out.start, out.start - start - before);
+            before += length;
+            let text =
+                format!("{:.3} s, at {:.3} s of recording {recording}", seconds(length), seconds(place));
+            let row = EventRow { kind: "cut", text, ..self.event(tape.moment(out.start)) };
+            context.events.push_back(Event::Happened(Box::new(row)));
+        }
     }
 
     fn recording_row(
         &mut self,
         tape: &Tape,
         segment: &Segment,
-        range: std::ops::Range<u64>,
-        end_reason: EndReason,
+        range: Range<u64>,
+        left_out: &[Range<u64>],
         context: &mut Context<'_>,
     ) -> RecordingRow {
         let rule = self.decide(None, context.flows).name.clone();
         let start = tape.moment(range.start);
+        let frames = kept(range.clone(), left_out).map(|piece| piece.end - piece.start).sum();
         RecordingRow {
             id: Id::derive(&[&self.id.0, &start.0.to_le_bytes(), segment.trigger.as_bytes()]),
             call: self.id,
@@ -479,15 +504,15 @@ impl Call {
             start,
             end: tape.moment(range.end),
             sample_rate: tape.rate,
-            frames: range.end - range.start,
+            frames,
             trigger: segment.trigger,
             rule,
             codecs: tape.codecs.clone(),
-            end_reason,
+            end_reason: segment.end.map_or(EndReason::Trigger, |(_, reason)| reason),
             joined: self.joined,
             mixed: self.is_mixed(),
             completeness: tape.report(
-                range.end - range.start,
+                frames,
                 &segment.before,
                 &segment.after.unwrap_or_else(|| tape.figures(context.now)),
             ),

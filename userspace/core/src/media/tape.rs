@@ -75,6 +75,8 @@ pub struct Tape {
     extent: u64,
     /// When nothing is to be kept, in order.
     muted: Vec<Range<Timestamp>>,
+    /// The same, but none of them ever made one with another, as far as there is room.
+    pauses: Vec<Range<Timestamp>>,
     /// Figures as they were at certain frames, for recordings that are only a part of the tape.
     history: Option<Vec<Figures>>,
 }
@@ -104,6 +106,7 @@ impl Tape {
             overdubs: Vec::new(),
             extent: 0,
             muted: Vec::new(),
+            pauses: Vec::new(),
             history: None,
         }
     }
@@ -160,6 +163,9 @@ impl Tape {
             }
         }
         let (from, to) = (self.frame(time.start).max(0) as u64, self.frame(time.end).max(0) as u64);
+        if self.pauses.len() < MOST_MUTED {
+            self.pauses.push(time.clone());
+        }
         self.muted.push(time);
         // What was held up belongs where it has left: before what is erased now.
         self.overdub(deliver);
@@ -178,9 +184,27 @@ impl Tape {
 
     /// Audio is kept again from then on.
     pub fn unmute(&mut self, from: Timestamp) {
-        if let Some(last) = self.muted.last_mut().filter(|last| last.end > from) {
-            last.end = from.max(last.start);
+        for all in [&mut self.muted, &mut self.pauses] {
+            if let Some(last) = all.last_mut().filter(|last| last.end > from) {
+                last.end = from.max(last.start);
+            }
         }
+    }
+
+    /// The frames of a part of the tape in which nothing was kept, in order. Of a tape that was muted very often
+    /// the last times are missing: they are silence.
+    pub fn paused(&self, part: &Range<u64>) -> Vec<Range<u64>> {
+        let mut paused: Vec<Range<u64>> = Vec::new();
+        for time in &self.pauses {
+            let place = |at| (self.frame(at).max(0) as u64).clamp(part.start, part.end.max(part.start));
+            let frames = place(time.start)..place(time.end);
+            match paused.last_mut() {
+                Some(last) if last.end >= frames.start => last.end = last.end.max(frames.end),
+                _ if frames.is_empty() => {}
+                _ => paused.push(frames),
+            }
+        }
+        paused
     }
 
     fn mix_heard(&mut self, side: Side, frame: i64, samples: &[i16], concealed: bool) -> usize {

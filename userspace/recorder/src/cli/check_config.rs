@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use spantape_core::record::Side;
-use spantape_core::rules::{Action, Beginning, LookBack, OnRefused, Rule};
+use spantape_core::rules::{Action, Beginning, LookBack, OnRefused, Paused, Rule};
 use spantape_core::time::SECOND;
 use spantape_core::trigger::feature_code::Effect;
 
@@ -27,7 +27,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let config::Configuration { engine: config, capture } = config::load(Some(&args.file))?;
     println!("{} is valid. Of these rules the first that matches a call decides:", args.file.display());
     for (index, rule) in config.rules.iter().enumerate() {
-        println!("{:>3}. {}: {}{}{}", index + 1, rule.name, effect(rule), conditions(rule), codes(rule));
+        let (effect, paused) = (effect(rule), paused(rule));
+        println!("{:>3}. {}: {effect}{paused}{}{}", index + 1, rule.name, conditions(rule), codes(rule));
     }
     if config.rules.iter().any(|rule| !rule.hours.is_empty() || !rule.days.is_empty()) {
         println!("Hours and days are those of {}, when the call begins", config.rules.zone().name());
@@ -57,6 +58,13 @@ fn effect(rule: &Rule) -> String {
             format!("records from {} s before a trigger{honoured}", time as f64 / SECOND as f64)
         }
         (Action::Ignore, ..) => "records nothing".to_owned(),
+    }
+}
+
+fn paused(rule: &Rule) -> &'static str {
+    match (rule.action, rule.paused) {
+        (Action::Ignore, _) | (_, Paused::Silence) => "",
+        (_, Paused::Cut) => ", without paused time",
     }
 }
 

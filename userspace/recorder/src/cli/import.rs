@@ -270,7 +270,7 @@ impl<'a> Import<'a> {
                 done.remarks.push(format!("{} packets are missing, silence instead", completeness.lost));
             }
             let row = self.recording(&done, call, length, completeness);
-            done.file = Some(self.archive.cut(tape, 0..done.frames, &row, true)?.file);
+            done.file = Some(self.archive.cut(tape, 0..done.frames, &[], &row, true)?.file);
             self.archive.call(&call_row(&row))?;
             self.archive.event(&event(&row, pieces, first.layout(), first.codec(), &done.remarks))?;
         }

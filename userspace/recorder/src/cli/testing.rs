@@ -56,7 +56,7 @@ pub(super) fn archive() -> Dir {
         let tone =
             |i: u64| if (i / 8000).is_multiple_of(2) { [((i % 20) as i16 - 10) * 1000, 0] } else { [0, 300] };
         archive.write(TapeId(n), &(0..frames).flat_map(tone).collect::<Vec<i16>>()).unwrap();
-        archive.cut(TapeId(n), 0..frames, &row, true).unwrap();
+        archive.cut(TapeId(n), 0..frames, &[], &row, true).unwrap();
 
         let mut call = examples::call(at);
         (call.id, call.end) = (id, row.end);

@@ -10,7 +10,7 @@ use regex::Regex;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use spantape_core::record::Side;
-use spantape_core::rules::{Action, Beginning, CallDirection, Config, OnRefused, Rule, Rules};
+use spantape_core::rules::{Action, Beginning, CallDirection, Config, OnRefused, Paused, Rule, Rules};
 use spantape_core::schedule::Weekdays;
 use spantape_core::trigger::Verb;
 use spantape_core::trigger::feature_code::{Code, Effect};
@@ -110,6 +110,8 @@ struct TypedRule {
     #[serde(default)]
     on_refused: TypedOnRefused,
     #[serde(default)]
+    paused: TypedPaused,
+    #[serde(default)]
     feature_codes: TypedCodes,
 }
 
@@ -181,6 +183,14 @@ enum TypedOnRefused {
     #[default]
     FollowServer,
     HonourKey,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum TypedPaused {
+    #[default]
+    Silence,
+    Cut,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -309,6 +319,10 @@ fn rule(typed: TypedRule) -> Rule {
         },
         look_back: typed.lookback.0,
         feature_codes: codes(typed.feature_codes),
+        paused: match typed.paused {
+            TypedPaused::Silence => Paused::Silence,
+            TypedPaused::Cut => Paused::Cut,
+        },
         on_refused: match typed.on_refused {
             TypedOnRefused::FollowServer => OnRefused::FollowServer,
             TypedOnRefused::HonourKey => OnRefused::HonourKey,
@@ -508,6 +522,7 @@ mod tests {
                 "`source` or `destination`",
             ),
             ("[[rule]]\nname = \"x\"\naction = \"all\"\nmatch = { record = \"source\" }", "line 4", "`dn`"),
+            ("[[rule]]\nname = \"x\"\naction = \"all\"\npaused = \"skip\"", "line 4", "`silence` or `cut`"),
             ("[record]\nrtp_timeout = 5", "line 2", "expected a string"),
             ("[capture]\nring = \"64\"", "line 2", "64MiB"),
             ("[capture]\nrtp = \"all\"", "line 2", "`heuristic` or `announced`"),
