@@ -1,5 +1,5 @@
-//! Texts by which recordings are controlled or described: any bytes are one or none. The first byte says
-//! which, and where a stream is cut.
+//! Texts by which recordings are controlled or described: any bytes are one or none. The first byte says into
+//! what pieces a stream is cut.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

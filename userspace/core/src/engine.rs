@@ -119,8 +119,9 @@ impl Engine {
     /// is called.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         let mut fired = false;
-        while self.calls.poll_timeout() <= now {
-            self.now = self.now.max(self.calls.poll_timeout());
+        while self.poll_timeout() <= now {
+            self.now = self.now.max(self.poll_timeout());
+            self.handle_idle_streams();
             let (calls, mut context) = self.split();
             calls.handle_timeout(&mut context);
             fired = true;
@@ -148,7 +149,7 @@ impl Engine {
 
     /// When [`Engine::handle_timeout`] is to be called at the latest.
     pub fn poll_timeout(&self) -> Timestamp {
-        self.calls.poll_timeout()
+        self.calls.poll_timeout().min(self.poll_streams())
     }
 
     /// What has happened since.

@@ -33,6 +33,8 @@ pub(crate) struct Clip {
     pub(crate) timestamp: u32,
     /// Telephone events that replace the speech while they last.
     pub(crate) digits: Option<Digits>,
+    /// Who is heard with it, each at half the level.
+    pub(crate) mixed_with: Option<Speech>,
 }
 
 /// Keys pressed in the course of a clip.
@@ -55,7 +57,7 @@ impl Clip {
             Speech::Caller => (0x0a14_0009, 1000, 160_000),
             Speech::Callee => (0x0a14_0010, 30_000, 3_200_000),
         };
-        Self { speech, codec, from_ms: 0, to_ms, ssrc, sequence, timestamp, digits: None }
+        Self { speech, codec, from_ms: 0, to_ms, ssrc, sequence, timestamp, digits: None, mixed_with: None }
     }
 
     /// The next part of the same stream after a silence on the wire: the sequence goes on without a gap, the
@@ -76,7 +78,11 @@ impl Clip {
     pub(crate) fn packets(&self, samples: &Path) -> Result<Vec<Packet>> {
         let rate = self.codec.clock();
         let step = rate / 1000 * PACKET_MS;
-        let speech = self.speech.read(samples, rate)?;
+        let mut speech = self.speech.read(samples, rate)?;
+        if let Some(other) = self.mixed_with {
+            let other = other.read(samples, rate)?;
+            speech.iter_mut().zip(other).for_each(|(one, other)| *one = *one / 2 + other / 2);
+        }
         let whole = (self.from_ms * (rate / 1000)) as usize..(self.to_ms * (rate / 1000)) as usize;
         let spoken = speech.get(whole).unwrap_or(&speech);
         let packets = spoken.chunks_exact(step as usize).zip(0_u32..).map(|(block, index)| {

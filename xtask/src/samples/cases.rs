@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{generate, rewrite};
+use super::{generate, recorders, rewrite, url_record};
 use crate::lab::Bench;
 use crate::lab::capture::Capture;
 use crate::lab::codec::Codec;
@@ -84,6 +84,20 @@ pub(super) const CASES: &[Case] = &[
     live("cancelled", |name| simple(name, "cancel-caller", "cancel-callee")),
     live("unanswered-busy", |name| simple(name, "busy-caller", "busy-callee")),
     Case { name: "l16", make: Make::Generate(generate::l16) },
+    generated("url-record", url_record::started_and_stopped),
+    generated("url-record-refused", url_record::refused),
+    generated("url-record-two-calls", url_record::two_calls),
+    generated("url-template", url_record::template),
+    generated("recorder-leg", recorders::leg),
+    generated("recorder-leg-refused", recorders::leg_refused),
+    generated("genesys", recorders::genesys),
+    generated("genesys-refused", recorders::genesys_refused),
+    generated("siprec", recorders::siprec),
+    generated("siprec-paused", recorders::siprec_paused),
+    generated("cisco-bib", recorders::cisco),
+    generated("record-server", recorders::server),
+    generated("record-server-failed", recorders::server_failed),
+    generated("record-server-closed", recorders::server_closed),
 ];
 
 /// The calls of a case that is made by SIPp.
@@ -95,6 +109,10 @@ pub(crate) fn calls_of(name: &str) -> Option<Live> {
 
 const fn live(name: &'static str, describe: fn(&str) -> Live) -> Case {
     Case { name, make: Make::Sipp(describe) }
+}
+
+const fn generated(name: &'static str, generate: fn(&Bench) -> Result<Capture>) -> Case {
+    Case { name, make: Make::Generate(generate) }
 }
 
 fn simple(name: &str, caller: &'static str, callee: &'static str) -> Live {

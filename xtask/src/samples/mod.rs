@@ -6,7 +6,10 @@
 
 pub(crate) mod cases;
 mod generate;
+mod recorders;
 mod rewrite;
+mod script;
+mod url_record;
 
 use anyhow::{Context as _, Result, bail};
 

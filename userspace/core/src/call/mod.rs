@@ -5,6 +5,7 @@ mod dialog;
 mod directory;
 mod floor;
 mod keys;
+mod record_server;
 mod recording;
 mod session;
 mod table;
@@ -109,6 +110,8 @@ pub struct Call {
     flows: Vec<FlowId>,
     /// It is no conversation, but records one.
     session: Option<Box<Session>>,
+    /// Where its stream is received, when no description says so.
+    receives_at: Option<Endpoint>,
     /// By what it can be found.
     names: Names,
     /// Since when it goes on, and nobody holds it.
@@ -164,6 +167,7 @@ impl Call {
             recorder: Recorder::default(),
             flows: Vec::new(),
             session: None,
+            receives_at: None,
             names: Names::default(),
             active_since: now,
             floors: Default::default(),
@@ -526,7 +530,7 @@ impl Call {
         for id in std::mem::take(&mut self.flows) {
             self.let_go(id, context);
         }
-        for endpoint in self.descriptions.endpoints() {
+        for endpoint in self.descriptions.endpoints().into_iter().chain(self.receives_at) {
             context.flows.drop_claim(endpoint, self.key);
         }
         if self.is_spare() {

@@ -336,7 +336,7 @@ impl Call {
         let obeyed = outcome == Outcome::Confirmed || rule.on_refused == OnRefused::HonourKey;
         let mut text = match outcome {
             _ if !pending.words.is_empty() => pending.words.clone(),
-            Outcome::Refused(status) => format!("{status}"),
+            Outcome::Refused(status) if status > 0 => format!("{status}"),
             _ => String::new(),
         };
         if obeyed && outcome != Outcome::Confirmed {

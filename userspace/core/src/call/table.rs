@@ -1,11 +1,12 @@
 //! All calls, by Call-ID and by when they must be looked after.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use hashbrown::HashMap;
 use slab::Slab;
 
 use super::directory::{Directory, Whom};
+use super::record_server::{Order, OrderKey};
 use super::session::Original;
 use super::{Call, Context};
 use crate::event::Event;
@@ -16,7 +17,7 @@ use crate::sip::{Message, StartLine};
 use crate::time::{SECOND, Timestamp};
 use crate::trigger::feature_code::Effect;
 use crate::trigger::url_record::{self, Answers};
-use crate::trigger::{Outcome, Transaction, Trigger, Verb, audiocodes, sip_info};
+use crate::trigger::{Answer, Outcome, Transaction, Trigger, Verb, audiocodes, sip_info};
 use crate::wire::FlowKey;
 
 /// Messages of a call that is done with are known for so long as stragglers.
@@ -31,6 +32,8 @@ pub struct Calls {
     /// Recording sessions, by what their dialogs have in common.
     sessions: HashMap<Box<[u8]>, CallKey, foldhash::fast::RandomState>,
     directory: Directory,
+    /// What phones have ordered from record servers.
+    pub(super) orders: BTreeMap<OrderKey, Order>,
     timers: BTreeSet<(Timestamp, CallKey)>,
     generation: u64,
     ended: HashMap<Box<[u8]>, Timestamp, foldhash::fast::RandomState>,
@@ -48,6 +51,7 @@ impl Default for Calls {
             by_call_id: HashMap::default(),
             sessions: HashMap::default(),
             directory: Directory::default(),
+            orders: BTreeMap::new(),
             timers: BTreeSet::new(),
             generation: 0,
             ended: HashMap::default(),
@@ -124,7 +128,9 @@ impl Calls {
                 };
                 let (from, to) = (flow.source.socket(), flow.destination.socket());
                 let (at, transaction) = (context.now, None);
-                tell_lost(&Trigger { source: url_record::NAME, verb, at, from, to, transaction }, context);
+                let trigger = Trigger { source: url_record::NAME, verb, at, from, to, transaction };
+                let answer = Answer { outcome: Outcome::Unconfirmed, verb: None, words: String::new() };
+                tell_lost(&trigger, &answer, context);
             }
             return None;
         };
@@ -166,7 +172,7 @@ impl Calls {
         self.most_prominent_of(name, now, |_| true)
     }
 
-    fn most_prominent_of(
+    pub(super) fn most_prominent_of(
         &self,
         name: &Whom,
         now: Timestamp,
@@ -357,7 +363,7 @@ impl Calls {
         self.reschedule(original, context);
     }
 
-    fn insert(
+    pub(super) fn insert(
         &mut self,
         context: &mut Context<'_>,
         make: impl FnOnce(CallKey, &Context<'_>) -> Call,
@@ -395,7 +401,7 @@ impl Calls {
 }
 
 /// A trigger has come for which there is no call.
-fn tell_lost(trigger: &Trigger, context: &mut Context<'_>) {
+pub(super) fn tell_lost(trigger: &Trigger, answer: &Answer, context: &mut Context<'_>) {
     let row = EventRow {
         call: Id::default(),
         call_id: String::new(),
@@ -403,10 +409,10 @@ fn tell_lost(trigger: &Trigger, context: &mut Context<'_>) {
         kind: "trigger",
         trigger: trigger.source,
         verb: trigger.verb.as_str(),
-        outcome: Outcome::Unconfirmed.as_str(),
+        outcome: answer.outcome.as_str(),
         source: Some(trigger.from),
         destination: Some(trigger.to),
-        text: "no call that it could be for".to_owned(),
+        text: format!("{} (of no call that is seen)", answer.words).trim_start().to_owned(),
     };
     context.events.push_back(Event::Happened(Box::new(row)));
 }

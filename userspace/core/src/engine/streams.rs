@@ -9,12 +9,15 @@ use crate::http;
 use crate::media::CallKey;
 use crate::reassembly::tcp::{Chunk, Direction};
 use crate::sip::{Framer, Framing};
-use crate::time::Timestamp;
+use crate::time::{MILLISECOND, Timestamp};
+use crate::trigger::record_server;
 use crate::trigger::url_record::{self, Answers};
 use crate::wire::{FlowKey, Segment};
 
 /// Requests of one connection that may wait for their responses.
 const MAX_ASKED: usize = 32;
+/// A message to or from a record server that nothing ends has ended when nothing more comes for so long.
+const MESSAGE_ENDS: i64 = 100 * MILLISECOND;
 
 /// One direction of a connection.
 #[derive(Default)]
@@ -31,6 +34,8 @@ enum Talk {
     Requests(Box<http::Framer>),
     /// The responses, from the first request that is a trigger on.
     Responses(Box<Responses>),
+    /// What phones and a record server say to each other.
+    Control(Box<record_server::Framer>),
     /// Nothing that matters.
     Foreign,
 }
@@ -70,9 +75,44 @@ pub(super) struct Connections {
     by_flow: HashMap<FlowKey, (Connection, Timestamp), foldhash::fast::RandomState>,
     capacity: usize,
     pub(super) evicted: u64,
+    /// Directions in which a message may be complete, if nothing more comes until then.
+    unfinished: VecDeque<(Timestamp, FlowKey)>,
 }
 
 impl Engine {
+    /// When something is due here.
+    pub(super) fn poll_streams(&self) -> Timestamp {
+        self.tcp.unfinished.front().map_or(Timestamp::FAR_FUTURE, |(at, _)| *at)
+    }
+
+    /// Does what is due now.
+    pub(super) fn handle_idle_streams(&mut self) {
+        while let Some((_, flow)) = self.tcp.unfinished.pop_front_if(|(at, _)| *at <= self.now) {
+            if self.tcp.last(&flow).is_some_and(|last| self.now.since(last) >= MESSAGE_ENDS) {
+                self.finish_message(&flow);
+            }
+        }
+    }
+
+    /// Nothing in that direction says so, but what has come of a message is all of it.
+    fn finish_message(&mut self, flow: &FlowKey) {
+        let Some((connection, last)) = self.tcp.by_flow.get_mut(flow) else { return };
+        let (at, Talk::Control(framer)) = (*last, &mut connection.talk) else { return };
+        let mut framer = std::mem::take(framer);
+        framer.finish(|message| self.handle_control(flow, &message, at));
+        if let Some((connection, _)) = self.tcp.by_flow.get_mut(flow) {
+            connection.talk = Talk::Control(framer);
+        }
+    }
+
+    fn handle_control(&mut self, flow: &FlowKey, message: &record_server::Message<'_>, at: Timestamp) {
+        self.next_request += 1;
+        let number = self.next_request;
+        let (calls, mut context) = self.split();
+        calls.handle_control(flow, message, number, at, &mut context);
+        self.bind_dirty();
+    }
+
     pub(super) fn handle_segment(&mut self, flow: &FlowKey, segment: &Segment<'_>) {
         self.counters.tcp_segments += 1;
         if segment.payload.is_empty() && !segment.syn && !segment.rst && !segment.fin {
@@ -98,7 +138,7 @@ impl Engine {
         });
         self.counters.tcp_gaps += gaps;
         if segment.fin || segment.rst {
-            self.handle_end(&mut talk);
+            self.handle_end(flow, &mut talk);
         }
         self.tcp.put_back(flow, Connection { direction, talk });
         if segment.rst || segment.fin {
@@ -109,9 +149,12 @@ impl Engine {
     fn handle_bytes(&mut self, flow: &FlowKey, talk: &mut Talk, bytes: &[u8]) {
         if let Talk::Sip(framer) = talk
             && framer.is_fresh()
-            && http::begins_request(bytes)
         {
-            *talk = Talk::Requests(Box::default());
+            if http::begins_request(bytes) {
+                *talk = Talk::Requests(Box::default());
+            } else if record_server::may_begin(bytes) {
+                *talk = Talk::Control(Box::default());
+            }
         }
         let is_foreign = match talk {
             Talk::Sip(framer) => {
@@ -126,6 +169,16 @@ impl Engine {
                 framer.add(bytes, || true, request) == http::Framing::Foreign
             }
             Talk::Responses(responses) => self.handle_responses(responses, bytes),
+            Talk::Control(framer) => {
+                // Whoever is answered has said all there was to say.
+                self.finish_message(&flow.reversed());
+                let now = self.now;
+                let framing = framer.add(bytes, |message| self.handle_control(flow, &message, now));
+                if framer.is_unfinished() {
+                    self.tcp.await_end(flow, now);
+                }
+                framing == record_server::Framing::Foreign
+            }
             Talk::Foreign => false,
         };
         if is_foreign {
@@ -134,14 +187,25 @@ impl Engine {
     }
 
     /// There will be no more bytes.
-    fn handle_end(&mut self, talk: &mut Talk) {
-        let Talk::Responses(responses) = talk else { return };
-        let Responses { framer, asked, status } = &mut **responses;
-        framer.close(|message| {
-            if let http::Message::End(body) = message {
-                self.handle_response(asked, *status, body);
+    fn handle_end(&mut self, flow: &FlowKey, talk: &mut Talk) {
+        match talk {
+            Talk::Responses(responses) => {
+                let Responses { framer, asked, status } = &mut **responses;
+                framer.close(|message| {
+                    if let http::Message::End(body) = message {
+                        self.handle_response(asked, *status, body);
+                    }
+                });
             }
-        });
+            Talk::Control(framer) => {
+                let now = self.now;
+                framer.finish(|message| self.handle_control(flow, &message, now));
+                self.finish_message(&flow.reversed());
+                let (calls, mut context) = self.split();
+                calls.control_closed(flow, &mut context);
+            }
+            Talk::Sip(_) | Talk::Requests(_) | Talk::Foreign => {}
+        }
     }
 
     fn handle_request(&mut self, flow: &FlowKey, head: &http::Head<'_>) {
@@ -194,6 +258,7 @@ impl Talk {
         match self {
             Talk::Sip(framer) => framer.gap(),
             Talk::Requests(framer) => framer.gap(),
+            Talk::Control(framer) => framer.gap(),
             // Which response is whose cannot be told any more.
             Talk::Responses(_) => *self = Talk::Foreign,
             Talk::Foreign => {}
@@ -203,7 +268,7 @@ impl Talk {
 
 impl Connections {
     pub(super) fn new(capacity: usize) -> Connections {
-        Connections { by_flow: HashMap::default(), capacity, evicted: 0 }
+        Connections { by_flow: HashMap::default(), capacity, evicted: 0, unfinished: VecDeque::new() }
     }
 
     fn find(&mut self, flow: &FlowKey, segment: &Segment<'_>, now: Timestamp) -> Option<&mut Connection> {
@@ -240,6 +305,18 @@ impl Connections {
                 responses.asked.clear();
             }
             responses.asked.push_back(request);
+        }
+    }
+
+    /// When bytes came last in that direction.
+    fn last(&self, flow: &FlowKey) -> Option<Timestamp> {
+        self.by_flow.get(flow).map(|(_, last)| *last)
+    }
+
+    /// The message that has begun there is complete if nothing more comes for a while.
+    fn await_end(&mut self, flow: &FlowKey, now: Timestamp) {
+        if self.unfinished.len() < self.capacity {
+            self.unfinished.push_back((now + MESSAGE_ENDS, *flow));
         }
     }
 

@@ -67,7 +67,7 @@ pub struct Recognised {
 }
 
 impl Recognised {
-    fn new(system: &'static str, carries: Carries) -> Recognised {
+    pub(crate) fn new(system: &'static str, carries: Carries) -> Recognised {
         Recognised {
             system,
             carries,

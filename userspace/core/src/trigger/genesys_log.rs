@@ -223,7 +223,8 @@ fn stamp(line: &str) -> Option<(Stamp, &str)> {
 
 /// `2026-01-15T` as days since 1970-01-01, and what follows.
 fn date(text: &str) -> Option<(i64, &str)> {
-    let (year, rest) = number(text, 4, 9999)?;
+    // What a timestamp can tell.
+    let (year, rest) = number(text, 4, 2261).filter(|&(year, _)| year >= 1970)?;
     let (month, rest) = number(rest.strip_prefix('-')?, 2, 12)?;
     let (day, rest) = number(rest.strip_prefix('-')?, 2, 31)?;
     let rest = rest.strip_prefix(['T', ' '])?;
@@ -293,6 +294,11 @@ mod tests {
         );
         let days: Vec<_> = found.iter().map(|entry| entry.at.unwrap().day).collect();
         assert_eq!(days, [Some(20_468), Some(20_470)]);
+        let found = entries(
+            "Local time: 0283-01-14T10:00:00\nUTC time: 2026-01-14T09:00:00\n10:00:00 RequestPrivateService\n\
+             AttributePrivateMsgID 3015",
+        );
+        assert_eq!(found[0].at.map(|at| (at.day, at.offset)), Some((None, None)));
     }
 
     #[test]
@@ -301,7 +307,8 @@ mod tests {
         assert_eq!(day("1970-01-01T"), Some(0));
         assert_eq!(day("2000-02-29 "), Some(11_016));
         assert_eq!(day("2000-03-01 "), Some(11_017));
-        assert_eq!(day("0000-01-01T"), Some(-719_528));
+        assert_eq!(day("2261-12-31T"), Some(106_650));
+        assert_eq!((day("1969-12-31T"), day("2262-01-01T")), (None, None));
         assert_eq!(day("2026-13-01T"), None);
         assert_eq!(stamp("24:00:00"), None);
         assert_eq!(stamp("1:00:00"), None);
@@ -311,7 +318,7 @@ mod tests {
         #[test]
         fn never_panics(
             bytes: Vec<u8>,
-            text in "(@?[0-9]{2}:[0-9]{2}:[0-9]{2}[.][0-9]{0,12}|RequestPrivateService|Attribute[A-Z]{0,3} \u{fc}\
+            text in "(@?[0-9]{2}:[0-9]{2}:[0-9]{2}[.][0-9]{0,9}|RequestPrivateService|Attribute[A-Z]* \u{fc}\
                 |AttributePrivateMsgID 301[3-6]|\n\
                 |(Local|UTC) time: [0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:00:00){0,40}",
         ) {

@@ -43,7 +43,7 @@ impl Verb {
 pub enum Outcome {
     /// The server has agreed.
     Confirmed,
-    /// The server has refused, with this status.
+    /// The server has refused, with this status; 0 where there are none.
     Refused(u16),
     /// Nobody has answered.
     Unconfirmed,

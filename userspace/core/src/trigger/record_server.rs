@@ -64,6 +64,11 @@ impl Framer {
         self.framing()
     }
 
+    /// Whether a message has begun that nothing has ended.
+    pub fn is_unfinished(&self) -> bool {
+        !self.kept.is_empty()
+    }
+
     /// Bytes are missing here: what was begun cannot be completed.
     pub fn gap(&mut self) {
         self.skipped += self.kept.len() as u64;
@@ -139,6 +144,12 @@ fn end_of_message(bytes: &[u8]) -> Option<usize> {
 /// How many bytes at the end of `bytes` may be the beginning of a marker.
 fn begun_marker(bytes: &[u8]) -> usize {
     (1..MARKER.len()).rev().find(|&length| bytes.ends_with(&MARKER[..length])).unwrap_or(0)
+}
+
+/// Whether a stream that begins like this may carry messages: its first segment can end within the marker.
+pub fn may_begin(bytes: &[u8]) -> bool {
+    let text = bytes.trim_ascii_start();
+    !text.is_empty() && (text.starts_with(MARKER) || MARKER.starts_with(text))
 }
 
 /// Whether a payload begins with a message.

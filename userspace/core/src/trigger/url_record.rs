@@ -110,14 +110,17 @@ impl Template {
         Ok(Template { path: pattern(path)?, query: parameters, agent, meaning, answer })
     }
 
+    /// Paths that Yealink's phones ask for out of the box.
+    pub const YEALINK: [&str; 2] = ["/URLRecord/record.xml", "/phonerecording.cgi"];
+
     /// What Yealink's phones ask for out of the box, and what any URL of theirs comes to if the answer speaks of a
     /// recording.
     pub fn yealink() -> Vec<Template> {
         let toggle = || Meaning::Always(Effect::Toggle);
         let agent = Regex::new("(?i)yealink").ok();
         let urls = [
-            ("/URLRecord/record.xml", None, Answers::Text),
-            ("/phonerecording.cgi", None, Answers::Text),
+            (Template::YEALINK[0], None, Answers::Text),
+            (Template::YEALINK[1], None, Answers::Text),
             ("*", agent, Answers::TextOrNothing),
         ];
         let made = urls.into_iter().map(|(url, agent, answer)| Template::new(url, agent, toggle(), answer));

@@ -53,7 +53,7 @@ impl fmt::Debug for Endpoint {
 }
 
 /// Sender and receiver of a datagram or segment: the key of a flow in one direction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FlowKey {
     /// Sender.
     pub source: Endpoint,

@@ -2,6 +2,7 @@
 
 mod value;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,15 +11,17 @@ use regex::Regex;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use spantape_core::record::Side;
+use spantape_core::recording_session::{Carries, Recorder};
 use spantape_core::rules::{Action, Beginning, CallDirection, Config, OnRefused, Paused, Rule, Rules};
 use spantape_core::schedule::Weekdays;
 use spantape_core::trigger::Verb;
 use spantape_core::trigger::feature_code::{Code, Effect};
+use spantape_core::trigger::url_record::{ACTIONS, Answers, Meaning, Template};
 use spantape_sieve::Ports;
 
 use value::{
-    Bytes, Duration, Keys, Network, OneOrMore, Patterns, Percent, TypedDays, TypedHours, TypedLookBack,
-    TypedZone,
+    Bytes, Duration, Keys, Network, OneOrMore, Pattern, Patterns, Percent, TypedDays, TypedHours,
+    TypedLookBack, TypedZone,
 };
 
 use crate::source::memory::Sieving;
@@ -32,7 +35,57 @@ struct File {
     record: Record,
     capture: TypedCapture,
     limits: Limits,
+    url: Vec<TypedUrl>,
+    recorder: Vec<TypedRecorder>,
     rule: Vec<TypedRule>,
+}
+
+/// A record trigger by HTTP.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TypedUrl {
+    url: String,
+    /// Of User-Agent.
+    agent: Option<Pattern>,
+    /// What it always means.
+    does: Option<TypedEffect>,
+    /// What `{action}` stands for.
+    actions: Option<BTreeMap<String, TypedEffect>>,
+    answer: Option<TypedAnswer>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum TypedEffect {
+    Start,
+    Stop,
+    Toggle,
+    Pause,
+    Resume,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum TypedAnswer {
+    Status,
+    Text,
+}
+
+/// Where calls are sent to be recorded.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TypedRecorder {
+    uri: Patterns,
+    #[serde(default)]
+    carries: TypedCarries,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum TypedCarries {
+    #[default]
+    Mixed,
+    Parties,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -238,11 +291,18 @@ fn parse(text: &str) -> Result<Configuration, toml::de::Error> {
     let defaults = Config::default();
     let or = |typed: Option<Duration>, default: i64| typed.map_or(default, |duration| duration.0);
     let sip_ports = file.signalling.sip_ports.clone().unwrap_or_else(|| defaults.sip_ports.clone());
-    let capture = capture(file.capture, file.signalling, &sip_ports);
+    let mut signalling = file.signalling;
+    let urls = file.url.iter().map(|typed| Template::literal_path(&typed.url).to_owned());
+    signalling.http_paths.extend(urls.filter(|path| !path.is_empty()));
+    signalling.http_paths.extend(Template::YEALINK.map(str::to_owned));
+    let capture = capture(file.capture, signalling, &sip_ports);
+    let urls = file.url.into_iter().map(url).collect::<Result<Vec<_>, _>>()?;
     let engine = Config {
         sip_ports,
         rules: Rules::new(file.rule.into_iter().map(rule).collect(), regexes(file.site.internal))
             .in_zone(file.site.time_zone.0),
+        urls: urls.into_iter().chain(Template::yealink()).collect(),
+        recorders: file.recorder.into_iter().flat_map(recorders).collect(),
         orphans: file.record.orphans,
         record_headers: file.record.headers.unwrap_or(defaults.record_headers),
         rtp_timeout: or(file.record.rtp_timeout, defaults.rtp_timeout),
@@ -255,6 +315,53 @@ fn parse(text: &str) -> Result<Configuration, toml::de::Error> {
         ..defaults
     };
     Ok(Configuration { engine, capture })
+}
+
+fn url(typed: TypedUrl) -> Result<Template, toml::de::Error> {
+    let meaning = match (typed.does, typed.actions) {
+        (Some(effect), None) => Meaning::Always(effect.into()),
+        (None, Some(actions)) => {
+            Meaning::Action(actions.into_iter().map(|(name, effect)| (name, effect.into())).collect())
+        }
+        (None, None) if typed.url.contains("{action}") => {
+            Meaning::Action(ACTIONS.iter().map(|(name, effect)| ((*name).to_owned(), *effect)).collect())
+        }
+        (None, None) => Meaning::Always(Effect::Toggle),
+        (Some(_), Some(_)) => {
+            let reason = format!("`{}`: either `does` or `actions` says what it means", typed.url);
+            return Err(toml::de::Error::custom(reason));
+        }
+    };
+    // The same request for on and off: nothing but the text can tell them apart.
+    let by_text = meaning == Meaning::Always(Effect::Toggle);
+    let answer = match typed.answer {
+        Some(TypedAnswer::Status) => Answers::Status,
+        Some(TypedAnswer::Text) => Answers::Text,
+        None if by_text => Answers::Text,
+        None => Answers::Status,
+    };
+    let agent = typed.agent.map(|pattern| pattern.0);
+    Template::new(&typed.url, agent, meaning, answer).map_err(toml::de::Error::custom)
+}
+
+impl From<TypedEffect> for Effect {
+    fn from(typed: TypedEffect) -> Effect {
+        match typed {
+            TypedEffect::Start => Effect::Verb(Verb::Start),
+            TypedEffect::Stop => Effect::Verb(Verb::Stop),
+            TypedEffect::Toggle => Effect::Toggle,
+            TypedEffect::Pause => Effect::Verb(Verb::Pause),
+            TypedEffect::Resume => Effect::Verb(Verb::Resume),
+        }
+    }
+}
+
+fn recorders(typed: TypedRecorder) -> impl Iterator<Item = Recorder> {
+    let carries = match typed.carries {
+        TypedCarries::Mixed => Carries::Mixed,
+        TypedCarries::Parties => Carries::Parties,
+    };
+    regexes(typed.uri).into_iter().map(move |uri| Recorder { uri, carries })
 }
 
 fn capture(typed: TypedCapture, signalling: Signalling, sip_ports: &[u16]) -> Capture {
@@ -452,7 +559,7 @@ mod tests {
         assert_eq!((capture.ring, capture.queue, capture.promiscuous), (128 << 20, 512 << 10, false));
         let ports = [(5060, Ports::SIP), (5080, Ports::SIP), (8000, Ports::CONTROL)];
         assert_eq!(capture.sieving.ports, ports);
-        assert!(!capture.sieving.unknown_media && capture.sieving.paths == ["/record"]);
+        assert!(!capture.sieving.unknown_media && capture.sieving.paths[0] == "/record");
         let usual = load(None).unwrap().capture;
         assert!(usual.sieving.unknown_media && usual.promiscuous && !usual.pass_rest);
     }

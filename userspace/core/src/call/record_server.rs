@@ -1,0 +1,247 @@
+//! Recordings that phones order from a record server over TCP, and the stream with all they hear that they send it.
+
+use std::net::SocketAddr;
+
+use super::directory::Whom;
+use super::session::Original;
+use super::table::{Calls, tell_lost};
+use super::{Call, Context, End, LINGER};
+use crate::media::CallKey;
+use crate::record::{EndReason, Party, Side};
+use crate::recording_session::{Carries, Recognised};
+use crate::time::Timestamp;
+use crate::trigger::record_server::{Direction, Kind, Message, NAME};
+use crate::trigger::url_record::device;
+use crate::trigger::{Answer, Outcome, Transaction, Trigger, Verb};
+use crate::wire::{Endpoint, FlowKey};
+
+/// Recordings on all connections.
+const MAX_ORDERS: usize = 16_384;
+
+/// Names a recording: the connection, from phone to server, and the id on it.
+pub(super) type OrderKey = (FlowKey, Box<str>);
+
+/// A recording that a phone has ordered.
+pub(super) struct Order {
+    at: Timestamp,
+    /// The call that is to be recorded, if it is seen.
+    original: Option<CallKey>,
+    /// The stream to the server.
+    stream: Option<CallKey>,
+    /// The requests to start and to stop that wait for their answers.
+    start: Option<u64>,
+    stop: Option<(u64, Timestamp)>,
+    parties: (Party, Party),
+}
+
+impl Calls {
+    /// Takes a message of a control connection that came at `at`. `number` is that of a request.
+    pub fn handle_control(
+        &mut self,
+        flow: &FlowKey,
+        message: &Message<'_>,
+        number: u64,
+        at: Timestamp,
+        context: &mut Context<'_>,
+    ) {
+        let id = message.id().unwrap_or_default().into_owned().into_boxed_str();
+        match message.kind {
+            Kind::StartRequest => self.order(flow, id, message, number, at, context),
+            Kind::StartResponse => self.answer_order(&(flow.reversed(), id), message, at, context),
+            Kind::StopRequest => self.cancel_order(&(*flow, id), number, at, context),
+            Kind::StopResponse => self.answer_cancel(&(flow.reversed(), id), message, context),
+        }
+    }
+
+    /// A control connection is no more: neither are its recordings.
+    pub fn control_closed(&mut self, flow: &FlowKey, context: &mut Context<'_>) {
+        for flow in [*flow, flow.reversed()] {
+            let first = (flow, Box::from(""));
+            let of_flow = self.orders.range(first..).take_while(|((other, _), _)| *other == flow);
+            let keys: Vec<OrderKey> = of_flow.map(|(key, _)| key.clone()).collect();
+            for key in keys {
+                let Some(order) = self.orders.remove(&key) else { continue };
+                let (at, words) = (context.now, "the connection was closed".to_owned());
+                if let Some(number) = order.start {
+                    let answer = Answer { outcome: Outcome::Unconfirmed, verb: None, words };
+                    self.tell(order.original, number, answer, context);
+                } else if let Some((number, _)) = order.stop {
+                    // It was asked for, and is so.
+                    let answer = Answer { outcome: Outcome::Confirmed, verb: None, words };
+                    self.tell(order.original, number, answer, context);
+                } else {
+                    self.ask(order.original, trigger(&key, Verb::Stop, at, None), context);
+                }
+                let at = order.stop.map_or(at, |(_, asked)| asked);
+                self.end_stream(order.stream, at, EndReason::DialogGone, context);
+            }
+        }
+    }
+
+    fn order(
+        &mut self,
+        flow: &FlowKey,
+        id: Box<str>,
+        message: &Message<'_>,
+        number: u64,
+        at: Timestamp,
+        context: &mut Context<'_>,
+    ) {
+        let key = (*flow, id);
+        if self.orders.contains_key(&key) {
+            // Sent again.
+            return;
+        }
+        if self.orders.len() >= MAX_ORDERS {
+            self.orders.pop_first();
+        }
+        let field = |value: Option<std::borrow::Cow<'_, str>>| value.unwrap_or_default().into_owned();
+        let (local, remote) = (field(message.local_number()), field(message.remote_number()));
+        let user = |user: &str| Whom::User(user.into());
+        let is_up = |call: &Call| call.is_answered();
+        let device = message.device().and_then(|text| device(&text)).map(Whom::Device);
+        let original = self
+            .most_prominent_of(&user(&local), context.now, |call| {
+                is_up(call) && call.has_name(&user(&remote))
+            })
+            .or_else(|| self.most_prominent_of(&Whom::Host(flow.source.ip), context.now, is_up))
+            .or_else(|| self.most_prominent_of(&device?, context.now, is_up));
+        let phone = Party {
+            uri: local.clone(),
+            user: local,
+            display: field(message.local_name()),
+            address: Some(flow.source.address()),
+            ..Party::default()
+        };
+        let other = Party {
+            uri: remote.clone(),
+            user: remote,
+            display: field(message.remote_name()),
+            ..Party::default()
+        };
+        let parties = match message.direction() {
+            Some(Direction::In) => (other, phone),
+            _ => (phone, other),
+        };
+        let start = trigger(&key, Verb::Start, at, Some(number));
+        self.ask(original, start, context);
+        let order = Order { at, original, stream: None, start: Some(number), stop: None, parties };
+        self.orders.insert(key, order);
+    }
+
+    fn answer_order(
+        &mut self,
+        key: &OrderKey,
+        message: &Message<'_>,
+        at: Timestamp,
+        context: &mut Context<'_>,
+    ) {
+        let Some(order) = self.orders.get_mut(key) else { return };
+        let Some(number) = order.start.take() else { return };
+        let words = message.reason().map(|reason| reason.chars().take(120).collect()).unwrap_or_default();
+        let succeeded = message.succeeded().unwrap_or(message.port().is_some());
+        let (original, asked) = (order.original, order.at);
+        if !succeeded {
+            self.orders.remove(key);
+            let answer = Answer { outcome: Outcome::Refused(0), verb: None, words };
+            match original {
+                Some(_) => self.tell(original, number, answer, context),
+                None => tell_lost(&trigger(key, Verb::Start, asked, None), &answer, context),
+            }
+            return;
+        }
+        let parties = order.parties.clone();
+        self.tell(original, number, Answer { outcome: Outcome::Confirmed, verb: None, words }, context);
+        let Some(port) = message.port() else { return };
+        let server = Endpoint::new(message.server().unwrap_or(key.0.destination.address()), port);
+        let stream = self.open_stream(key, original, parties, server, at, context);
+        if let Some(order) = self.orders.get_mut(key) {
+            order.stream = Some(stream);
+        }
+    }
+
+    fn cancel_order(&mut self, key: &OrderKey, number: u64, at: Timestamp, context: &mut Context<'_>) {
+        let Some(order) = self.orders.get_mut(key).filter(|order| order.stop.is_none()) else { return };
+        order.stop = Some((number, at));
+        let original = order.original;
+        self.ask(original, trigger(key, Verb::Stop, at, Some(number)), context);
+    }
+
+    fn answer_cancel(&mut self, key: &OrderKey, message: &Message<'_>, context: &mut Context<'_>) {
+        let Some(order) = self.orders.get_mut(key) else { return };
+        let Some((number, at)) = order.stop.take() else { return };
+        let (original, stream) = (order.original, order.stream);
+        let words = message.reason().map(|reason| reason.chars().take(120).collect()).unwrap_or_default();
+        let succeeded = message.succeeded().unwrap_or(true);
+        let outcome = if succeeded { Outcome::Confirmed } else { Outcome::Refused(0) };
+        self.tell(original, number, Answer { outcome, verb: None, words }, context);
+        if succeeded {
+            self.orders.remove(key);
+            self.end_stream(stream, at, EndReason::Trigger, context);
+        }
+    }
+
+    /// The stream in which the phone sends what it hears and says.
+    fn open_stream(
+        &mut self,
+        key: &OrderKey,
+        original: Option<CallKey>,
+        parties: (Party, Party),
+        server: Endpoint,
+        at: Timestamp,
+        context: &mut Context<'_>,
+    ) -> CallKey {
+        let (flow, id) = key;
+        let original = original.and_then(|key| self.get(key)).map(Original::of);
+        let name = format!("{id}@{}", flow.source.socket());
+        let found = Recognised::new(NAME, Carries::Mixed);
+        let call = self.insert(context, |key, context| {
+            let mut call = Call::new(key, name.as_bytes(), NAME.as_bytes(), context);
+            (call.from, call.to) = parties;
+            call.answer = Some(at);
+            call.begin_session(&found, name.as_bytes(), original);
+            call
+        });
+        context.flows.claim(server, call, Side::Callee, context.now);
+        if let Some(call) = self.get_mut(call) {
+            call.receives_at = Some(server);
+        }
+        self.reschedule(call, context);
+        call
+    }
+
+    fn end_stream(
+        &mut self,
+        stream: Option<CallKey>,
+        at: Timestamp,
+        reason: EndReason,
+        context: &mut Context<'_>,
+    ) {
+        let Some(key) = stream else { return };
+        if let Some(call) = self.get_mut(key).filter(|call| !call.is_over()) {
+            call.end = Some(End { at, reason, linger: LINGER });
+        }
+        self.reschedule(key, context);
+    }
+
+    fn ask(&mut self, call: Option<CallKey>, trigger: Trigger, context: &mut Context<'_>) {
+        let Some(key) = call else { return };
+        if let Some(call) = self.get_mut(key) {
+            call.request(trigger, context);
+        }
+        self.reschedule(key, context);
+    }
+
+    fn tell(&mut self, call: Option<CallKey>, number: u64, answer: Answer, context: &mut Context<'_>) {
+        let Some(key) = call else { return };
+        if let Some(call) = self.get_mut(key) {
+            call.answer_numbered(number, Some(answer), context);
+        }
+        self.reschedule(key, context);
+    }
+}
+
+fn trigger((flow, _): &OrderKey, verb: Verb, at: Timestamp, number: Option<u64>) -> Trigger {
+    let (from, to): (SocketAddr, SocketAddr) = (flow.source.socket(), flow.destination.socket());
+    Trigger { source: NAME, verb, at, from, to, transaction: number.map(Transaction::Numbered) }
+}
