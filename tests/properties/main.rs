@@ -4,6 +4,7 @@ mod found;
 mod garbage;
 mod impaired;
 mod leak;
+mod operator;
 mod order;
 mod triggers;
 mod whole;

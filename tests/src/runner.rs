@@ -9,6 +9,7 @@ use spantape_core::event::{Event, kept};
 use spantape_core::media::TapeId;
 use spantape_core::record::{CallRow, EventRow, RecordingRow, Side, StreamRow};
 use spantape_core::rules::Config;
+use spantape_core::time::Timestamp;
 use spantape_core::wire::LinkType;
 
 use crate::frame::Frame;
@@ -124,10 +125,16 @@ impl Outcome {
 
 /// Runs frames through an engine. Panics where the order of events makes no sense.
 pub fn run(config: Config, frames: &[Frame]) -> Outcome {
+    run_with(config, frames, |_, _| {})
+}
+
+/// The same; `before` may ask something of the engine before each frame.
+pub fn run_with(config: Config, frames: &[Frame], mut before: impl FnMut(&mut Engine, Timestamp)) -> Outcome {
     let mut engine = Engine::new(config);
     let mut outcome = Outcome::default();
     let mut hash = Hash::default();
     for frame in frames {
+        before(&mut engine, frame.at);
         engine.handle_frame(frame.at, LinkType::Ethernet, &frame.bytes);
         drain(&mut engine, &mut outcome, &mut hash);
     }

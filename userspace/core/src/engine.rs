@@ -74,7 +74,7 @@ pub struct Engine {
     now: Timestamp,
     fragments: Fragments,
     tcp: Connections,
-    calls: Calls,
+    pub(crate) calls: Calls,
     flows: Flows,
     events: VecDeque<Event>,
     next_tape: u64,
@@ -105,8 +105,7 @@ impl Engine {
     /// Takes a frame. Timers that are due before it fire first. Stamps that run backwards (several
     /// interfaces in one file) count as the latest one seen.
     pub fn handle_frame(&mut self, at: Timestamp, link: LinkType, frame: &[u8]) {
-        self.handle_timeout(at);
-        self.now = self.now.max(at);
+        self.advance(at);
         self.counters.frames += 1;
         match wire::parse(link, frame) {
             Ok(packet) => self.handle_packet(packet),
@@ -174,7 +173,13 @@ impl Engine {
         }
     }
 
-    fn split(&mut self) -> (&mut Calls, Context<'_>) {
+    /// Goes on to that moment: what was due before it is done.
+    pub(crate) fn advance(&mut self, at: Timestamp) {
+        self.handle_timeout(at);
+        self.now = self.now.max(at);
+    }
+
+    pub(crate) fn split(&mut self) -> (&mut Calls, Context<'_>) {
         let context = Context {
             now: self.now,
             config: &self.config,
@@ -187,7 +192,7 @@ impl Engine {
     }
 
     /// Says of which media it is known now whether it is wanted.
-    fn announce_media(&mut self) {
+    pub(crate) fn announce_media(&mut self) {
         let calls = &self.calls;
         let wants = |key| calls.get(key).and_then(Call::wants_media);
         while let Some((endpoint, wanted)) = self.flows.poll_wanted(wants) {

@@ -4,6 +4,7 @@
 
 pub mod call;
 pub mod codec;
+pub mod control;
 pub mod engine;
 pub mod event;
 pub mod http;

@@ -27,6 +27,12 @@ impl Id {
         id.copy_from_slice(&hash.finalize()[..16]);
         Id(id)
     }
+
+    /// Whether it is shown with these hex digits at its beginning.
+    pub fn begins_with(&self, digits: &str) -> bool {
+        let mut shown = self.0.iter().flat_map(|byte| [byte >> 4, byte & 15].map(u32::from));
+        !digits.is_empty() && digits.chars().all(|digit| digit.to_digit(16) == shown.next())
+    }
 }
 
 impl fmt::Display for Id {
@@ -298,7 +304,7 @@ pub struct EventRow {
     pub call_id: String,
     /// When.
     pub at: Timestamp,
-    /// `message`, `trigger`, `hold`, `resume`, `transfer`, `codec`, `dtmf`, `loss`, `gap`, `drop`, `cut`, `import`, `end`…
+    /// `message`, `trigger`, `note`, `hold`, `resume`, `transfer`, `codec`, `dtmf`, `loss`, `gap`, `drop`, `cut`, `import`, `end`…
     pub kind: &'static str,
     /// For a trigger its source (`sip-info`…); else empty.
     pub trigger: &'static str,

@@ -2,12 +2,13 @@
 //!
 //! ```text
 //!  ring ─> reader ── full batches ──> recorder (engine, archive)
-//!             ^────── empty batches ──────┘ ^── orders: new rules, something to note, stop
+//!             ^────── empty batches ──────┘ ^── orders: new rules, something to note, what an operator asks
 //! ```
 //!
 //! The batches are all the queue there is, and their number is fixed. When none is empty the reader leaves frames in
 //! the ring, and what finds no room there is counted as lost for the queue's sake.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -15,11 +16,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
+use spantape_core::control::{Answer, LiveCalls, Refusal, Request, Target};
 use spantape_core::rules::Rules;
 use spantape_core::time::{SECOND, Timestamp};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use crate::pipeline::Pipeline;
+use crate::source::clock::{self, Clock};
 use crate::source::tap::{BATCH_BYTES, Batch, Lost, Tap, TapError};
 use crate::source::xdp::Frames;
 
@@ -75,6 +78,38 @@ enum Order {
     Rules(Rules),
     Note { kind: &'static str, text: String },
     Lost(Lost),
+    Asked(Asked),
+}
+
+/// An operator wants something.
+struct Asked {
+    /// When, by `CLOCK_MONOTONIC`: it is done when all frames have been seen that were there before.
+    at: i64,
+    what: Question,
+    _turn: OwnedSemaphorePermit,
+}
+
+enum Question {
+    Calls { target: Option<Target>, limit: usize, reply: oneshot::Sender<LiveCalls> },
+    Control { request: Request, reply: oneshot::Sender<Result<Answer, Refusal>> },
+}
+
+/// Where an operator asks.
+#[derive(Clone)]
+pub(crate) struct Operator {
+    orders: Sender<Order>,
+    turns: Arc<Semaphore>,
+}
+
+/// Why an operator has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unanswered {
+    /// Too many wait for theirs.
+    Busy,
+    /// Recording does not keep up. What was asked for is still done.
+    Late,
+    /// The capture has ended.
+    Ended,
 }
 
 /// How often the kernel is asked what was lost, and others are told what goes on.
@@ -88,6 +123,10 @@ const LAST: Duration = Duration::from_secs(1);
 /// A recorder with nothing to do is told the time no more often than this.
 const TELL: Duration = Duration::from_millis(50);
 const FEWEST_BATCHES: usize = 4;
+/// Questions of operators that may wait.
+const WAITING: usize = 256;
+/// How long an operator waits for an answer, which is mostly there in less than [`TELL`].
+const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Live {
     /// Begins, with so many bytes of queue.
@@ -114,7 +153,7 @@ impl Live {
             let figures = Arc::clone(&figures);
             thread::spawn(move || {
                 let _end = end;
-                Recorder { pipeline, full, give_back, orders: taken, figures }.run()
+                Recorder { pipeline, full, give_back, orders: taken, asked: VecDeque::new(), figures }.run()
             })
         };
         Live { stop, orders, figures, ended, reader, recorder }
@@ -123,6 +162,11 @@ impl Live {
     /// What is going on.
     pub(crate) fn figures(&self) -> &Figures {
         &self.figures
+    }
+
+    /// For those who ask for something by hand.
+    pub(crate) fn operator(&self) -> Operator {
+        Operator { orders: self.orders.clone(), turns: Arc::new(Semaphore::new(WAITING)) }
     }
 
     /// What is recorded from now on.
@@ -163,6 +207,27 @@ impl Live {
     }
 }
 
+impl Operator {
+    /// The latest of the calls that are up, or of those that are meant.
+    pub(crate) async fn calls(&self, target: Option<Target>, limit: usize) -> Result<LiveCalls, Unanswered> {
+        self.ask(|reply| Question::Calls { target, limit, reply }).await
+    }
+
+    /// Does what is asked of a call.
+    pub(crate) async fn control(&self, request: Request) -> Result<Result<Answer, Refusal>, Unanswered> {
+        self.ask(|reply| Question::Control { request, reply }).await
+    }
+
+    async fn ask<T>(&self, what: impl FnOnce(oneshot::Sender<T>) -> Question) -> Result<T, Unanswered> {
+        let turn = Arc::clone(&self.turns).try_acquire_owned().map_err(|_| Unanswered::Busy)?;
+        let (reply, answer) = oneshot::channel();
+        let asked = Asked { at: clock::monotonic(), what: what(reply), _turn: turn };
+        self.orders.send(Order::Asked(asked)).map_err(|_| Unanswered::Ended)?;
+        let answer = tokio::time::timeout(PATIENCE, answer).await.map_err(|_| Unanswered::Late)?;
+        answer.map_err(|_| Unanswered::Ended)
+    }
+}
+
 struct Reader {
     tap: Box<dyn Tap>,
     empty: Receiver<Batch>,
@@ -200,6 +265,7 @@ impl Reader {
                 lost.ring += self.lost_since(true);
             }
             batch.lost = lost;
+            batch.clock = *self.tap.clock();
             if self.hand_on.send(batch).is_err() {
                 break;
             }
@@ -250,6 +316,8 @@ struct Recorder {
     full: Receiver<Batch>,
     give_back: Sender<Batch>,
     orders: Receiver<Order>,
+    /// What operators have asked for at a moment that frames have not come to yet.
+    asked: VecDeque<Asked>,
     figures: Arc<Figures>,
 }
 
@@ -278,7 +346,18 @@ impl Recorder {
                 self.pipeline.note_lost(now, lost, &text_of(lost))?;
                 (lost, noted) = (Lost::default(), now);
             }
+            for order in self.orders.try_iter() {
+                match order {
+                    Order::Rules(rules) => self.pipeline.set_rules(rules),
+                    Order::Note { kind, text } => self.pipeline.note(now, kind, &text)?,
+                    Order::Lost(more) => lost.add(more),
+                    Order::Asked(asked) => self.asked.push_back(asked),
+                }
+            }
             for frame in batch.frames() {
+                if !self.asked.is_empty() {
+                    self.answer(batch.clock, frame.at)?;
+                }
                 self.pipeline.handle_frame(&frame)?;
                 now = now.max(frame.at);
             }
@@ -286,13 +365,7 @@ impl Recorder {
                 self.pipeline.handle_timeout(at)?;
                 now = now.max(at);
             }
-            for order in self.orders.try_iter() {
-                match order {
-                    Order::Rules(rules) => self.pipeline.set_rules(rules),
-                    Order::Note { kind, text } => self.pipeline.note(now, kind, &text)?,
-                    Order::Lost(more) => lost.add(more),
-                }
-            }
+            self.answer(batch.clock, now)?;
             if flushed.elapsed() >= FLUSH {
                 self.pipeline.flush()?;
                 flushed = Instant::now();
@@ -307,6 +380,23 @@ impl Recorder {
         }
         if lost.total() > 0 {
             self.pipeline.note_lost(now, lost, &text_of(lost))?;
+        }
+        Ok(())
+    }
+
+    /// Does what operators have asked for until a moment before which no frame is still to come.
+    fn answer(&mut self, clock: Clock, until: Timestamp) -> Result<()> {
+        while let Some(asked) = self.asked.pop_front_if(|asked| clock.at_monotonic(asked.at) <= until) {
+            // Whoever waits no longer for the answer wants it done all the same.
+            match asked.what {
+                Question::Calls { target, limit, reply } => {
+                    let _ = reply.send(self.pipeline.live_calls(target.as_ref(), limit));
+                }
+                Question::Control { request, reply } => {
+                    let at = clock.at_monotonic(asked.at);
+                    let _ = reply.send(self.pipeline.control(at, &request)?);
+                }
+            }
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Result;
+use spantape_core::control::{Answer, LiveCalls, Refusal, Request, Target};
 use spantape_core::engine::{Counters, Engine};
 use spantape_core::event::Event;
 use spantape_core::record::{CallRow, RecordingRow};
@@ -91,6 +92,18 @@ impl Pipeline {
         self.engine.set_rules(rules);
     }
 
+    /// Calls that are up.
+    pub(crate) fn live_calls(&self, target: Option<&Target>, limit: usize) -> LiveCalls {
+        self.engine.live_calls(target, limit)
+    }
+
+    /// Does what an operator asks for, and carries out what comes of it.
+    pub(crate) fn control(&mut self, at: Timestamp, request: &Request) -> Result<Result<Answer, Refusal>> {
+        let answer = self.engine.control(at, request);
+        self.carry_out()?;
+        Ok(answer)
+    }
+
     /// Something has happened to all calls that are up.
     pub(crate) fn note(&mut self, at: Timestamp, kind: &'static str, text: &str) -> Result<()> {
         self.engine.note(at, kind, text);
@@ -108,7 +121,7 @@ impl Pipeline {
         self.tally.missed.add(lost);
     }
 
-    /// Calls that are up.
+    /// How many calls are up.
     pub(crate) fn calls_up(&self) -> u64 {
         self.engine.calls_up() as u64
     }

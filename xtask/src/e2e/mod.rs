@@ -2,6 +2,7 @@
 
 mod call;
 mod compare;
+mod control;
 mod frames;
 mod live;
 mod model;
@@ -26,10 +27,11 @@ pub(crate) struct Args {
 type Part = fn() -> Result<()>;
 
 /// In the order in which they run: the shortest first.
-const PARTS: [(&str, Part); 5] = [
+const PARTS: [(&str, Part); 6] = [
     ("test-run", test_run::run),
     ("sieve", sieve::run),
     ("refusals", refusals::run),
+    ("control", control::run),
     ("stop", stop::run),
     ("live", live::run),
 ];

@@ -135,9 +135,14 @@ impl Call {
             }
         }
         if self.messages == 1 {
-            for user in [&self.from.user, &self.to.user] {
-                self.names.add(Whom::User(user.as_str().into()));
-            }
+            self.name_parties();
+        }
+    }
+
+    /// It can be found by the users of its parties.
+    pub(super) fn name_parties(&mut self) {
+        for user in [&self.from.user, &self.to.user] {
+            self.names.add(Whom::User(user.as_str().into()));
         }
     }
 
@@ -219,14 +224,8 @@ impl Call {
         });
         if let Some((source, verb)) = found {
             let tag = message.from().tag().unwrap_or_default();
-            let trigger = Trigger {
-                source,
-                verb,
-                at: context.now,
-                from: flow.source.socket(),
-                to: flow.destination.socket(),
-                transaction: Some(Transaction::Sip(tag.into(), message.cseq().number)),
-            };
+            let transaction = Some(Transaction::Sip(tag.into(), message.cseq().number));
+            let trigger = Trigger::new(source, verb, context.now, flow, transaction);
             self.request(trigger, context);
         }
     }
@@ -291,7 +290,7 @@ impl Call {
                 if self.answer.is_none() {
                     self.answer = Some(context.now);
                     self.active_since = context.now;
-                    self.tell_begin(flow.destination, flow.source, context.now);
+                    self.tell_begin(flow, context.now);
                     self.tell_hold(context);
                     if !self.has_parts() {
                         let fork = message.to().tag().unwrap_or_default();

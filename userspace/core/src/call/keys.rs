@@ -34,8 +34,7 @@ impl Call {
             Effect::Toggle if self.will_be_recording() => Verb::Stop,
             Effect::Toggle => Verb::Start,
         };
-        let (from, to) = (flow.source.socket(), flow.destination.socket());
-        let trigger = Trigger { source: feature_code::NAME, verb, at, from, to, transaction: None };
+        let trigger = Trigger::new(feature_code::NAME, verb, at, flow, None);
         self.request(trigger, context);
     }
 

@@ -5,6 +5,7 @@ mod dialog;
 mod directory;
 mod floor;
 mod keys;
+mod operator;
 mod record_server;
 mod recording;
 mod session;

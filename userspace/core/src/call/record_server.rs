@@ -1,7 +1,5 @@
 //! Recordings that phones order from a record server over TCP, and the stream with all they hear that they send it.
 
-use std::net::SocketAddr;
-
 use super::directory::Whom;
 use super::session::Original;
 use super::table::{Calls, tell_lost};
@@ -242,6 +240,5 @@ impl Calls {
 }
 
 fn trigger((flow, _): &OrderKey, verb: Verb, at: Timestamp, number: Option<u64>) -> Trigger {
-    let (from, to): (SocketAddr, SocketAddr) = (flow.source.socket(), flow.destination.socket());
-    Trigger { source: NAME, verb, at, from, to, transaction: number.map(Transaction::Numbered) }
+    Trigger::new(NAME, verb, at, flow, number.map(Transaction::Numbered))
 }

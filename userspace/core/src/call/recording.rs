@@ -92,8 +92,18 @@ impl Recorder {
         }
     }
 
+    /// What has caused the recording that goes on.
+    pub(super) fn recording(&self) -> Option<&'static str> {
+        self.segments.last().filter(|segment| segment.end.is_none()).map(|segment| segment.trigger)
+    }
+
+    /// Whether nothing is kept until it is resumed.
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused_since.is_some()
+    }
+
     fn is_recording(&self) -> bool {
-        self.segments.last().is_some_and(|segment| segment.end.is_none())
+        self.recording().is_some()
     }
 }
 
@@ -337,7 +347,7 @@ impl Call {
         let mut text = match outcome {
             _ if !pending.words.is_empty() => pending.words.clone(),
             Outcome::Refused(status) if status > 0 => format!("{status}"),
-            _ => String::new(),
+            _ => trigger.remark.clone(),
         };
         if obeyed && outcome != Outcome::Confirmed {
             text = format!("{text} honoured all the same").trim_start().to_owned();
@@ -366,8 +376,8 @@ impl Call {
             trigger: trigger.source,
             verb: trigger.verb.as_str(),
             outcome: outcome.as_str(),
-            source: Some(trigger.from),
-            destination: Some(trigger.to),
+            source: trigger.from,
+            destination: trigger.to,
             text,
             ..self.event(trigger.at)
         };

@@ -13,7 +13,7 @@ use crate::sdp::{Direction, Kind, Media};
 use crate::sip::{Message, StartLine};
 use crate::time::{SECOND, Timestamp};
 use crate::trigger::{Transaction, Trigger, Verb};
-use crate::wire::{Endpoint, FlowKey};
+use crate::wire::FlowKey;
 
 /// Dialogs of one session.
 const MAX_DIALOGS: usize = 16;
@@ -33,7 +33,7 @@ pub(super) struct Session {
     /// All streams are inactive.
     is_paused: bool,
     /// Who has asked whom, once the original has been told of the beginning.
-    begun: Option<(Endpoint, Endpoint)>,
+    begun: Option<FlowKey>,
     /// It has been told of the end.
     has_ended: bool,
 }
@@ -235,14 +235,9 @@ impl Call {
         }
         session.is_paused = is_paused;
         let tag = message.from().tag().unwrap_or_default();
-        let trigger = Trigger {
-            source: session.system,
-            verb: if is_paused { Verb::Pause } else { Verb::Resume },
-            at: context.now,
-            from: flow.source.socket(),
-            to: flow.destination.socket(),
-            transaction: Some(Transaction::Sip(tag.into(), message.cseq().number)),
-        };
+        let verb = if is_paused { Verb::Pause } else { Verb::Resume };
+        let transaction = Some(Transaction::Sip(tag.into(), message.cseq().number));
+        let trigger = Trigger::new(session.system, verb, context.now, flow, transaction);
         self.request(trigger, context);
     }
 
@@ -257,9 +252,9 @@ impl Call {
     }
 
     /// The recorder has answered a phone that sends it all it hears: from now on the original is recorded.
-    pub(super) fn tell_begin(&mut self, from: Endpoint, to: Endpoint, at: Timestamp) {
+    pub(super) fn tell_begin(&mut self, answer: &FlowKey, at: Timestamp) {
         if let Some(session) = self.session.as_mut().filter(|session| session.begun.is_none()) {
-            session.begun = Some((from, to));
+            session.begun = Some(answer.reversed());
             session.pass_bound(Verb::Start, at);
         }
     }
@@ -287,12 +282,11 @@ impl Session {
     }
 
     fn pass_bound(&mut self, verb: Verb, at: Timestamp) {
-        if let Some((from, to)) = self.begun
+        if let Some(flow) = &self.begun
             && self.carries == Carries::Mixed
             && self.original.is_some()
         {
-            let (from, to) = (from.socket(), to.socket());
-            self.passed.push(Trigger { source: self.system, verb, at, from, to, transaction: None });
+            self.passed.push(Trigger::new(self.system, verb, at, flow, None));
         }
     }
 }

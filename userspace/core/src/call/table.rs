@@ -1,5 +1,6 @@
 //! All calls, by Call-ID and by when they must be looked after.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use hashbrown::HashMap;
@@ -9,6 +10,7 @@ use super::directory::{Directory, Whom};
 use super::record_server::{Order, OrderKey};
 use super::session::Original;
 use super::{Call, Context};
+use crate::control::{self, LiveCalls, Refusal, Request, Target};
 use crate::event::Event;
 use crate::media::CallKey;
 use crate::record::{EndReason, EventRow, Id};
@@ -107,6 +109,10 @@ impl Calls {
     /// A call made of RTP alone.
     pub fn add_orphan(&mut self, flow: &FlowKey, ssrc: u32, context: &mut Context<'_>) -> CallKey {
         let key = self.insert(context, |key, context| Call::orphan(key, flow, ssrc, context));
+        if let Some(call) = self.calls.get_mut(key.slot) {
+            call.name_parties();
+            self.directory.enter(key, &mut call.names);
+        }
         self.reschedule(key, context);
         key
     }
@@ -126,9 +132,7 @@ impl Calls {
                     Effect::Verb(verb) => verb,
                     Effect::Toggle => Verb::Start,
                 };
-                let (from, to) = (flow.source.socket(), flow.destination.socket());
-                let (at, transaction) = (context.now, None);
-                let trigger = Trigger { source: url_record::NAME, verb, at, from, to, transaction };
+                let trigger = Trigger::new(url_record::NAME, verb, context.now, flow, None);
                 let answer = Answer { outcome: Outcome::Unconfirmed, verb: None, words: String::new() };
                 tell_lost(&trigger, &answer, context);
             }
@@ -140,14 +144,8 @@ impl Calls {
             Effect::Toggle if call.will_be_recording() => Verb::Stop,
             Effect::Toggle => Verb::Start,
         };
-        let trigger = Trigger {
-            source: url_record::NAME,
-            verb,
-            at: context.now,
-            from: flow.source.socket(),
-            to: flow.destination.socket(),
-            transaction: Some(Transaction::Numbered(number)),
-        };
+        let transaction = Some(Transaction::Numbered(number));
+        let trigger = Trigger::new(url_record::NAME, verb, context.now, flow, transaction);
         call.request(trigger, context);
         self.reschedule(key, context);
         Some(key)
@@ -186,6 +184,70 @@ impl Calls {
     /// Calls that go on.
     pub fn up(&self) -> impl Iterator<Item = &Call> {
         self.calls.iter().map(|(_, call)| call).filter(|call| !call.is_over())
+    }
+
+    /// The latest of the calls that go on, or of those that are meant.
+    pub fn live(&self, target: Option<&Target>, limit: usize) -> LiveCalls {
+        let found = match target {
+            Some(target) => self.meant(target),
+            None => self.calls.iter().map(|(_, call)| call).collect(),
+        };
+        let up = found.into_iter().filter(|call| !call.is_over());
+        let mut up: Vec<_> = up.map(|call| (Reverse(call.key.generation), call)).collect();
+        let matched = up.len();
+        if limit < matched {
+            up.select_nth_unstable_by_key(limit, |(age, _)| *age);
+            up.truncate(limit);
+        }
+        up.sort_unstable_by_key(|(age, _)| *age);
+        LiveCalls { calls: up.into_iter().map(|(_, call)| call.live()).collect(), matched }
+    }
+
+    /// Does what is asked of a call by hand.
+    pub fn control(
+        &mut self,
+        at: Timestamp,
+        request: &Request,
+        context: &mut Context<'_>,
+    ) -> Result<control::Answer, Refusal> {
+        let (key, matched) = self.find(&request.target)?;
+        let call = self.get_mut(key).ok_or(Refusal::NoCall)?;
+        let effect = call.obey(at, request, context)?;
+        let call = call.live();
+        self.reschedule(key, context);
+        Ok(control::Answer { call, matched, effect })
+    }
+
+    /// The call that is meant, and how many may have been. By id and Call-ID also one that has just ended.
+    fn find(&self, target: &Target) -> Result<(CallKey, usize), Refusal> {
+        let mut meant = self.meant(target);
+        match target {
+            Target::Id(_) | Target::CallId(_) if meant.len() > 1 => {
+                return Err(Refusal::Ambiguous(meant.len()));
+            }
+            Target::Id(_) | Target::CallId(_) => {}
+            Target::Dn(_) => meant.retain(|call| !call.is_over()),
+        }
+        let latest = meant.iter().max_by_key(|call| (call.answer, call.key.generation));
+        latest.map(|call| (call.key, meant.len())).ok_or(Refusal::NoCall)
+    }
+
+    /// Calls that are known and may be meant.
+    fn meant(&self, target: &Target) -> Vec<&Call> {
+        match target {
+            Target::Id(digits) => {
+                self.calls.iter().map(|(_, call)| call).filter(|call| call.id.begins_with(digits)).collect()
+            }
+            Target::CallId(call_id) => {
+                let key = self.by_call_id.get(call_id.as_bytes());
+                key.and_then(|&key| self.get(key)).into_iter().collect()
+            }
+            Target::Dn(user) => {
+                let found = self.directory.find(&Whom::User(user.as_str().into()));
+                let calls = found.filter_map(|key| self.get(key));
+                calls.filter(|call| call.from.user == *user || call.to.user == *user).collect()
+            }
+        }
     }
 
     /// When the next call must be looked after.
@@ -410,8 +472,8 @@ pub(super) fn tell_lost(trigger: &Trigger, answer: &Answer, context: &mut Contex
         trigger: trigger.source,
         verb: trigger.verb.as_str(),
         outcome: answer.outcome.as_str(),
-        source: Some(trigger.from),
-        destination: Some(trigger.to),
+        source: trigger.from,
+        destination: trigger.to,
         text: format!("{} (of no call that is seen)", answer.words).trim_start().to_owned(),
     };
     context.events.push_back(Event::Happened(Box::new(row)));

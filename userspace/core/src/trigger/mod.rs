@@ -5,6 +5,7 @@ pub mod audiocodes;
 pub mod feature_code;
 pub mod genesys_log;
 pub mod msml;
+pub mod operator;
 pub mod record_server;
 pub mod sip_info;
 pub mod url_record;
@@ -12,6 +13,7 @@ pub mod url_record;
 use std::net::SocketAddr;
 
 use crate::time::Timestamp;
+use crate::wire::FlowKey;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,10 +91,26 @@ pub struct Trigger {
     pub verb: Verb,
     /// When it was asked for. What comes of it counts from here.
     pub at: Timestamp,
-    /// Who asked.
-    pub from: SocketAddr,
+    /// Who asked, where that is an address.
+    pub from: Option<SocketAddr>,
     /// Whom.
-    pub to: SocketAddr,
+    pub to: Option<SocketAddr>,
+    /// What else is known of who asked, in words.
+    pub remark: String,
     /// The answer's. `None` for what needs no answer.
     pub transaction: Option<Transaction>,
+}
+
+impl Trigger {
+    /// What one host has sent another.
+    pub fn new(
+        source: &'static str,
+        verb: Verb,
+        at: Timestamp,
+        flow: &FlowKey,
+        transaction: Option<Transaction>,
+    ) -> Trigger {
+        let (from, to) = (Some(flow.source.socket()), Some(flow.destination.socket()));
+        Trigger { source, verb, at, from, to, remark: String::new(), transaction }
+    }
 }

@@ -10,6 +10,7 @@ use spantape_core::time::SECOND;
 use spantape_core::trigger::feature_code::Effect;
 
 use crate::config;
+use crate::control::Settings;
 
 /// Check a configuration file, and say what it means
 #[derive(clap::Args)]
@@ -24,7 +25,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let config::Configuration { engine: config, capture } = config::load(Some(&args.file))?;
+    let config::Configuration { engine: config, capture, control } = config::load(Some(&args.file))?;
     println!("{} is valid. Of these rules the first that matches a call decides:", args.file.display());
     for (index, rule) in config.rules.iter().enumerate() {
         let (effect, paused) = (effect(rule), paused(rule));
@@ -39,7 +40,21 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         "Live capture: {rtp}; SIP on port {}, and wherever it shows itself",
         config.sip_ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     );
+    println!("Control: {}", listens(&control));
     Ok(ExitCode::SUCCESS)
+}
+
+fn listens(control: &Settings) -> String {
+    let socket = control.socket.as_ref().map(|socket| match socket.is_absolute() {
+        true => format!("by the socket {}", socket.display()),
+        false => format!("by the socket {} in the archive", socket.display()),
+    });
+    let tcp = control
+        .tcp
+        .as_ref()
+        .map(|tcp| format!("at {} with the token in {}", tcp.listen, tcp.token_file.display()));
+    let ways: Vec<String> = [socket, tcp].into_iter().flatten().collect();
+    if ways.is_empty() { "none".to_owned() } else { ways.join(", and ") }
 }
 
 fn effect(rule: &Rule) -> String {

@@ -2,6 +2,7 @@
 
 mod capture;
 mod check_config;
+mod ctl;
 mod doctor;
 mod import;
 mod ladder;
@@ -40,6 +41,7 @@ enum Command {
     Import(import::Args),
     Search(search::Args),
     Show(show::Args),
+    Ctl(ctl::Args),
     CheckConfig(check_config::Args),
     Doctor(doctor::Args),
 }
@@ -53,6 +55,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(&args),
         Command::Search(args) => search::run(&args),
         Command::Show(args) => show::run(&args),
+        Command::Ctl(args) => ctl::run(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("spantape: {error:#}");

@@ -3,7 +3,8 @@
 mod value;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -24,6 +25,7 @@ use value::{
     TypedLookBack, TypedZone,
 };
 
+use crate::control::{SOCKET, Settings, Tcp};
 use crate::source::memory::Sieving;
 
 /// A configuration file, as it is typed.
@@ -34,6 +36,7 @@ struct File {
     signalling: Signalling,
     record: Record,
     capture: TypedCapture,
+    control: TypedControl,
     limits: Limits,
     url: Vec<TypedUrl>,
     recorder: Vec<TypedRecorder>,
@@ -120,6 +123,15 @@ struct TypedCapture {
     busy_poll: bool,
     pass_rest: bool,
     promiscuous: Option<bool>,
+}
+
+/// What a recorder at work is told by hand.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct TypedControl {
+    socket: Option<PathBuf>,
+    listen: Option<SocketAddr>,
+    token_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -262,6 +274,8 @@ pub(crate) struct Configuration {
     pub(crate) engine: Config,
     /// To live capture.
     pub(crate) capture: Capture,
+    /// To whoever tells a recorder at work what to do.
+    pub(crate) control: Settings,
 }
 
 /// How an interface is listened to.
@@ -297,6 +311,7 @@ fn parse(text: &str) -> Result<Configuration, toml::de::Error> {
     signalling.http_paths.extend(Template::YEALINK.map(str::to_owned));
     let capture = capture(file.capture, signalling, &sip_ports);
     let urls = file.url.into_iter().map(url).collect::<Result<Vec<_>, _>>()?;
+    let control = control(file.control)?;
     let engine = Config {
         sip_ports,
         rules: Rules::new(file.rule.into_iter().map(rule).collect(), regexes(file.site.internal))
@@ -314,7 +329,7 @@ fn parse(text: &str) -> Result<Configuration, toml::de::Error> {
         max_tcp_flows: file.limits.tcp_connections.unwrap_or(defaults.max_tcp_flows).max(1),
         ..defaults
     };
-    Ok(Configuration { engine, capture })
+    Ok(Configuration { engine, capture, control })
 }
 
 fn url(typed: TypedUrl) -> Result<Template, toml::de::Error> {
@@ -385,6 +400,19 @@ fn capture(typed: TypedCapture, signalling: Signalling, sip_ports: &[u16]) -> Ca
         pass_rest: typed.pass_rest,
         promiscuous: typed.promiscuous.unwrap_or(true),
     }
+}
+
+fn control(typed: TypedControl) -> Result<Settings, toml::de::Error> {
+    let tcp = match (typed.listen, typed.token_file) {
+        (Some(listen), Some(token_file)) => Some(Tcp { listen, token_file }),
+        (Some(_), None) => {
+            return Err(toml::de::Error::custom("`control.listen` takes a `control.token_file`"));
+        }
+        (None, _) => None,
+    };
+    let demanded = typed.socket.is_some();
+    let socket = typed.socket.unwrap_or_else(|| SOCKET.into());
+    Ok(Settings { socket: Some(socket).filter(|path| !path.as_os_str().is_empty()), demanded, tcp })
 }
 
 fn rule(typed: TypedRule) -> Rule {
@@ -564,6 +592,21 @@ mod tests {
         assert!(usual.sieving.unknown_media && usual.promiscuous && !usual.pass_rest);
     }
 
+    #[test]
+    fn control() {
+        let control = |text: &str| parse(text).map(|configuration| configuration.control);
+        let usual = control("").unwrap();
+        assert_eq!((usual.socket, usual.demanded), (Some(SOCKET.into()), false));
+        let none = control("[control]\nsocket = \"\"").unwrap();
+        assert!(none.socket.is_none() && none.tcp.is_none());
+        let both = "[control]\nsocket = \"/run/x\"\nlisten = \"[::1]:7373\"\ntoken_file = \"t\"";
+        let both = control(both).unwrap();
+        assert!(both.socket == Some("/run/x".into()) && both.demanded);
+        assert_eq!(both.tcp.map(|tcp| tcp.listen.port()), Some(7373));
+        let error = control("[control]\nlisten = \"127.0.0.1:7373\"").unwrap_err();
+        assert!(error.to_string().contains("control.token_file"), "{error}");
+    }
+
     /// `docs/configuration.md` is the contract: its first example has every key, and those of capture as they are
     /// without a file.
     #[test]
@@ -571,7 +614,7 @@ mod tests {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
         let text = std::fs::read_to_string(path).unwrap();
         let example = text.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
-        for section in ["site", "record", "signalling", "capture", "limits"] {
+        for section in ["site", "record", "signalling", "capture", "control", "limits"] {
             let (_, documented) = example.split_once(&format!("[{section}]")).expect(section);
             let documented = documented.split("\n[").next().unwrap_or_default();
             // The error lists the keys that there are.
@@ -632,6 +675,7 @@ mod tests {
             ("[[rule]]\nname = \"x\"\naction = \"all\"\npaused = \"skip\"", "line 4", "`silence` or `cut`"),
             ("[record]\nrtp_timeout = 5", "line 2", "expected a string"),
             ("[capture]\nring = \"64\"", "line 2", "64MiB"),
+            ("[control]\nlisten = \"7373\"", "line 2", "socket address"),
             ("[capture]\nrtp = \"all\"", "line 2", "`heuristic` or `announced`"),
         ];
         for (text, line, allowed) in cases {

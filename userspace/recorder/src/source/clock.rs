@@ -52,6 +52,11 @@ impl Clock {
     }
 }
 
+/// Now, by `CLOCK_MONOTONIC`.
+pub(crate) fn monotonic() -> i64 {
+    read(ClockId::Monotonic)
+}
+
 /// Two clocks that are read within so many nanoseconds are read at the same time.
 const TOGETHER: i64 = 20_000;
 const TRIES: usize = 8;

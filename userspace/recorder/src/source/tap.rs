@@ -71,6 +71,8 @@ pub(crate) struct Batch {
     frames: Vec<Span>,
     /// Frames that came before this time are in this batch or an earlier one.
     pub(crate) seen_until: Option<Timestamp>,
+    /// What its time stamps go by.
+    pub(crate) clock: Clock,
     pub(crate) lost: Lost,
 }
 
@@ -100,6 +102,7 @@ impl Batch {
             bytes: Vec::with_capacity(BATCH_BYTES),
             frames: Vec::with_capacity(2 * ENOUGH_FRAMES),
             seen_until: None,
+            clock: Clock::new(),
             lost: Lost::default(),
         }
     }

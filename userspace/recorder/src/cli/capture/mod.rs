@@ -16,6 +16,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use self::report::{Frozen, Report};
 use crate::config::{self, Configuration};
+use crate::control;
 use crate::live::Live;
 use crate::pipeline::Pipeline;
 use crate::privileges;
@@ -96,6 +97,7 @@ async fn capture(args: &Args, configuration: Configuration) -> Result<ExitCode> 
     let mut pipeline = Pipeline::new(configuration.engine, &args.archive)?;
     let ear = listen(args.source, &interface, &how).await?;
     let watch = LinkWatch::new(interface.index)?;
+    let control = control::Server::bind(&configuration.control, &args.archive)?;
     privileges::give_up(&args.archive, || ear.count.is_readable())?;
 
     let (done, mut completed) = mpsc::channel(UNPRINTED);
@@ -109,6 +111,7 @@ async fn capture(args: &Args, configuration: Configuration) -> Result<ExitCode> 
     if shared {
         report.shared(&interface);
     }
+    report.control(&control);
     let mut listener = Listener { watch, count: ear.count, missed: 0, unheard: 0 };
     listener.missed = listener.watch.missed().await.unwrap_or_default();
     let (mut interrupt, mut terminate, mut hangup) = (
@@ -120,6 +123,7 @@ async fn capture(args: &Args, configuration: Configuration) -> Result<ExitCode> 
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
 
     let mut live = Live::start(ear.tap, pipeline, queue);
+    let control = tokio::spawn(control.serve(live.operator()));
     let (mut stopping, mut gone) = (false, false);
     loop {
         tokio::select! {
@@ -146,6 +150,7 @@ async fn capture(args: &Args, configuration: Configuration) -> Result<ExitCode> 
             _ = terminate.recv() => stop(&live, &mut stopping, &report),
         }
     }
+    control.abort();
     let last = Lost { interface: listener.lost().await, ..Lost::default() };
     let mut ended = live.finish()?;
     ended.pipeline.add_lost(last);

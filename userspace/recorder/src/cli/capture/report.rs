@@ -11,6 +11,7 @@ use spantape_sieve::{COUNT_NO_SOCKET, Class};
 use super::printer::{Printer, Say};
 use crate::cli::terminal::clean;
 use crate::cli::{summary, when};
+use crate::control::Server;
 use crate::live::{Ended, Figures};
 use crate::pipeline::Done;
 use crate::source::interface::{Interface, LinkEvent};
@@ -119,6 +120,24 @@ impl Report {
             addresses.join(", ")
         );
         self.say("shared", json!({ "addresses": addresses }), &text, &[]);
+    }
+
+    /// Where it may be told what to do.
+    pub(super) fn control(&self, control: &Server) {
+        let (socket, listen) = control.addresses();
+        let listen = listen.map(|listen| listen.to_string());
+        let mut value = json!({ "socket": socket, "listen": listen });
+        let socket = socket.map(|socket| socket.display().to_string());
+        let at = [socket, listen].into_iter().flatten().collect::<Vec<_>>().join(" and ");
+        let text = match &control.problem {
+            Some(problem) => {
+                value["problem"] = json!(problem);
+                format!("it records, but `spantape ctl` finds no socket: {problem}")
+            }
+            None if at.is_empty() => return,
+            None => format!("`spantape ctl` is answered at {at}"),
+        };
+        self.say("control", value, &text, &[]);
     }
 
     pub(super) fn completed(&self, done: Frozen) {
