@@ -285,7 +285,7 @@ impl Engine {
                 binding.and_then(|binding| Some((calls.get_mut(binding.call)?, binding)))
             {
                 call.receive_held(id, &mut context);
-                calls.reschedule(binding.call, &context);
+                calls.reschedule(binding.call, &mut context);
             }
         }
     }
@@ -317,7 +317,8 @@ impl Engine {
                 }
             },
         };
-        if self.flows.get(id).resolve_at <= now {
+        let (resolve_at, last) = (self.flows.get(id).resolve_at, self.flows.get(id).last);
+        if resolve_at <= now || now.since(last) >= GOES_ON && self.has_lost_its_call(id) {
             self.bind(id);
         }
         let ssrc = reader.ssrc();
@@ -335,6 +336,12 @@ impl Engine {
             None => self.handle_unclaimed(id, ssrc, &packet),
         }
         self.flows.get_mut(id).last = now;
+    }
+
+    /// The call that a flow is bound to is over: what begins there after a silence may be another's.
+    fn has_lost_its_call(&self, id: FlowId) -> bool {
+        let binding = self.flows.get(id).binding;
+        binding.is_some_and(|binding| self.calls.get(binding.call).is_none_or(Call::is_over))
     }
 
     /// The call of a flow has been silent for long, and now something begins that does not go on where it
@@ -355,10 +362,9 @@ impl Engine {
         let (calls, mut context) = self.split();
         let Some(call) = calls.get_mut(binding.call) else { return };
         let over = call.is_over();
-        let had_media = call.has_media();
         call.receive(id, binding, stream, packet, &mut context);
-        if !had_media && call.has_media() {
-            calls.reschedule(binding.call, &context);
+        if call.is_stirred() {
+            calls.reschedule(binding.call, &mut context);
         }
         self.counters.rtp_after_end += u64::from(over);
     }
@@ -429,13 +435,11 @@ impl Engine {
         let before = flow.binding;
         let Some(found) = found else {
             // Its call has moved elsewhere. What goes on all the same is not another call's, though.
-            if let Some(before) =
-                before.filter(|before| calls.get(before.call).is_some_and(|call| !call.is_over()))
-            {
-                if now.since(flow.last) < GOES_ON {
-                    flow.resolve_at = now + GOES_ON;
-                } else {
+            if let Some((before, call)) = before.and_then(|before| Some((before, calls.get(before.call)?))) {
+                if now.since(flow.last) >= GOES_ON {
                     self.release(id, &before);
+                } else if !call.is_over() {
+                    flow.resolve_at = now + GOES_ON;
                 }
             }
             return false;

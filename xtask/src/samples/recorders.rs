@@ -2,9 +2,7 @@
 
 use anyhow::Result;
 
-use super::script::{
-    ANSWERED, By, Connection, Dialog, ENDED, NOTHING, Scene, description, host, stream,
-};
+use super::script::{ANSWERED, By, Connection, Dialog, ENDED, NOTHING, Scene, description, host, stream};
 use crate::lab::Bench;
 use crate::lab::capture::Capture;
 use crate::lab::codec::Codec;
@@ -230,7 +228,9 @@ impl Siprec {
 
     fn speak(scene: &mut Scene, from_ms: u64, to_ms: u64) -> Result<()> {
         let speeches = [Speech::Callee, Speech::Caller];
-        for ([from, to], (speech, ssrc)) in Self::media().into_iter().zip(speeches.into_iter().zip(SSRCS)) {
+        for ([from, to], (speech, ssrc)) in
+            Self::media().into_iter().zip(speeches.into_iter().zip([SSRCS[1], SSRCS[0]]))
+        {
             scene.speak(from_ms, from, to, copy(speech, from_ms, to_ms, ssrc))?;
         }
         Ok(())

@@ -191,7 +191,7 @@ impl Call {
             self.describe(flow, message, author, false, context);
         } else if is(b"BYE") {
             if self.ends_with(message) {
-                self.tell_end(context.now);
+                self.tell_end(context.now, context);
                 self.end_now(EndReason::Bye, LINGER, context);
             }
         } else if is(b"CANCEL") {
@@ -290,7 +290,7 @@ impl Call {
                 if self.answer.is_none() {
                     self.answer = Some(context.now);
                     self.active_since = context.now;
-                    self.tell_begin(flow, context.now);
+                    self.tell_begin(flow, context);
                     self.tell_hold(context);
                     if !self.has_parts() {
                         let fork = message.to().tag().unwrap_or_default();
@@ -311,6 +311,7 @@ impl Call {
             _ if !self.ends_with(message) => {}
             _ => {
                 self.status = status;
+                self.tell_declined(flow, status, context);
                 let (at, reason) = match self.cancelled {
                     Some(at) => (at, EndReason::Cancelled),
                     None => (context.now, EndReason::Rejected),

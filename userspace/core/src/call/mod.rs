@@ -18,7 +18,7 @@ use description::Descriptions;
 use directory::Names;
 use floor::Floor;
 use recording::{Pending, Recorder};
-use session::Session;
+use session::{Passed, Session};
 pub use table::Calls;
 
 use crate::codec::Codec;
@@ -111,6 +111,12 @@ pub struct Call {
     flows: Vec<FlowId>,
     /// It is no conversation, but records one.
     session: Option<Box<Session>>,
+    /// The sessions that record it.
+    recorded_by: Vec<CallKey>,
+    /// What they, or the one that it records, are to know.
+    passed: Vec<Passed>,
+    /// Something has happened for which its timers must be looked at.
+    is_stirred: bool,
     /// Where its stream is received, when no description says so.
     receives_at: Option<Endpoint>,
     /// By what it can be found.
@@ -168,6 +174,9 @@ impl Call {
             recorder: Recorder::default(),
             flows: Vec::new(),
             session: None,
+            recorded_by: Vec::new(),
+            passed: Vec::new(),
+            is_stirred: false,
             receives_at: None,
             names: Names::default(),
             active_since: now,
@@ -214,9 +223,9 @@ impl Call {
         self.end.is_some()
     }
 
-    /// Whether any media has come.
-    pub fn has_media(&self) -> bool {
-        self.last_media.is_some()
+    /// Whether it must be [rescheduled](Calls::reschedule).
+    pub fn is_stirred(&self) -> bool {
+        self.is_stirred
     }
 
     /// Whether it has been answered and goes on.
@@ -300,6 +309,7 @@ impl Call {
         if self.is_ignored() {
             return;
         }
+        self.is_stirred |= self.last_media.is_none();
         self.last_media = Some(self.last_media.map_or(packet.at, |last| last.max(packet.at)));
         if self.recorder.tape.is_none() {
             self.begin_recording(id, stream, packet.at, packet.payload_type, context);
@@ -526,7 +536,7 @@ impl Call {
         self.give_up_triggers(context);
         self.drain_streams(true, context);
         let Some(end) = self.end else { return };
-        self.tell_end(end.at);
+        self.tell_end(end.at, context);
         self.finish_recording(end.at, end.reason, context);
         for id in std::mem::take(&mut self.flows) {
             self.let_go(id, context);

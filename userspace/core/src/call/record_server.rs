@@ -71,7 +71,8 @@ impl Calls {
                     self.ask(order.original, trigger(&key, Verb::Stop, at, None), context);
                 }
                 let at = order.stop.map_or(at, |(_, asked)| asked);
-                self.end_stream(order.stream, at, EndReason::DialogGone, context);
+                let stop = trigger(&key, Verb::Stop, at, None);
+                self.end_stream(order.stream, &stop, EndReason::DialogGone, context);
             }
         }
     }
@@ -149,10 +150,14 @@ impl Calls {
             return;
         }
         let parties = order.parties.clone();
+        let start = trigger(key, Verb::Start, asked, None);
         self.tell(original, number, Answer { outcome: Outcome::Confirmed, verb: None, words }, context);
         let Some(port) = message.port() else { return };
         let server = Endpoint::new(message.server().unwrap_or(key.0.destination.address()), port);
-        let stream = self.open_stream(key, original, parties, server, at, context);
+        let stream = self.open_stream(key, original, parties, server, [asked, at], context);
+        if let Some(call) = self.get_mut(stream).filter(|call| !call.is_spare()) {
+            call.tell_trigger(&start, Outcome::Confirmed, String::new(), context);
+        }
         if let Some(order) = self.orders.get_mut(key) {
             order.stream = Some(stream);
         }
@@ -175,7 +180,7 @@ impl Calls {
         self.tell(original, number, Answer { outcome, verb: None, words }, context);
         if succeeded {
             self.orders.remove(key);
-            self.end_stream(stream, at, EndReason::Trigger, context);
+            self.end_stream(stream, &trigger(key, Verb::Stop, at, None), EndReason::Trigger, context);
         }
     }
 
@@ -186,7 +191,7 @@ impl Calls {
         original: Option<CallKey>,
         parties: (Party, Party),
         server: Endpoint,
-        at: Timestamp,
+        [asked, at]: [Timestamp; 2],
         context: &mut Context<'_>,
     ) -> CallKey {
         let (flow, id) = key;
@@ -196,7 +201,8 @@ impl Calls {
         let call = self.insert(context, |key, context| {
             let mut call = Call::new(key, name.as_bytes(), NAME.as_bytes(), context);
             (call.from, call.to) = parties;
-            call.answer = Some(at);
+            // Its media may have come before the message was known to be complete.
+            (call.start, call.answer) = (asked, Some(at));
             call.begin_session(&found, name.as_bytes(), original);
             call
         });
@@ -211,13 +217,22 @@ impl Calls {
     fn end_stream(
         &mut self,
         stream: Option<CallKey>,
-        at: Timestamp,
+        stop: &Trigger,
         reason: EndReason,
         context: &mut Context<'_>,
     ) {
         let Some(key) = stream else { return };
+        let at = stop.at;
         if let Some(call) = self.get_mut(key).filter(|call| !call.is_over()) {
             call.end = Some(End { at, reason, linger: LINGER });
+            let server = call.receives_at.take();
+            if !call.is_spare() {
+                call.tell_trigger(stop, Outcome::Confirmed, String::new(), context);
+            }
+            // The next recording may use the same port at once.
+            if let Some(server) = server {
+                context.flows.drop_claim(server, key);
+            }
         }
         self.reschedule(key, context);
     }

@@ -85,6 +85,16 @@ impl Recorder {
         }
     }
 
+    /// Since when nothing is kept.
+    pub(super) fn paused_since(&self) -> Option<Timestamp> {
+        self.paused_since
+    }
+
+    /// Nothing has been kept yet, nor is to be.
+    pub(super) fn begin_paused(&mut self, since: Option<Timestamp>) {
+        self.paused_since = since;
+    }
+
     pub(super) fn deadline(&self) -> Timestamp {
         match self.idle_since {
             Some(since) if self.tape.is_some() => since + LATENCY,
@@ -175,6 +185,7 @@ impl Call {
 
     /// Somebody asks for a recording, or for its end.
     pub(super) fn request(&mut self, trigger: Trigger, context: &mut Context<'_>) {
+        self.is_stirred = true;
         let again = self.triggers.iter_mut().find(|pending| {
             let known = &pending.trigger;
             let (Some(Transaction::Sip(tag, cseq)), Some(Transaction::Sip(known_tag, known_cseq))) =
@@ -250,7 +261,7 @@ impl Call {
     }
 
     /// Nothing is kept from then on, until somebody has asked for that already.
-    fn pause(&mut self, at: Timestamp, context: &mut Context<'_>) {
+    pub(super) fn pause(&mut self, at: Timestamp, context: &mut Context<'_>) {
         self.recorder.paused_since.get_or_insert(at);
         let honoured = self.decide(None, context.flows).on_refused == OnRefused::HonourKey;
         let resumed = self.triggers.iter().find(|pending| {
@@ -262,7 +273,7 @@ impl Call {
     }
 
     /// Audio is kept from then on.
-    fn resume(&mut self, at: Timestamp) {
+    pub(super) fn resume(&mut self, at: Timestamp) {
         if self.recorder.paused_since.take().is_some()
             && let Some(tape) = &mut self.recorder.tape
         {
@@ -371,6 +382,17 @@ impl Call {
             self.pass_on(trigger);
         }
         self.note_idle(context.now);
+        self.tell_trigger(trigger, outcome, text, context);
+    }
+
+    /// Notes what has become of a trigger.
+    pub(super) fn tell_trigger(
+        &self,
+        trigger: &Trigger,
+        outcome: Outcome,
+        text: String,
+        context: &mut Context<'_>,
+    ) {
         let row = EventRow {
             kind: "trigger",
             trigger: trigger.source,

@@ -12,11 +12,13 @@ use crate::rules::Rules;
 use crate::sdp::{Direction, Kind, Media};
 use crate::sip::{Message, StartLine};
 use crate::time::{SECOND, Timestamp};
-use crate::trigger::{Transaction, Trigger, Verb};
+use crate::trigger::{Outcome, Transaction, Trigger, Verb};
 use crate::wire::FlowKey;
 
 /// Dialogs of one session.
 const MAX_DIALOGS: usize = 16;
+/// Sessions that record one call.
+const MAX_SESSIONS: usize = 16;
 /// Dialogs of which nothing but the recorder is known are a pair if they begin within this time.
 const PAIRED: i64 = 3 * SECOND;
 
@@ -28,8 +30,6 @@ pub(super) struct Session {
     pub(super) dialogs: Vec<Dialog>,
     /// The call that is recorded.
     pub(super) original: Option<Original>,
-    /// What the original is to be told.
-    pub(super) passed: Vec<Trigger>,
     /// All streams are inactive.
     is_paused: bool,
     /// Who has asked whom, once the original has been told of the beginning.
@@ -58,6 +58,13 @@ pub(super) struct Original {
     to: Party,
     rules: Rules,
     rule: Option<usize>,
+    paused_since: Option<Timestamp>,
+}
+
+/// A trigger of one call that another is to know of.
+pub(super) struct Passed {
+    pub(super) trigger: Trigger,
+    pub(super) outcome: Outcome,
 }
 
 impl Original {
@@ -71,6 +78,7 @@ impl Original {
             to: call.to.clone(),
             rules: call.rules.clone(),
             rule: call.rule,
+            paused_since: call.recorder.paused_since(),
         }
     }
 }
@@ -99,6 +107,8 @@ impl Call {
     /// The call is a session, and this its first dialog.
     pub(super) fn begin_session(&mut self, found: &Recognised, call_id: &[u8], original: Option<Original>) {
         if let Some(original) = &original {
+            // What is not to be kept of the call is not to be kept of its copy.
+            self.recorder.begin_paused(original.paused_since);
             self.conversation_id.clone_from(&original.conversation_id);
             if found.carries == Carries::Mixed {
                 // All that is said of it is said of that call.
@@ -113,7 +123,6 @@ impl Call {
             groups: found.groups.clone(),
             dialogs: Vec::new(),
             original,
-            passed: Vec::new(),
             is_paused: false,
             begun: None,
             has_ended: false,
@@ -251,26 +260,66 @@ impl Call {
         session.dialogs.iter().all(|dialog| dialog.is_over)
     }
 
-    /// The recorder has answered a phone that sends it all it hears: from now on the original is recorded.
-    pub(super) fn tell_begin(&mut self, answer: &FlowKey, at: Timestamp) {
-        if let Some(session) = self.session.as_mut().filter(|session| session.begun.is_none()) {
-            session.begun = Some(answer.reversed());
-            session.pass_bound(Verb::Start, at);
-        }
+    /// The recorder has answered: from now on the original is recorded.
+    pub(super) fn tell_begin(&mut self, answer: &FlowKey, context: &mut Context<'_>) {
+        let Some(session) = self.session.as_mut().filter(|session| session.begun.is_none()) else { return };
+        let flow = answer.reversed();
+        session.begun = Some(flow);
+        let trigger = Trigger::new(session.system, Verb::Start, context.now, &flow, None);
+        self.tell_bound(trigger, Outcome::Confirmed, context);
+    }
+
+    /// The recorder does not want it.
+    pub(super) fn tell_declined(&mut self, answer: &FlowKey, status: u16, context: &mut Context<'_>) {
+        let Some(session) = self.session.as_mut().filter(|session| session.begun.is_none()) else { return };
+        let trigger = Trigger::new(session.system, Verb::Start, context.now, &answer.reversed(), None);
+        self.tell_bound(trigger, Outcome::Refused(status), context);
     }
 
     /// That has ended.
-    pub(super) fn tell_end(&mut self, at: Timestamp) {
-        if let Some(session) = self.session.as_mut().filter(|session| !session.has_ended) {
-            session.has_ended = true;
-            session.pass_bound(Verb::Stop, at);
+    pub(super) fn tell_end(&mut self, at: Timestamp, context: &mut Context<'_>) {
+        let Some(session) = self.session.as_mut().filter(|session| !session.has_ended) else { return };
+        session.has_ended = true;
+        let Some(flow) = session.begun else { return };
+        let trigger = Trigger::new(session.system, Verb::Stop, at, &flow, None);
+        self.tell_bound(trigger, Outcome::Confirmed, context);
+    }
+
+    /// Beginning and end of what a phone sends to a recorder are the original's; of a session of parties, its own.
+    fn tell_bound(&mut self, trigger: Trigger, outcome: Outcome, context: &mut Context<'_>) {
+        if self.is_spare() {
+            self.passed.push(Passed { trigger, outcome });
+        } else {
+            let text = match outcome {
+                Outcome::Refused(status) => status.to_string(),
+                _ => String::new(),
+            };
+            self.tell_trigger(&trigger, outcome, text, context);
         }
     }
 
-    /// What is obeyed here holds for the original as well.
+    /// What is obeyed here holds for those that it records, and for those that record it, as well.
     pub(super) fn pass_on(&mut self, trigger: &Trigger) {
-        if let Some(session) = self.session.as_mut().filter(|session| session.original.is_some()) {
-            session.passed.push(Trigger { transaction: None, ..trigger.clone() });
+        let has_original = self.session.as_ref().is_some_and(|session| session.original.is_some());
+        if has_original || !self.recorded_by.is_empty() {
+            let trigger = Trigger { transaction: None, ..trigger.clone() };
+            self.passed.push(Passed { trigger, outcome: Outcome::Confirmed });
+        }
+    }
+
+    /// The call that is recorded here has been paused or resumed.
+    pub(super) fn follow(&mut self, verb: Verb, at: Timestamp, context: &mut Context<'_>) {
+        match verb {
+            Verb::Pause => self.pause(at, context),
+            Verb::Resume => self.resume(at),
+            Verb::Start | Verb::Stop => {}
+        }
+    }
+
+    /// Another call records this one.
+    pub(super) fn is_recorded_by(&mut self, session: CallKey) {
+        if self.recorded_by.len() < MAX_SESSIONS {
+            self.recorded_by.push(session);
         }
     }
 }
@@ -279,14 +328,5 @@ impl Session {
     fn dialog(&self, message: &Message<'_>) -> Option<&Dialog> {
         let call_id = message.call_id.unwrap_or_default();
         self.dialogs.iter().find(|dialog| *dialog.call_id == *call_id)
-    }
-
-    fn pass_bound(&mut self, verb: Verb, at: Timestamp) {
-        if let Some(flow) = &self.begun
-            && self.carries == Carries::Mixed
-            && self.original.is_some()
-        {
-            self.passed.push(Trigger::new(self.system, verb, at, flow, None));
-        }
     }
 }

@@ -8,7 +8,7 @@ use slab::Slab;
 
 use super::directory::{Directory, Whom};
 use super::record_server::{Order, OrderKey};
-use super::session::Original;
+use super::session::{Original, Passed};
 use super::{Call, Context};
 use crate::control::{self, LiveCalls, Refusal, Request, Target};
 use crate::event::Event;
@@ -102,7 +102,6 @@ impl Calls {
             self.directory.enter(key, &mut call.names);
         }
         self.reschedule(key, context);
-        self.tell_original(key, context);
         true
     }
 
@@ -277,13 +276,18 @@ impl Calls {
     }
 
     /// Something has changed in a call: works out anew when to look after it.
-    pub fn reschedule(&mut self, key: CallKey, context: &Context<'_>) {
+    pub fn reschedule(&mut self, key: CallKey, context: &mut Context<'_>) {
         let Some(call) = self.calls.get_mut(key.slot).filter(|call| call.key == key) else { return };
+        call.is_stirred = false;
+        let passing = Passing::of(call);
         let deadline = call.next_deadline(context.config);
         if deadline != call.deadline {
             self.timers.remove(&(call.deadline, key));
             call.deadline = deadline;
             self.timers.insert((deadline, key));
+        }
+        if let Some(passing) = passing {
+            self.pass(passing, context);
         }
     }
 
@@ -296,9 +300,10 @@ impl Calls {
         self.timers.remove(&(call.deadline, key));
         self.directory.strike(key, &call.names);
         call.finish(reason, context);
+        if let Some(passing) = Passing::of(&mut call) {
+            self.pass(passing, context);
+        }
         if let Some(mut session) = call.session.take() {
-            let original = session.original.as_ref().map(|original| original.key);
-            self.pass(original, std::mem::take(&mut session.passed), context);
             for group in &session.groups {
                 if self.sessions.get(group) == Some(&key) {
                     self.sessions.remove(group);
@@ -350,6 +355,7 @@ impl Calls {
             return Some(key);
         }
         let original = session.as_ref().and_then(|found| self.original_of(found, flow, context.now));
+        let recorded = original.as_ref().map(|original| original.key);
         let tag = message.from().tag().unwrap_or_default();
         let key = self.insert(context, |key, context| {
             let mut call = Call::new(key, call_id, tag, context);
@@ -360,6 +366,9 @@ impl Calls {
             call
         });
         self.by_call_id.insert(call_id.into(), key);
+        if let Some(original) = recorded.and_then(|original| self.get_mut(original)) {
+            original.is_recorded_by(key);
+        }
         for group in session.into_iter().flat_map(|found| found.groups) {
             self.sessions.insert(group, key);
         }
@@ -407,22 +416,27 @@ impl Calls {
         key.and_then(|key| self.get(key)).map(Original::of)
     }
 
-    /// A session has something to say to the call that it records.
-    fn tell_original(&mut self, key: CallKey, context: &mut Context<'_>) {
-        let Some(session) = self.get_mut(key).and_then(|call| call.session.as_mut()) else { return };
-        let passed = std::mem::take(&mut session.passed);
-        let original = session.original.as_ref().map(|original| original.key);
-        self.pass(original, passed, context);
-    }
-
-    fn pass(&mut self, original: Option<CallKey>, passed: Vec<Trigger>, context: &mut Context<'_>) {
-        let Some(original) = original else { return };
-        for trigger in passed {
-            if let Some(call) = self.get_mut(original) {
-                call.request(trigger, context);
+    /// A call has something to say to the one that it records, or to those that record it.
+    fn pass(&mut self, from: Passing, context: &mut Context<'_>) {
+        for Passed { trigger, outcome } in from.passed {
+            if let Some(call) = from.original.and_then(|key| self.get_mut(key)) {
+                match outcome {
+                    Outcome::Confirmed => call.request(trigger.clone(), context),
+                    Outcome::Refused(status) => {
+                        call.tell_trigger(&trigger, outcome, status.to_string(), context);
+                    }
+                    Outcome::Unconfirmed => call.tell_trigger(&trigger, outcome, String::new(), context),
+                }
+            }
+            for session in from.recorded_by.iter() {
+                if let Some(session) = self.get_mut(*session) {
+                    session.follow(trigger.verb, trigger.at, context);
+                }
             }
         }
-        self.reschedule(original, context);
+        if let Some(original) = from.original {
+            self.reschedule(original, context);
+        }
     }
 
     pub(super) fn insert(
@@ -459,6 +473,27 @@ impl Calls {
                 self.ended.remove(&call_id);
             }
         }
+    }
+}
+
+/// What a call has to say to others.
+struct Passing {
+    passed: Vec<Passed>,
+    original: Option<CallKey>,
+    recorded_by: Vec<CallKey>,
+}
+
+impl Passing {
+    fn of(call: &mut Call) -> Option<Passing> {
+        if call.passed.is_empty() {
+            return None;
+        }
+        let original = call.session.as_ref().and_then(|session| session.original.as_ref());
+        Some(Passing {
+            original: original.map(|original| original.key),
+            recorded_by: call.recorded_by.clone(),
+            passed: std::mem::take(&mut call.passed),
+        })
     }
 }
 

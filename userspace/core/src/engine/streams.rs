@@ -17,7 +17,7 @@ use crate::wire::{FlowKey, Segment};
 /// Requests of one connection that may wait for their responses.
 const MAX_ASKED: usize = 32;
 /// A message to or from a record server that nothing ends has ended when nothing more comes for so long.
-const MESSAGE_ENDS: i64 = 100 * MILLISECOND;
+const MESSAGE_ENDS: i64 = 20 * MILLISECOND;
 
 /// One direction of a connection.
 #[derive(Default)]
@@ -248,7 +248,7 @@ impl Engine {
             url_record::answer(answer, status, body, found.was_recording(number))
         };
         found.answer_numbered(number, answer, &mut context);
-        calls.reschedule(call, &context);
+        calls.reschedule(call, &mut context);
     }
 }
 
