@@ -25,7 +25,21 @@ const CALLEE: &str = "callee-8k.wav";
 
 const WHOLE: &[(f64, f64)] = &[(1.0, 1.0), (3.5, 3.5), (6.0, 6.0)];
 
-const SIDES: [Side; 24] = [
+const BOTH: &str = "caller-8k.wav+callee-8k.wav";
+
+const SIDES: [Side; 35] = [
+    // What is sent to recorders: of the session, and the copy that a phone has mixed.
+    Side { case: "siprec", recording: 1, channel: 0, source: CALLER, at: &[(1.0, 1.14), (8.0, 8.14)] },
+    Side { case: "siprec", recording: 1, channel: 1, source: CALLEE, at: &[(1.0, 1.14), (8.0, 8.14)] },
+    Side { case: "siprec-paused", recording: 0, channel: 0, source: CALLEE, at: &[(1.0, 1.14), (7.0, 7.14)] },
+    Side { case: "siprec-paused", recording: 0, channel: 1, source: CALLER, at: &[(1.0, 1.14), (7.0, 7.14)] },
+    Side { case: "cisco-bib", recording: 1, channel: 0, source: CALLER, at: &[(1.0, 1.2), (8.0, 8.2)] },
+    Side { case: "cisco-bib", recording: 1, channel: 1, source: CALLEE, at: &[(1.0, 1.2), (8.0, 8.2)] },
+    Side { case: "genesys", recording: 1, channel: 0, source: CALLER, at: &[(1.0, 1.2), (7.0, 7.2)] },
+    Side { case: "genesys", recording: 1, channel: 1, source: CALLEE, at: &[(1.0, 1.2), (7.0, 7.2)] },
+    Side { case: "recorder-leg", recording: 1, channel: 0, source: BOTH, at: &[(1.0, 3.82), (3.5, 6.32)] },
+    Side { case: "record-server", recording: 0, channel: 0, source: BOTH, at: &[(1.0, 1.54), (3.0, 3.54)] },
+    Side { case: "record-server", recording: 1, channel: 0, source: BOTH, at: &[(1.0, 6.54), (3.0, 8.54)] },
     Side { case: "plain-pcmu", recording: 0, channel: 0, source: CALLER, at: WHOLE },
     Side { case: "plain-pcmu", recording: 0, channel: 1, source: CALLEE, at: WHOLE },
     Side { case: "span-duplicates", recording: 0, channel: 0, source: CALLER, at: WHOLE },
@@ -73,16 +87,26 @@ const SIDES: [Side; 24] = [
     },
 ];
 
-/// A case, its rules, and the time in its first recording in which it is paused, in seconds.
-const PAUSES: [(&str, &str, f64, f64); 2] =
-    [("audiocodes-pause", "default", 4.005, 9.005), ("feature-codes", "on-demand", 3.001, 5.099)];
+/// A case, its rules, which of its recordings, and the time in it in which it is paused, in seconds.
+const PAUSES: [(&str, &str, usize, f64, f64); 8] = [
+    ("audiocodes-pause", "default", 0, 4.005, 9.005),
+    ("feature-codes", "on-demand", 0, 3.001, 5.099),
+    ("url-template", "on-demand", 0, 3.0, 5.0),
+    ("siprec-paused", "default", 0, 3.36, 6.36),
+    // The call, and the copy of it that is sent to a recorder, whichever of them was asked.
+    ("genesys", "default", 0, 3.485, 6.485),
+    ("genesys", "default", 1, 3.3, 6.3),
+    ("recorder-leg-paused", "default", 0, 4.485, 5.985),
+    ("recorder-leg-paused", "default", 1, 1.68, 3.18),
+];
 
 #[test]
 fn nothing_is_heard_of_a_pause() {
-    for (case, rules, from, to) in PAUSES {
+    for (case, rules, recording, from, to) in PAUSES {
         let archive = Case::named(case).replay(rules);
-        let wav = archive.wavs().remove(0);
-        for channel in [0, 1] {
+        let wav = archive.wavs().remove(recording);
+        let channels = hound::WavReader::open(archive.path().join(&wav)).unwrap().spec().channels;
+        for channel in 0..usize::from(channels) {
             let (recorded, rate) = read(&archive.path().join(&wav), channel);
             let place = |seconds: f64| (seconds * f64::from(rate)) as usize;
             let paused = &recorded[place(from)..place(to)];
@@ -123,7 +147,7 @@ fn recordings_hold_what_was_said_on_the_right_side_at_the_right_time() {
         let archive = archives.entry(side.case).or_insert_with(|| Case::named(side.case).replay("default"));
         let wavs = archive.wavs();
         let (recorded, rate) = read(&archive.path().join(&wavs[side.recording]), side.channel);
-        let (source, source_rate) = read(&root().join("samples/audio").join(side.source), 0);
+        let (source, source_rate) = spoken(side.source);
         assert_eq!(rate, source_rate, "{}", side.case);
         for &(moment, place) in side.at {
             let (likeness, offset_ms) = compare(&recorded, &source, rate, moment, place);
@@ -199,6 +223,15 @@ fn compare(recorded: &[f64], source: &[f64], rate: u32, moment: f64, place: f64)
         })
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .unwrap()
+}
+
+/// A file of what was spoken; or two of them, mixed.
+fn spoken(names: &str) -> (Vec<f64>, u32) {
+    let voices = names.split('+').map(|name| read(&root().join("samples/audio").join(name), 0));
+    let mix = |(one, rate): (Vec<f64>, u32), (other, _): (Vec<f64>, u32)| {
+        (one.iter().zip(other).map(|(one, other)| one / 2.0 + other / 2.0).collect(), rate)
+    };
+    voices.reduce(mix).unwrap()
 }
 
 fn read(path: &Path, channel: usize) -> (Vec<f64>, u32) {

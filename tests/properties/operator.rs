@@ -22,7 +22,7 @@ fn dn(user: &str) -> Target {
 
 fn ask(target: Target, verb: Verb) -> Request {
     let from = Some(SOMEBODY.into());
-    Request { target, verb: Some(verb), note: None, from, remark: String::new() }
+    Request { source: "operator", target, verb: Some(verb), note: None, from, remark: String::new() }
 }
 
 type Answers = Vec<Result<Answer, Refusal>>;
@@ -172,6 +172,7 @@ fn a_note_is_an_event_of_the_call_even_just_after_its_end() {
     let other = Call::plain(1, 0, 8 * SECOND);
     let frames = merge([call.frames(), other.frames()]);
     let note = |text: &str| Request {
+        source: "operator",
         verb: None,
         note: Some(text.to_owned()),
         ..ask(Target::CallId("call-0@test".to_owned()), Verb::Stop)

@@ -21,11 +21,15 @@ pub enum Target {
     /// By a directory number: the user part of either party. Of several calls the one that was answered last is
     /// meant, and where none is answered the one that began last.
     Dn(String),
+    /// By what another system calls it: Genesys' CallUUID, Session-ID.
+    Token(String),
 }
 
 /// What is asked of a call.
 #[derive(Clone, Debug)]
 pub struct Request {
+    /// By whose word: the name of the trigger.
+    pub source: &'static str,
     /// Which call.
     pub target: Target,
     /// What is to be done.

@@ -34,11 +34,15 @@ impl Zone {
         &self.name
     }
 
+    /// By how many seconds its clocks are ahead of UTC.
+    pub fn ahead(&self, at: Timestamp) -> i64 {
+        let after = self.changes.partition_point(|change| change.0 <= at);
+        after.checked_sub(1).map_or(self.first, |index| self.changes[index].1).into()
+    }
+
     /// What clocks and calendars show there.
     pub fn local(&self, at: Timestamp) -> Local {
-        let after = self.changes.partition_point(|change| change.0 <= at);
-        let ahead = after.checked_sub(1).map_or(self.first, |index| self.changes[index].1);
-        let minutes = (at.0.div_euclid(SECOND) + i64::from(ahead)).div_euclid(60);
+        let minutes = (at.0.div_euclid(SECOND) + self.ahead(at)).div_euclid(60);
         let (day, minute) =
             (minutes.div_euclid(MINUTES_A_DAY.into()), minutes.rem_euclid(MINUTES_A_DAY.into()));
         // 1970-01-01 was a Thursday.

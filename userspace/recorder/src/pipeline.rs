@@ -104,6 +104,16 @@ impl Pipeline {
         Ok(answer)
     }
 
+    /// Does the first of several that means a call that is up. Returns whether there was one.
+    pub(crate) fn control_first(&mut self, at: Timestamp, requests: &[Request]) -> Result<bool> {
+        for request in requests {
+            if !matches!(self.control(at, request)?, Err(Refusal::NoCall)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Something has happened to all calls that are up.
     pub(crate) fn note(&mut self, at: Timestamp, kind: &'static str, text: &str) -> Result<()> {
         self.engine.note(at, kind, text);

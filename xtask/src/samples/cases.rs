@@ -90,6 +90,7 @@ pub(super) const CASES: &[Case] = &[
     generated("url-template", url_record::template),
     generated("recorder-leg", recorders::leg),
     generated("recorder-leg-refused", recorders::leg_refused),
+    generated("recorder-leg-paused", recorders::leg_paused),
     generated("genesys", recorders::genesys),
     generated("genesys-refused", recorders::genesys_refused),
     generated("siprec", recorders::siprec),

@@ -31,17 +31,35 @@ fn mixed(codec: Codec, from_ms: u64, to_ms: u64) -> Clip {
 /// The phone makes a conference of its call and the recorder, and ends that after some seconds.
 pub(super) fn leg(bench: &Bench) -> Result<Capture> {
     let mut scene = Scene::new(bench);
+    conference(&mut scene, ["recorder-leg-1", "recorder-leg-2"])?;
+    Ok(scene.finish())
+}
+
+/// The same; and in the call itself the recording is paused for a while.
+pub(super) fn leg_paused(bench: &Bench) -> Result<Capture> {
+    let mut scene = Scene::new(bench);
+    let ids = ["recorder-leg-paused-1", "recorder-leg-paused-2"];
+    conference(&mut scene, ids)?;
+    let call = Dialog::of_phones(ids[0]);
+    for (cseq, (action, at_ms)) in (2..).zip([("pause-siprec", 6000), ("resume-siprec", 7500)]) {
+        let header = format!("X-AC-Action: {action}\r\n");
+        scene.request(at_ms, &call, By::Callee, ("INFO", cseq), &header, NOTHING)?;
+        scene.response(at_ms + 40, &call, By::Caller, ("200 OK", &format!("{cseq} INFO")), "", NOTHING)?;
+    }
+    Ok(scene.finish())
+}
+
+fn conference(scene: &mut Scene, ids: [&'static str; 2]) -> Result<()> {
     let agent = "User-Agent: snomD385/10.1.184.15\r\n";
-    scene.call(&Dialog::of_phones("recorder-leg-1"), agent)?;
-    let leg = Dialog::between("recorder-leg-2", ("1009", host(9)), ("7900", recorder()));
+    scene.call(&Dialog::of_phones(ids[0]), agent)?;
+    let leg = Dialog::between(ids[1], ("1009", host(9)), ("7900", recorder()));
     let ends = [host(9).at(11_010), recorder().at(30_000)];
     let [offer, answer] = ends.map(|end| description(end, Codec::Pcmu, ""));
     scene.request(4000, &leg, By::Caller, ("INVITE", 1), agent, (SDP, &offer))?;
     scene.response(4300, &leg, By::Callee, ("200 OK", "1 INVITE"), "", (SDP, &answer))?;
     scene.request(4310, &leg, By::Caller, ("ACK", 1), "", NOTHING)?;
     scene.speak(4320, ends[0], ends[1], mixed(Codec::Pcmu, 4320, 9000))?;
-    scene.hang_up(9000, &leg, By::Caller, 2)?;
-    Ok(scene.finish())
+    scene.hang_up(9000, &leg, By::Caller, 2)
 }
 
 /// The recorder has no room.

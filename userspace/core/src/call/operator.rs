@@ -6,7 +6,7 @@ use crate::event::Event;
 use crate::record::EventRow;
 use crate::rules::Action;
 use crate::time::Timestamp;
-use crate::trigger::{Trigger, Verb, operator};
+use crate::trigger::{Trigger, Verb};
 
 impl Call {
     /// As it is now.
@@ -68,7 +68,7 @@ impl Call {
         let state = |call: &Call| (call.recorder.recording(), call.recorder.is_paused());
         let before = state(self);
         let trigger = Trigger {
-            source: operator::NAME,
+            source: request.source,
             verb,
             at,
             from: request.from,
@@ -102,7 +102,7 @@ impl Call {
     ) {
         let row = EventRow {
             kind: "trigger",
-            trigger: operator::NAME,
+            trigger: request.source,
             verb: verb.as_str(),
             outcome: "refused",
             source: request.from,

@@ -225,9 +225,11 @@ impl Calls {
                 return Err(Refusal::Ambiguous(meant.len()));
             }
             Target::Id(_) | Target::CallId(_) => {}
-            Target::Dn(_) => meant.retain(|call| !call.is_over()),
+            Target::Dn(_) | Target::Token(_) => meant.retain(|call| !call.is_over()),
         }
-        let latest = meant.iter().max_by_key(|call| (call.answer, call.key.generation));
+        // Of a call and what records it, the call: it takes the others along.
+        let rank = |call: &&&Call| (call.is_conversation(), call.answer, call.key.generation);
+        let latest = meant.iter().max_by_key(rank);
         latest.map(|call| (call.key, meant.len())).ok_or(Refusal::NoCall)
     }
 
@@ -240,6 +242,10 @@ impl Calls {
             Target::CallId(call_id) => {
                 let key = self.by_call_id.get(call_id.as_bytes());
                 key.and_then(|&key| self.get(key)).into_iter().collect()
+            }
+            Target::Token(token) => {
+                let found = self.directory.find(&Whom::Token(token.as_bytes().into()));
+                found.filter_map(|key| self.get(key)).collect()
             }
             Target::Dn(user) => {
                 let found = self.directory.find(&Whom::User(user.as_str().into()));

@@ -13,6 +13,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::{PARTLY, summary};
 use crate::config;
 use crate::pipeline::Pipeline;
+use crate::source::genesys_log::GenesysLogs;
 use crate::source::merge::Merge;
 
 /// Frames between two looks at the progress.
@@ -28,6 +29,7 @@ const FRAMES_A_LOOK: u64 = 4096;
   spantape replay ring-*.pcapng.gz --archive calls --config rules.toml
   tcpdump -i eth1 -w - udp | spantape replay - --archive calls
   spantape replay rtp-only.pcap --archive calls --orphans --json
+  spantape replay calls.pcap --archive calls --genesys-log sipserver.log
 
 Exit code: 0 all files read, 1 some could not be read (the others were), 2 nothing could be done.")]
 pub(crate) struct Args {
@@ -43,6 +45,9 @@ pub(crate) struct Args {
     /// Record RTP that belongs to no known call as well
     #[arg(long)]
     orphans: bool,
+    /// Obey what this log of a Genesys SIP Server says was asked for: 3013 start, 3014 stop, 3015 pause, 3016 resume
+    #[arg(long, value_name = "FILE")]
+    genesys_log: Vec<PathBuf>,
     /// Print the summary as JSON
     #[arg(long)]
     json: bool,
@@ -62,10 +67,14 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         }
         return Ok(ExitCode::from(PARTLY));
     }
+    let mut logs = GenesysLogs::read(&args.genesys_log, config.rules.zone().clone())?;
     let mut pipeline = Pipeline::new(config, &args.archive)?;
     let progress = progress_bar(&args.files);
     let mut frames = 0u64;
     while let Some(frame) = source.next_frame() {
+        while let Some((at, requests)) = logs.next_until(frame.at) {
+            logs.count(pipeline.control_first(at, &requests)?);
+        }
         pipeline.handle_frame(&frame)?;
         frames += 1;
         if frames.is_multiple_of(FRAMES_A_LOOK) {
@@ -78,6 +87,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     problems.extend(source.problems());
     for problem in &problems {
         eprintln!("spantape: {}{problem}", if problem.is_warning() { "warning: " } else { "" });
+    }
+    if let Some(text) = logs.unheard() {
+        eprintln!("spantape: warning: {text}");
     }
     let (counters, tally) = pipeline.figures();
     if args.json {

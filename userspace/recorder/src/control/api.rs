@@ -8,7 +8,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use spantape_core::control::{self, LONGEST_NOTE, Refusal};
-use spantape_core::trigger::Verb;
+use spantape_core::trigger::{Verb, operator};
 
 use super::body::{Calls, Done, Failure, Named, Note, Trigger};
 use super::{Peer, Token};
@@ -131,7 +131,7 @@ async fn obey(
         return Err(invalid(&format!("a note has 1 to {LONGEST_NOTE} characters")));
     }
     let (from, remark) = (peer.address, peer.remark.clone());
-    let request = control::Request { target, verb, note, from, remark };
+    let request = control::Request { source: operator::NAME, target, verb, note, from, remark };
     match operator.control(request).await? {
         Ok(answer) => Ok(json(&Done::from(answer))),
         Err(refusal) => Err(refusal.into()),

@@ -3,6 +3,7 @@
 pub(crate) mod capture_file;
 pub(crate) mod clock;
 pub(crate) mod driver;
+pub(crate) mod genesys_log;
 mod input;
 pub(crate) mod interface;
 pub(crate) mod listen;
