@@ -6,6 +6,7 @@ mod impaired;
 mod leak;
 mod operator;
 mod order;
+mod sessions;
 mod triggers;
 mod whole;
 

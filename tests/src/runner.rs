@@ -26,6 +26,7 @@ pub struct Recording {
 impl Recording {
     /// The samples of one side.
     pub fn side(&self, side: Side) -> impl Iterator<Item = i16> + '_ {
+        assert!(!self.row.mixed, "all are heard in one channel");
         self.samples.iter().skip(side.channel()).step_by(2).copied()
     }
 }
@@ -51,6 +52,7 @@ pub struct Outcome {
 #[derive(Debug)]
 struct Open {
     rate: u32,
+    channels: usize,
     samples: Vec<i16>,
     done: bool,
 }
@@ -65,28 +67,31 @@ impl Outcome {
         match event {
             Event::Media { .. } => {}
             Event::TapeErase { tape, range } => {
-                let samples = &mut self.tape(tape).samples;
-                let end = (range.end as usize * 2).min(samples.len());
-                samples[range.start as usize * 2..end].fill(0);
+                let Open { channels, samples, .. } = self.tape(tape);
+                let end = (range.end as usize * *channels).min(samples.len());
+                samples[range.start as usize * *channels..end].fill(0);
             }
             Event::TapeOpened { tape, channels, sample_rate } => {
-                assert_eq!(channels, 2, "people talk in all of these calls");
-                let open = Open { rate: sample_rate, samples: Vec::new(), done: false };
+                let channels = channels.into();
+                let open = Open { rate: sample_rate, channels, samples: Vec::new(), done: false };
                 assert!(self.open.insert(tape, open).is_none(), "{tape:?} opened twice");
             }
             Event::TapeSamples { tape, samples } => {
-                assert_eq!(samples.len() % 2, 0, "half a frame");
-                self.tape(tape).samples.extend(samples);
+                let open = self.tape(tape);
+                assert_eq!(samples.len() % open.channels, 0, "half a frame");
+                open.samples.extend(samples);
             }
             Event::TapeSilence { tape, frames } => {
-                let samples = &mut self.tape(tape).samples;
-                samples.resize(samples.len() + 2 * frames as usize, 0);
+                let Open { channels, samples, .. } = self.tape(tape);
+                samples.resize(samples.len() + *channels * frames as usize, 0);
             }
             Event::TapeOverdub { tape, frame, side, samples } => {
-                let written = &mut self.tape(tape).samples;
-                let end = 2 * (frame as usize + samples.len());
+                let Open { channels, samples: written, .. } = self.tape(tape);
+                let channels = *channels;
+                assert!(side.channel() < channels, "an overdub of a side that is not heard");
+                let end = channels * (frame as usize + samples.len());
                 assert!(end <= written.len(), "an overdub past what was written");
-                let heard = written[2 * frame as usize..end].chunks_exact_mut(2);
+                let heard = written[channels * frame as usize..end].chunks_exact_mut(channels);
                 for (heard, sample) in heard.zip(samples) {
                     heard[side.channel()] = heard[side.channel()].saturating_add(sample);
                 }
@@ -94,7 +99,7 @@ impl Outcome {
             Event::TapeRate { tape, sample_rate } => {
                 let open = self.tape(tape);
                 assert!(sample_rate > open.rate, "{tape:?} is brought to a lower rate");
-                open.samples = raise(&open.samples, open.rate, sample_rate);
+                open.samples = raise(&open.samples, open.channels, open.rate, sample_rate);
                 open.rate = sample_rate;
             }
             Event::Recording { tape, range, left_out, last, row } => {
@@ -102,11 +107,12 @@ impl Outcome {
                 assert!(!open.done, "{tape:?} goes on after its last recording");
                 open.done = last;
                 assert!(range.start < range.end, "an empty recording");
-                assert!(2 * range.end as usize <= open.samples.len(), "{range:?} runs past {tape:?}");
-                let pieces =
-                    kept(range, &left_out).map(|piece| 2 * piece.start as usize..2 * piece.end as usize);
+                let place = |frame: u64| frame as usize * open.channels;
+                assert!(place(range.end) <= open.samples.len(), "{range:?} runs past {tape:?}");
+                let pieces = kept(range, &left_out).map(|piece| place(piece.start)..place(piece.end));
                 let samples: Vec<i16> = pieces.flat_map(|piece| open.samples[piece].to_vec()).collect();
-                assert_eq!((row.frames, row.sample_rate), (samples.len() as u64 / 2, open.rate));
+                assert_eq!((place(row.frames), row.sample_rate), (samples.len(), open.rate));
+                assert_eq!(row.mixed, open.channels == 1);
                 self.recordings.push(Recording { row: *row, samples });
             }
             Event::TapeClosed { tape } => {
@@ -175,8 +181,9 @@ impl std::fmt::Write for Hash {
 }
 
 /// Repeats frames; whose they are can still be told.
-fn raise(samples: &[i16], from: u32, to: u32) -> Vec<i16> {
-    let frames = (samples.len() / 2) as u64 * u64::from(to) / u64::from(from);
+fn raise(samples: &[i16], channels: usize, from: u32, to: u32) -> Vec<i16> {
+    let frames = (samples.len() / channels) as u64 * u64::from(to) / u64::from(from);
     let source = |frame: u64| (frame * u64::from(from) / u64::from(to)) as usize;
-    (0..frames).flat_map(|frame| [samples[2 * source(frame)], samples[2 * source(frame) + 1]]).collect()
+    let frame = |frame| &samples[channels * source(frame)..channels * (source(frame) + 1)];
+    (0..frames).flat_map(frame).copied().collect()
 }

@@ -5,6 +5,7 @@ mod dialog;
 mod directory;
 mod floor;
 mod keys;
+mod lookup;
 mod operator;
 mod record_server;
 mod recording;

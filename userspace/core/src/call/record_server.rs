@@ -1,6 +1,7 @@
 //! Recordings that phones order from a record server over TCP, and the stream with all they hear that they send it.
 
 use super::directory::Whom;
+use super::lookup::Caller;
 use super::session::Original;
 use super::table::{Calls, tell_lost};
 use super::{Call, Context, End, LINGER};
@@ -99,13 +100,14 @@ impl Calls {
         let user = |user: &str| Whom::User(user.into());
         let is_up = |call: &Call| call.is_answered();
         let device = message.device().and_then(|text| device(&text)).map(Whom::Device);
+        let phone = Caller { host: flow.source.ip, user: Some(&local), agent: "" };
         let original = self
             .most_prominent_of(&user(&local), context.now, |call| {
                 is_up(call) && call.has_name(&user(&remote))
             })
-            .or_else(|| self.most_prominent_of(&Whom::Host(flow.source.ip), context.now, is_up))
+            .or_else(|| self.of_phone(&phone, context.now, is_up))
             .or_else(|| self.most_prominent_of(&device?, context.now, is_up));
-        let phone = Party {
+        let party = Party {
             uri: local.clone(),
             user: local,
             display: field(message.local_name()),
@@ -119,8 +121,8 @@ impl Calls {
             ..Party::default()
         };
         let parties = match message.direction() {
-            Some(Direction::In) => (other, phone),
-            _ => (phone, other),
+            Some(Direction::In) => (other, party),
+            _ => (party, other),
         };
         let start = trigger(&key, Verb::Start, at, Some(number));
         self.ask(original, start, context);

@@ -20,7 +20,7 @@ const MAX_DIALOGS: usize = 16;
 /// Sessions that record one call.
 const MAX_SESSIONS: usize = 16;
 /// Dialogs of which nothing but the recorder is known are a pair if they begin within this time.
-const PAIRED: i64 = 3 * SECOND;
+const PAIRED: i64 = SECOND / 2;
 
 /// What makes a call a recording session.
 pub(super) struct Session {

@@ -6,15 +6,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use hashbrown::HashMap;
 use slab::Slab;
 
-use super::directory::{Directory, Whom};
+use super::directory::Directory;
 use super::record_server::{Order, OrderKey};
-use super::session::{Original, Passed};
+use super::session::Passed;
 use super::{Call, Context};
 use crate::control::{self, LiveCalls, Refusal, Request, Target};
 use crate::event::Event;
 use crate::media::CallKey;
 use crate::record::{EndReason, EventRow, Id};
-use crate::recording_session::{self, Carries, Recognised};
+use crate::recording_session::{self, Recognised};
 use crate::sip::{Message, StartLine};
 use crate::time::{SECOND, Timestamp};
 use crate::trigger::feature_code::Effect;
@@ -29,11 +29,11 @@ const MAX_ENDED: usize = 65_536;
 
 /// The table of calls.
 pub struct Calls {
-    calls: Slab<Call>,
-    by_call_id: HashMap<Box<[u8]>, CallKey, foldhash::fast::RandomState>,
+    pub(super) calls: Slab<Call>,
+    pub(super) by_call_id: HashMap<Box<[u8]>, CallKey, foldhash::fast::RandomState>,
     /// Recording sessions, by what their dialogs have in common.
     sessions: HashMap<Box<[u8]>, CallKey, foldhash::fast::RandomState>,
-    directory: Directory,
+    pub(super) directory: Directory,
     /// What phones have ordered from record servers.
     pub(super) orders: BTreeMap<OrderKey, Order>,
     timers: BTreeSet<(Timestamp, CallKey)>,
@@ -150,36 +150,6 @@ impl Calls {
         Some(key)
     }
 
-    /// Which call a request is for: the one whose Call-ID it names, else the most prominent one of the extension that
-    /// it names, else of the phone that has sent it.
-    fn meant_by(&self, flow: &FlowKey, asked: &url_record::Asked, now: Timestamp) -> Option<CallKey> {
-        let by_call_id = asked.call_id.as_ref().and_then(|call_id| self.by_call_id.get(call_id.as_bytes()));
-        if let Some(&call) = by_call_id.filter(|call| self.get(**call).is_some_and(|call| !call.is_over())) {
-            return Some(call);
-        }
-        if let Some(extension) = &asked.extension {
-            return self.most_prominent(&Whom::User(extension.as_str().into()), now);
-        }
-        let by_host = self.most_prominent(&Whom::Host(flow.source.ip), now);
-        by_host.or_else(|| self.most_prominent(&Whom::Device(asked.device?), now))
-    }
-
-    /// Of the calls of that name that go on, the one that is most likely meant.
-    fn most_prominent(&self, name: &Whom, now: Timestamp) -> Option<CallKey> {
-        self.most_prominent_of(name, now, |_| true)
-    }
-
-    pub(super) fn most_prominent_of(
-        &self,
-        name: &Whom,
-        now: Timestamp,
-        fits: impl Fn(&Call) -> bool,
-    ) -> Option<CallKey> {
-        let calls = self.directory.find(name).filter_map(|key| self.get(key));
-        let calls = calls.filter(|call| !call.is_over() && call.is_conversation() && fits(call));
-        calls.max_by_key(|call| call.prominence(now)).map(|call| call.key)
-    }
-
     /// Calls that go on.
     pub fn up(&self) -> impl Iterator<Item = &Call> {
         self.calls.iter().map(|(_, call)| call).filter(|call| !call.is_over())
@@ -215,44 +185,6 @@ impl Calls {
         let call = call.live();
         self.reschedule(key, context);
         Ok(control::Answer { call, matched, effect })
-    }
-
-    /// The call that is meant, and how many may have been. By id and Call-ID also one that has just ended.
-    fn find(&self, target: &Target) -> Result<(CallKey, usize), Refusal> {
-        let mut meant = self.meant(target);
-        match target {
-            Target::Id(_) | Target::CallId(_) if meant.len() > 1 => {
-                return Err(Refusal::Ambiguous(meant.len()));
-            }
-            Target::Id(_) | Target::CallId(_) => {}
-            Target::Dn(_) | Target::Token(_) => meant.retain(|call| !call.is_over()),
-        }
-        // Of a call and what records it, the call: it takes the others along.
-        let rank = |call: &&&Call| (call.is_conversation(), call.answer, call.key.generation);
-        let latest = meant.iter().max_by_key(rank);
-        latest.map(|call| (call.key, meant.len())).ok_or(Refusal::NoCall)
-    }
-
-    /// Calls that are known and may be meant.
-    fn meant(&self, target: &Target) -> Vec<&Call> {
-        match target {
-            Target::Id(digits) => {
-                self.calls.iter().map(|(_, call)| call).filter(|call| call.id.begins_with(digits)).collect()
-            }
-            Target::CallId(call_id) => {
-                let key = self.by_call_id.get(call_id.as_bytes());
-                key.and_then(|&key| self.get(key)).into_iter().collect()
-            }
-            Target::Token(token) => {
-                let found = self.directory.find(&Whom::Token(token.as_bytes().into()));
-                found.filter_map(|key| self.get(key)).collect()
-            }
-            Target::Dn(user) => {
-                let found = self.directory.find(&Whom::User(user.as_str().into()));
-                let calls = found.filter_map(|key| self.get(key));
-                calls.filter(|call| call.from.user == *user || call.to.user == *user).collect()
-            }
-        }
     }
 
     /// When the next call must be looked after.
@@ -392,34 +324,6 @@ impl Calls {
             self.sessions.insert(group.clone(), key);
         }
         Some(key)
-    }
-
-    /// Which call a recording session records, if that is seen.
-    fn original_of(&self, found: &Recognised, flow: &FlowKey, now: Timestamp) -> Option<Original> {
-        let by_call_id = found.originals.iter().filter_map(|id| self.by_call_id.get(id).copied());
-        let by_call_id =
-            by_call_id.into_iter().find(|key| self.get(*key).is_some_and(|call| call.is_conversation()));
-        let by_token = || {
-            let tokens = found.originals.iter().map(|id| Whom::Token(id.clone()));
-            tokens.into_iter().find_map(|token| self.most_prominent(&token, now))
-        };
-        let user = |user: &String| Whom::User(user.as_str().into());
-        let by_users = || {
-            let mut users = found.users.iter().map(user);
-            let (first, second) = (users.next()?, users.next()?);
-            self.most_prominent_of(&first, now, |call| call.has_name(&second))
-        };
-        // A phone that calls a recorder by itself talks to somebody already.
-        let by_phone = || {
-            let is_up = |call: &Call| call.is_answered();
-            let by_host = self.most_prominent_of(&Whom::Host(flow.source.ip), now, is_up);
-            by_host.or_else(|| self.most_prominent_of(&user(found.users.first()?), now, is_up))
-        };
-        let key = match found.carries {
-            Carries::Parties => by_call_id.or_else(by_token).or_else(by_users),
-            Carries::Mixed => by_phone(),
-        };
-        key.and_then(|key| self.get(key)).map(Original::of)
     }
 
     /// A call has something to say to the one that it records, or to those that record it.

@@ -64,6 +64,8 @@ pub struct Recognised {
     pub originals: Vec<Box<[u8]>>,
     /// Users who talk in it, where the voices do not tell.
     pub users: Vec<String>,
+    /// What the phone that makes it calls itself.
+    pub agent: String,
 }
 
 impl Recognised {
@@ -76,6 +78,7 @@ impl Recognised {
             voices: Vec::new(),
             originals: Vec::new(),
             users: Vec::new(),
+            agent: String::new(),
         }
     }
 }
@@ -100,7 +103,8 @@ pub fn recognise(message: &Message<'_>, recorders: &[Recorder]) -> Option<Recogn
     match carries? {
         Carries::Mixed => {
             let user = text(message.from().user());
-            Some(Recognised { users: vec![user], ..Recognised::new(RECORDER_LEG, Carries::Mixed) })
+            let agent = text(message.header(b"user-agent").unwrap_or_default());
+            Some(Recognised { users: vec![user], agent, ..Recognised::new(RECORDER_LEG, Carries::Mixed) })
         }
         Carries::Parties => Some(genesys::of_configured(message)),
     }

@@ -56,6 +56,8 @@ pub struct Asked {
     pub call_id: Option<String>,
     /// `{mac}`, or what User-Agent has: the phone's hardware address.
     pub device: Option<u64>,
+    /// User-Agent.
+    pub agent: String,
 }
 
 /// Why a template is none.
@@ -167,6 +169,7 @@ impl Template {
             extension: found.extension,
             call_id: found.call_id,
             device: found.device.as_deref().and_then(device).or_else(|| device(agent)),
+            agent: agent.to_owned(),
         })
     }
 }

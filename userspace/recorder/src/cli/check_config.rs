@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use spantape_core::record::Side;
+use spantape_core::recording_session::Carries;
 use spantape_core::rules::{Action, Beginning, LookBack, OnRefused, Paused, Rule};
 use spantape_core::time::SECOND;
 use spantape_core::trigger::feature_code::Effect;
@@ -35,6 +36,14 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         println!("Hours and days are those of {}, when the call begins", config.rules.zone().name());
     }
     println!("Record triggers: INFO with {}, or with X-AC-Action", config.record_headers.join(" or "));
+    println!("Record triggers: {} kinds of URL, those of Yealink's phones included", config.urls.len());
+    for recorder in &config.recorders {
+        let carries = match recorder.carries {
+            Carries::Mixed => "all voices in one stream",
+            Carries::Parties => "a stream for each party",
+        };
+        println!("Recorder: what matches {} is sent {carries}", recorder.uri.as_str());
+    }
     let rtp = if capture.sieving.unknown_media { "any RTP" } else { "announced RTP only" };
     println!(
         "Live capture: {rtp}; SIP on port {}, and wherever it shows itself",
