@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod formats;
+mod genesys_log;
 mod import;
 
 use std::path::{Path, PathBuf};
