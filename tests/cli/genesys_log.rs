@@ -41,7 +41,8 @@ fn requests_start_and_stop_a_recording() {
     let output = replay(text(&log));
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert!(stderr(&output).contains("1 mean no call that was up"), "{}", stderr(&output));
-    let found = spantape(&["search", "--trigger", "genesys-log", "--json", "--archive", text(&archive)]);
+    let found =
+        spantape(&["search", "--trigger", "genesys-log", "--format", "jsonl", "--archive", text(&archive)]);
     let rows: Vec<serde_json::Value> =
         stdout(&found).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let [row] = &rows[..] else { panic!("{rows:?}") };
@@ -49,6 +50,10 @@ fn requests_start_and_stop_a_recording() {
         (&row["start"], &row["ended"]),
         (&"2026-01-15T09:00:04.000Z".into(), &"2026-01-15T09:00:06.000Z".into())
     );
+
+    let events = ["--table", "events", "--format", "jsonl", "--archive", text(&archive)];
+    let found = spantape(&[&["search", "--trigger", "genesys-log"], &events[..]].concat());
+    assert_eq!(stdout(&found).lines().count(), 2, "{}", stdout(&found));
 
     let missing = replay("no-such.log");
     assert_eq!(missing.status.code(), Some(2));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{generate, recorders, rewrite, url_record};
+use super::{generate, record_key, recorders, rewrite, url_record};
 use crate::lab::Bench;
 use crate::lab::capture::Capture;
 use crate::lab::codec::Codec;
@@ -84,6 +84,7 @@ pub(super) const CASES: &[Case] = &[
     live("cancelled", |name| simple(name, "cancel-caller", "cancel-callee")),
     live("unanswered-busy", |name| simple(name, "busy-caller", "busy-callee")),
     Case { name: "l16", make: Make::Generate(generate::l16) },
+    generated("record-both-sides", record_key::both_sides),
     generated("url-record", url_record::started_and_stopped),
     generated("url-record-refused", url_record::refused),
     generated("url-record-two-calls", url_record::two_calls),

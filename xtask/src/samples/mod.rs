@@ -6,6 +6,7 @@
 
 pub(crate) mod cases;
 mod generate;
+mod record_key;
 mod recorders;
 mod rewrite;
 mod script;

@@ -1,5 +1,6 @@
 //! What a written case is put together from: messages, streams and connections between hosts.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -23,6 +24,11 @@ pub(super) fn host(last: u8) -> Endpoint {
     Endpoint { mac: [0x02, 0, 10, 20, 0, last], ip: [10, 20, 0, last].into(), port: SIP_PORT }
 }
 
+/// The same host in fd00:20::/64.
+pub(super) fn host_v6(last: u8) -> Endpoint {
+    Endpoint { ip: [0xfd00, 0x20, 0, 0, 0, 0, 0, u16::from(last)].into(), ..host(last) }
+}
+
 /// Media ports of caller and callee.
 pub(super) const MEDIA: [u16; 2] = [11_000, 12_000];
 /// The call that is recorded, in milliseconds: INVITE at 0, then this.
@@ -43,6 +49,8 @@ pub(super) struct Dialog {
     pub(super) from: String,
     pub(super) to: String,
     pub(super) ends: [Endpoint; 2],
+    /// What the callee's tag ends with: other branches of a fork have other tags.
+    pub(super) branch: &'static str,
 }
 
 /// Whose words a message carries.
@@ -67,13 +75,14 @@ pub(super) const NOTHING: Body<'static> = ("", "");
 impl Dialog {
     /// Between two users of this network.
     pub(super) fn between(id: &'static str, caller: (&str, Endpoint), callee: (&str, Endpoint)) -> Self {
-        let uri = |(user, end): (&str, Endpoint)| format!("sip:{user}@{}", end.ip);
+        let uri = |(user, end): (&str, Endpoint)| format!("sip:{user}@{}", in_uri(end.ip));
         Self {
             id,
             uri: uri(callee),
             from: format!("<{}>", uri(caller)),
             to: format!("<{}>", uri(callee)),
             ends: [caller.1, callee.1],
+            branch: "",
         }
     }
 
@@ -226,7 +235,7 @@ impl Connection {
     ) -> Result<()> {
         let ends = [self.client, self.server];
         let (from, to) = (ends[side], ends[1 - side]);
-        let (std::net::IpAddr::V4(from_ip), std::net::IpAddr::V4(to_ip)) = (from.ip, to.ip) else {
+        let (IpAddr::V4(from_ip), IpAddr::V4(to_ip)) = (from.ip, to.ip) else {
             anyhow::bail!("a connection over IPv6");
         };
         let mut builder = PacketBuilder::ethernet2(from.mac, to.mac)
@@ -257,17 +266,26 @@ struct Flags {
 
 /// A session description of one stream; `more` are further lines of it.
 pub(super) fn description(media: Endpoint, codec: Codec, more: &str) -> String {
-    format!(
-        "v=0\r\no=- 1 1 IN IP4 {0}\r\ns=-\r\nc=IN IP4 {0}\r\nt=0 0\r\n{1}",
-        media.ip,
-        stream(media, codec, more)
-    )
+    let address = match media.ip {
+        IpAddr::V4(ip) => format!("IN IP4 {ip}"),
+        IpAddr::V6(ip) => format!("IN IP6 {ip}"),
+    };
+    let stream = stream(media, codec, more);
+    format!("v=0\r\no=- 1 1 {address}\r\ns=-\r\nc={address}\r\nt=0 0\r\n{stream}")
 }
 
 /// One stream of a session description.
 pub(super) fn stream(media: Endpoint, codec: Codec, more: &str) -> String {
     let (kind, map) = (codec.payload_type(), codec.rtpmap());
     format!("m=audio {} RTP/AVP {kind}\r\na=rtpmap:{kind} {map}\r\na=ptime:20\r\n{more}", media.port)
+}
+
+/// An address as URIs have it (RFC 3261, 25.1).
+fn in_uri(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    }
 }
 
 fn message(
@@ -281,7 +299,7 @@ fn message(
 ) -> String {
     let [caller, callee] = dialog.ends;
     let caller_name = format!("{};tag=a-{}", dialog.from, dialog.id);
-    let to_tag = if is_first { String::new() } else { format!(";tag=b-{}", dialog.id) };
+    let to_tag = if is_first { String::new() } else { format!(";tag=b-{}{}", dialog.id, dialog.branch) };
     let callee_name = format!("{}{to_tag}", dialog.to);
     let (from, to, sender) = match asked_by {
         By::Caller => (caller_name, callee_name, caller),
@@ -292,7 +310,7 @@ fn message(
     format!(
         "{start}\r\nVia: SIP/2.0/UDP {}:{SIP_PORT};branch=z9hG4bK-{}-{branch}\r\nMax-Forwards: 70\r\nFrom: {from}\r\n\
          To: {to}\r\nCall-ID: {}@10.20.0.9\r\nCSeq: {cseq}\r\n{headers}{kind}Content-Length: {}\r\n\r\n{body}",
-        sender.ip,
+        in_uri(sender.ip),
         dialog.id,
         dialog.id,
         body.len()

@@ -28,6 +28,8 @@ use crate::wire::{Endpoint, FlowKey};
 const IN_SWING: i64 = 500 * MILLISECOND;
 /// Flows that nobody has claimed are forgotten after this time without packets.
 const UNCLAIMED_IDLE: i64 = 10 * SECOND;
+/// Calls that name one endpoint; no gateway's port serves more of them at a time.
+const MAX_CLAIMS: usize = 256;
 /// Streams of one flow; a sender that changes its SSRC more often loses the oldest idle one's figures.
 pub(crate) const MAX_STREAMS: usize = 64;
 
@@ -230,7 +232,15 @@ impl Flows {
         let place = self.places.entry(endpoint).or_default();
         match place.claims.iter_mut().find(|claim| claim.call == call && claim.side == side) {
             Some(claim) => (claim.since, claim.until) = (now, Timestamp::FAR_FUTURE),
-            None => place.claims.push(Claim { call, side, since: now, until: Timestamp::FAR_FUTURE }),
+            None => {
+                if place.claims.len() >= MAX_CLAIMS {
+                    let oldest = place.claims.iter().enumerate().min_by_key(|(_, claim)| claim.since);
+                    if let Some((oldest, _)) = oldest {
+                        place.claims.swap_remove(oldest);
+                    }
+                }
+                place.claims.push(Claim { call, side, since: now, until: Timestamp::FAR_FUTURE });
+            }
         }
         self.changed.push(endpoint);
         self.mark_dirty(endpoint);
@@ -504,6 +514,17 @@ mod tests {
         let back = FlowKey { source: endpoint(2, 5000), destination: endpoint(1, 4000) };
         table.id = table.flows.add(back, Timestamp(0)).unwrap();
         assert_eq!(table.owner(1, BOTH_OF_1), Some((1, Side::Callee, BoundBy::Reverse)));
+    }
+
+    #[test]
+    fn an_endpoint_that_everybody_names_is_the_latest_ones() {
+        let mut flows = Flows::new(10);
+        for slot in 0..10 * MAX_CLAIMS {
+            flows.claim(endpoint(1, 4000), call(slot), Side::Caller, Timestamp(slot as i64));
+            assert!(flows.places[&endpoint(1, 4000)].claims.len() <= MAX_CLAIMS);
+        }
+        let kept = flows.places[&endpoint(1, 4000)].claims.iter().map(|claim| claim.call.slot).min();
+        assert_eq!(kept, Some(9 * MAX_CLAIMS));
     }
 
     #[test]

@@ -23,6 +23,7 @@ Examples:
   spantape search --archive tape --party 1009 --since 2026-11-22
   spantape search --archive tape --to '+4930*' --min-duration 2m --since '8h ago'
   spantape search --archive tape --table events --call-id 3c26-9f@192.0.2.9
+  spantape search --archive tape --table events --trigger url-record --since '1h ago'
   spantape search --archive tape --trigger sip-info --format jsonl | jq -r .file")]
 pub(crate) struct Args {
     /// The archive to search
@@ -49,7 +50,8 @@ pub(crate) struct Args {
     /// Shortest duration: `10s`, `2m`, or plain seconds
     #[arg(long, value_name = "DURATION", value_parser = when::seconds)]
     min_duration: Option<f64>,
-    /// What caused the recording: `rule`, `sip-info`, `orphan`…
+    /// What caused the recording: `rule`, `sip-info`, `orphan`…; in the table `events`, each trigger of that name,
+    /// taken or refused
     #[arg(long, value_name = "NAME")]
     trigger: Option<String>,
     /// A codec that is heard: `g722`, `PCMU/8000`
