@@ -20,9 +20,9 @@ const PBX: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 3, 0, 1), 5060);
 const RECORDER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 4, 0, 1), 5060);
 
 fn config(action: Action) -> Config {
-    let recorder = Recorder { uri: glob("7900").unwrap(), carries: Carries::Mixed };
+    let recorder = glob("7900").map(|uri| Recorder { uri, carries: Carries::Mixed });
     let rules = Rules::new(vec![Rule::new("the-rule", action)], Vec::new());
-    Config { rules, recorders: vec![recorder], ..Config::default() }
+    Config { rules, recorders: recorder.into_iter().collect(), ..Config::default() }
 }
 
 /// A call to the recorder by `user`, from `host`: answered after 50 ms, with media for as long as it lasts.

@@ -96,7 +96,7 @@ impl Call {
         for host in [flow.source.ip, flow.destination.ip] {
             self.names.add(Whom::Host(host));
         }
-        if !self.is_conversation() && !(self.is_mixed() && !self.is_spare()) {
+        if self.has_parts() || self.is_spare() {
             // Its messages speak of recorders, not of those who are heard.
             return;
         }

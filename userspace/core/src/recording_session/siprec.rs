@@ -157,7 +157,7 @@ pub fn parse(document: &[u8]) -> Metadata {
 
 /// Elements that matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Name {
+enum Tag {
     DataMode,
     Participant,
     NameId,
@@ -176,28 +176,28 @@ enum Name {
     Other,
 }
 
-impl Name {
-    fn of(element: &str) -> Name {
+impl Tag {
+    fn of(element: &str) -> Tag {
         let name = element.to_ascii_lowercase().replace(['_', '-'], "");
         match name.as_str() {
-            "datamode" => Name::DataMode,
-            "participant" => Name::Participant,
-            "nameid" => Name::NameId,
-            "aor" => Name::Aor,
-            "name" => Name::DisplayName,
-            "stream" => Name::Stream,
-            "label" => Name::Label,
-            "participantstreamassoc" => Name::Association,
-            "send" => Name::Send,
-            "recv" => Name::Receive,
-            "disassociatetime" => Name::Ended,
-            "id" => Name::Id,
-            "participantid" => Name::ParticipantId,
-            "streamid" => Name::StreamId,
-            "sipsessionid" | "exttrackingid" => Name::OriginalId,
+            "datamode" => Tag::DataMode,
+            "participant" => Tag::Participant,
+            "nameid" => Tag::NameId,
+            "aor" => Tag::Aor,
+            "name" => Tag::DisplayName,
+            "stream" => Tag::Stream,
+            "label" => Tag::Label,
+            "participantstreamassoc" => Tag::Association,
+            "send" => Tag::Send,
+            "recv" => Tag::Receive,
+            "disassociatetime" => Tag::Ended,
+            "id" => Tag::Id,
+            "participantid" => Tag::ParticipantId,
+            "streamid" => Tag::StreamId,
+            "sipsessionid" | "exttrackingid" => Tag::OriginalId,
             // With the vendor's name in front of it, or without.
-            _ if ["callid", "ucid", "calluuid"].iter().any(|end| name.ends_with(end)) => Name::OriginalId,
-            _ => Name::Other,
+            _ if ["callid", "ucid", "calluuid"].iter().any(|end| name.ends_with(end)) => Tag::OriginalId,
+            _ => Tag::Other,
         }
     }
 }
@@ -209,7 +209,7 @@ struct Reading {
     former_sends: Vec<Link>,
     former_receives: Vec<Link>,
     /// The elements that are open.
-    path: Vec<Name>,
+    path: Vec<Tag>,
     /// Of the innermost element.
     value: String,
     participant: Option<Participant>,
@@ -228,7 +228,7 @@ struct Association {
 
 impl Reading {
     fn open(&mut self, element: &Element<'_>) {
-        let name = Name::of(element.name());
+        let name = Tag::of(element.name());
         self.path.push(name);
         self.value.clear();
         let id = |names: &[&str]| {
@@ -236,11 +236,11 @@ impl Reading {
             limited(&id.unwrap_or_default()).to_owned()
         };
         match name {
-            Name::Participant => {
+            Tag::Participant => {
                 let id = id(&["participant_id", "participant-id"]);
                 self.participant = Some(Participant { id, ..Participant::default() });
             }
-            Name::Association => {
+            Tag::Association => {
                 let participant = match &self.participant {
                     Some(around) => around.id.clone(),
                     None => id(&["participant_id", "participant-id", "participant"]),
@@ -248,11 +248,11 @@ impl Reading {
                 self.leave_association();
                 self.association = Some(Association { participant, ..Association::default() });
             }
-            Name::Stream => {
+            Tag::Stream => {
                 let id = id(&["stream_id", "stream-id"]);
                 self.stream = Some(Stream { id, label: None });
             }
-            Name::NameId => {
+            Tag::NameId => {
                 if let (Some(participant), Some(aor)) = (&mut self.participant, element.attribute(&["aor"])) {
                     participant.aor = some(&aor);
                 }
@@ -278,35 +278,35 @@ impl Reading {
         let Some(name) = self.path.pop() else { return };
         let within = |name| self.path.last() == Some(&name);
         match name {
-            Name::DataMode => self.metadata.partial = value.eq_ignore_ascii_case("partial"),
-            Name::DisplayName | Name::Aor if within(Name::NameId) || within(Name::Participant) => {
+            Tag::DataMode => self.metadata.partial = value.eq_ignore_ascii_case("partial"),
+            Tag::DisplayName | Tag::Aor if within(Tag::NameId) || within(Tag::Participant) => {
                 if let Some(participant) = &mut self.participant {
-                    let field = if name == Name::Aor { &mut participant.aor } else { &mut participant.name };
+                    let field = if name == Tag::Aor { &mut participant.aor } else { &mut participant.name };
                     *field = some(value).or(field.take());
                 }
             }
-            Name::Label => {
+            Tag::Label => {
                 if let Some(stream) = &mut self.stream {
                     stream.label = some(value);
                 }
             }
-            Name::Id | Name::ParticipantId if within(Name::Participant) => self.name_participant(value),
-            Name::ParticipantId if within(Name::Association) => self.name_participant(value),
-            Name::Id | Name::StreamId if within(Name::Stream) => {
+            Tag::Id | Tag::ParticipantId if within(Tag::Participant) => self.name_participant(value),
+            Tag::ParticipantId if within(Tag::Association) => self.name_participant(value),
+            Tag::Id | Tag::StreamId if within(Tag::Stream) => {
                 if let Some(stream) = &mut self.stream {
                     value.clone_into(&mut stream.id);
                 }
             }
-            Name::Send | Name::Receive => self.link(name, value),
-            Name::Ended if within(Name::Association) => {
+            Tag::Send | Tag::Receive => self.link(name, value),
+            Tag::Ended if within(Tag::Association) => {
                 if let Some(association) = &mut self.association {
                     association.ended = true;
                 }
             }
-            Name::OriginalId => self.original_id(value),
-            Name::Participant => self.leave_participant(),
-            Name::Association => self.leave_association(),
-            Name::Stream => self.leave_stream(),
+            Tag::OriginalId => self.original_id(value),
+            Tag::Participant => self.leave_participant(),
+            Tag::Association => self.leave_association(),
+            Tag::Stream => self.leave_stream(),
             _ => {}
         }
     }
@@ -321,13 +321,13 @@ impl Reading {
         }
     }
 
-    fn link(&mut self, name: Name, stream: &str) {
+    fn link(&mut self, name: Tag, stream: &str) {
         // In drafts it is said within the participant.
         if let (None, Some(around)) = (&self.association, &self.participant) {
             self.association = Some(Association { participant: around.id.clone(), ..Association::default() });
         }
         let Some(association) = &mut self.association else { return };
-        let streams = if name == Name::Send { &mut association.sends } else { &mut association.receives };
+        let streams = if name == Tag::Send { &mut association.sends } else { &mut association.receives };
         if streams.len() < MAX_ITEMS && !stream.is_empty() {
             streams.push(stream.to_owned());
         }
