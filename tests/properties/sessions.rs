@@ -9,7 +9,7 @@ use spantape_core::recording_session::{Carries, Recorder};
 use spantape_core::rules::{Action, Config, Rule, Rules, glob};
 use spantape_core::time::{MILLISECOND, SECOND, Timestamp};
 use spantape_core::trigger::Verb;
-use spantape_tests::call::{Call, PACKET, Sent};
+use spantape_tests::call::{Call, PACKET, Sent, values};
 use spantape_tests::frame::{Frame, merge, udp};
 use spantape_tests::runner::{Outcome, run, run_with};
 use spantape_tests::sip::{Dialog, sdp};
@@ -56,6 +56,42 @@ fn a_pbx_is_no_phone() {
         let outcome = run(config(Action::OnDemand), &frames);
         let started = |index: usize| outcome.recordings_of(&calls[index].dialog().call_id).count();
         assert_eq!((started(who), started(other)), (1, 0));
+    }
+}
+
+/// A media server sends both voices under its own name.
+#[test]
+fn voices_of_one_user_are_two() {
+    let start = Call::plain(0, 0, SECOND).start;
+    let server = SocketAddrV4::new(Ipv4Addr::new(10, 3, 0, 1), 5060);
+    let uuid = "X-Genesys-CallUUID: 0123456789ABCDEF\r\n";
+    let mut parts = Vec::new();
+    for (index, side) in [Side::Caller, Side::Callee].into_iter().enumerate() {
+        let users = ["mcp".to_owned(), "recorder".to_owned()];
+        let dialog = Dialog { call_id: format!("voice-{index}@test"), users };
+        let more = index as u16 * 2;
+        let [from, to] =
+            [(server, 6000), (RECORDER, 7000)].map(|(host, port)| SocketAddrV4::new(*host.ip(), port + more));
+        let only = |end, direction: &str| sdp(end).replace("sendrecv", direction);
+        let at = start + index as i64 * 5 * MILLISECOND;
+        let answer = dialog.response(200, "INVITE", Side::Caller, 1, &only(to, "recvonly"));
+        let call = Call::plain(0, 0, 2 * SECOND);
+        let media = call.media_of(side);
+        let copies = media.iter().map(|sent| Sent { path: [from, to], ..sent.clone() }.frame());
+        let invite = dialog.request("INVITE", Side::Caller, 1, true, uuid, &only(from, "sendonly"));
+        let signalling = vec![
+            udp(at, server, RECORDER, &invite),
+            udp(at + 20 * MILLISECOND, RECORDER, server, &answer),
+            udp(call.end(), server, RECORDER, &dialog.request("BYE", Side::Caller, 2, false, "", "")),
+        ];
+        parts.push(merge([signalling, copies.collect()]));
+    }
+    let outcome = run(Config::default(), &merge(parts));
+    let [recording] = &outcome.recordings[..] else { panic!("{} recordings", outcome.recordings.len()) };
+    for side in [Side::Caller, Side::Callee] {
+        let spoken = values(0, side);
+        let heard = recording.side(side).filter(|sample| spoken.contains(sample)).count();
+        assert!(heard > 12_000, "{side:?}: {heard}");
     }
 }
 

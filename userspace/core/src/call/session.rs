@@ -157,6 +157,7 @@ impl Call {
                 self.name_party(side, voice);
                 speakers.push(side);
             }
+            self.name_others(&found.users);
         }
         let Some(session) = &mut self.session else { return };
         for group in &found.groups {
@@ -171,16 +172,36 @@ impl Call {
     /// On which side somebody is heard. Whoever comes first is heard on the left, unless it is known better.
     fn side_of(&self, voice: &Voice, before: Option<Side>) -> Side {
         let Some(session) = &self.session else { return Side::Caller };
-        let is = |party: &Party| !voice.user.is_empty() && party.user == voice.user;
-        match (is(&self.from), is(&self.to)) {
-            (true, false) => return Side::Caller,
-            (false, true) => return Side::Callee,
-            _ => {}
+        let among = |from: &Party, to: &Party| {
+            let is = |party: &Party| !voice.user.is_empty() && party.user == voice.user;
+            match (is(from), is(to)) {
+                (true, false) => Some(Side::Caller),
+                (false, true) => Some(Side::Callee),
+                _ => None,
+            }
+        };
+        let original = session.original.as_ref();
+        let found = original.and_then(|original| among(&original.from, &original.to));
+        let named = || voice.is_known.then(|| among(&self.from, &self.to)).flatten();
+        if let Some(side) = found.or_else(named) {
+            return side;
         }
-        let mut taken = session.dialogs.iter().flat_map(|dialog| &dialog.speakers).copied().chain(before);
-        let last = taken.by_ref().last();
+        let taken = session.dialogs.iter().flat_map(|dialog| &dialog.speakers).copied().chain(before);
+        let last = taken.last();
         // Of both that a system tells apart, one may be known to be on the other side.
         voice.side.filter(|side| last != Some(*side)).or(last.map(Side::other)).unwrap_or(Side::Caller)
+    }
+
+    /// Who takes part and is not heard for himself is the party that has no name yet.
+    fn name_others(&mut self, users: &[String]) {
+        for user in users {
+            let is_named = self.from.user == *user || self.to.user == *user;
+            let nameless = [&mut self.from, &mut self.to].into_iter().find(|party| party.user.is_empty());
+            if let Some(party) = nameless.filter(|_| !is_named) {
+                party.user.clone_from(user);
+                party.uri.clone_from(user);
+            }
+        }
     }
 
     fn name_party(&mut self, side: Side, voice: &Voice) {

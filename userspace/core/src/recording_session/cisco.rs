@@ -25,7 +25,7 @@ pub fn recognise(message: &Message<'_>) -> Option<Recognised> {
     // Nothing says who has called whom. The phone that records is taken for the caller unless the call is seen.
     let (user, side) =
         if near { (near_user.clone(), Side::Caller) } else { (far_user.clone(), Side::Callee) };
-    let voice = Voice { uri: user.clone(), user, name: String::new(), side: Some(side) };
+    let voice = Voice { uri: user.clone(), user, name: String::new(), side: Some(side), is_known: true };
     let group = value(b"x-refci").map(|reference| [b"x-refci ", reference].concat().into());
     let users = [near_user, far_user].into_iter().filter(|user| !user.is_empty()).collect();
     Some(Recognised {

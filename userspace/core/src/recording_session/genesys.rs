@@ -56,8 +56,10 @@ pub(super) fn of_configured(message: &Message<'_>) -> Recognised {
 
 fn voice(message: &Message<'_>, dn: Option<String>) -> Voice {
     let from = message.from();
+    // Without a DN it may as well be the media server's own.
+    let is_known = dn.is_some();
     let user = dn.unwrap_or_else(|| super::text(from.user()));
-    Voice { uri: super::text(from.bare_uri()), name: super::text(from.display), user, side: None }
+    Voice { uri: super::text(from.bare_uri()), name: super::text(from.display), user, side: None, is_known }
 }
 
 #[cfg(test)]

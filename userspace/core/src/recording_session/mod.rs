@@ -45,6 +45,8 @@ pub struct Voice {
     pub name: String,
     /// On which side, as far as the system tells.
     pub side: Option<Side>,
+    /// The user is surely that of whoever is heard, and no other has it.
+    pub is_known: bool,
 }
 
 /// A session, or one of its dialogs.

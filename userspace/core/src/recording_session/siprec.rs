@@ -122,7 +122,7 @@ impl Participant {
     fn voice(&self) -> Voice {
         let uri = self.aor.clone().unwrap_or_default();
         let name = self.name.clone().unwrap_or_default();
-        Voice { user: super::user_of(&uri), uri, name, side: None }
+        Voice { user: super::user_of(&uri), uri, name, side: None, is_known: true }
     }
 }
 
