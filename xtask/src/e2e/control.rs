@@ -2,7 +2,6 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -50,7 +49,6 @@ struct Scene {
 struct Set {
     lab: Lab,
     recorder: Recorder,
-    binary: PathBuf,
 }
 
 impl Scene {
@@ -63,7 +61,7 @@ impl Scene {
         let order =
             Order { binary: &self.binary, name: &name, source, interface: PORT.1, config, options: &[] };
         let recorder = Recorder::start(&self.bench, &lab, &order)?;
-        Ok(Set { lab, recorder, binary: self.binary.clone() })
+        Ok(Set { lab, recorder })
     }
 
     /// A call that is recorded by rule: of the pause nothing is kept, all the rest is.
@@ -75,11 +73,11 @@ impl Scene {
         let (talk, speaking) = set.call(1, "1011")?;
         std::thread::sleep(Duration::from_secs(2));
         let pause = speaking.seconds();
-        set.ctl(0, &["pause", "--dn", "1011"])?;
+        set.recorder.ctl(0, &["pause", "--dn", "1011"])?;
         let paused = speaking.seconds();
         std::thread::sleep(Duration::from_millis(1500));
         let resume = speaking.seconds();
-        let answer = set.ctl(0, &["resume", "--call-id", &talk.id()])?;
+        let answer = set.recorder.ctl(0, &["resume", "--call-id", &talk.id()])?;
         ensure!(answer["call"]["paused"] == false, "after it was resumed: {answer}");
         std::thread::sleep(Duration::from_millis(1500));
         set.hang_up(speaking.stop()?, &talk)?;
@@ -113,18 +111,18 @@ impl Scene {
         let (talk, speaking) = set.call(1, "1009")?;
         let (board, talking) = set.call(2, "1001")?;
         std::thread::sleep(Duration::from_secs(1));
-        let list = set.ctl(0, &["list"])?;
+        let list = set.recorder.ctl(0, &["list"])?;
         ensure!(list["matched"] == 2 && list["calls"][0]["call_id"] == board.id(), "the calls: {list}");
         let start = speaking.seconds();
-        set.ctl(0, &["start", "--dn", "1009", "--note", "complaint"])?;
+        set.recorder.ctl(0, &["start", "--dn", "1009", "--note", "complaint"])?;
         std::thread::sleep(Duration::from_secs(2));
-        let list = set.ctl(0, &["list", "--dn", "1009"])?;
+        let list = set.recorder.ctl(0, &["list", "--dn", "1009"])?;
         let id = list["calls"][0]["id"].as_str().context("an id")?.to_owned();
         ensure!(list["calls"][0]["trigger"] == "operator", "while it is recorded: {list}");
         let stop = speaking.seconds();
-        set.ctl(0, &["stop", "--id", &id[..8]])?;
-        set.ctl(1, &["start", "--dn", "1001"])?;
-        set.ctl(1, &["start", "--dn", "4711"])?;
+        set.recorder.ctl(0, &["stop", "--id", &id[..8]])?;
+        set.recorder.ctl(1, &["start", "--dn", "1001"])?;
+        set.recorder.ctl(1, &["start", "--dn", "4711"])?;
         set.hang_up(talking.stop()?, &board)?;
         set.hang_up(speaking.stop()?, &talk)?;
         set.recorder.stop()?;
@@ -164,24 +162,6 @@ impl Set {
         wire.send_all(&talk.end_by_caller()?)?;
         let id = talk.id();
         self.recorder.wait_for("call", SOON, |event| event["call_id"] == id).map(|_| ())
-    }
-
-    /// What `spantape ctl` prints; with that exit code it must end.
-    fn ctl(&self, code: i32, arguments: &[&str]) -> Result<Value> {
-        let mut command = Command::new(&self.binary);
-        command.arg("ctl").args(arguments).arg("--json").arg("--archive").arg(self.recorder.archive().path());
-        let out = command.output().context("run spantape ctl")?;
-        ensure!(
-            out.status.code() == Some(code),
-            "spantape ctl {} ends with {}: {}",
-            arguments.join(" "),
-            out.status,
-            String::from_utf8_lossy(&out.stderr).trim()
-        );
-        if code != 0 {
-            return Ok(Value::Null);
-        }
-        serde_json::from_slice(&out.stdout).context("read what spantape ctl says")
     }
 
     /// Verb and outcome of what was asked for by hand, in order.

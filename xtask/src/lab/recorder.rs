@@ -70,6 +70,7 @@ pub(crate) struct Recorder {
     reader: Option<JoinHandle<()>>,
     complaints: PathBuf,
     archive: Archive,
+    binary: PathBuf,
     name: String,
 }
 
@@ -91,8 +92,8 @@ impl Recorder {
             let said = Arc::clone(&said);
             move || listen(lines, &said)
         }));
-        let name = order.name.to_owned();
-        let mut recorder = Self { process, said, reader, complaints, archive, name };
+        let (binary, name) = (order.binary.to_owned(), order.name.to_owned());
+        let mut recorder = Self { process, said, reader, complaints, archive, binary, name };
         let started = recorder.wait_for("started", START, |_| true)?;
         let (source, interface) = (order.source.name(), order.interface);
         ensure!(
@@ -149,6 +150,24 @@ impl Recorder {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// What `spantape ctl` prints when it tells the recorder something; with that exit code it must end.
+    pub(crate) fn ctl(&self, code: i32, arguments: &[&str]) -> Result<Value> {
+        let mut command = Command::new(&self.binary);
+        command.arg("ctl").args(arguments).arg("--json").arg("--archive").arg(self.archive.path());
+        let out = command.output().context("run spantape ctl")?;
+        ensure!(
+            out.status.code() == Some(code),
+            "spantape ctl {} ends with {}: {}",
+            arguments.join(" "),
+            out.status,
+            String::from_utf8_lossy(&out.stderr).trim()
+        );
+        if code != 0 {
+            return Ok(Value::Null);
+        }
+        serde_json::from_slice(&out.stdout).context("read what spantape ctl says")
     }
 
     /// For how long its threads have run.
