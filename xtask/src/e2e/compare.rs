@@ -74,6 +74,7 @@ const CALLS: Columns = Columns {
         "streams",
         "recordings",
         "undecodable",
+        "session",
     ],
     about: &[],
     near: &["start", "answered", "ended"],
@@ -89,6 +90,7 @@ const RECORDINGS: Columns = Columns {
         "codecs",
         "end_reason",
         "joined",
+        "mixed",
         "sample_rate",
         "caller_lost",
         "caller_dropped",
@@ -141,9 +143,9 @@ fn same_rows(
 ) -> Result<Vec<(Value, Value)>> {
     let (mut live, mut replayed) = (live.rows(table)?, replayed.rows(table)?);
     ensure!(live.len() == replayed.len(), "{} captured, {} replayed", live.len(), replayed.len());
-    if table == "streams" {
-        // Both sides begin within microseconds.
-        let key = |row: &Value| (row["call_id"].to_string(), row["ssrc"].to_string());
+    if table != "calls" {
+        // Both sides of a call begin within microseconds, and so may two tracks.
+        let key = |row: &Value| ["call_id", "mixed", "ssrc"].map(|column| row[column].to_string());
         live.sort_by_key(key);
         replayed.sort_by_key(key);
     }
@@ -223,7 +225,7 @@ fn same_audio(live: &Audio, replayed: &Audio) -> Result<Same> {
     ensure!(apart_ms <= NEAR_MS, "{:.3} s captured, {:.3} s replayed", live.seconds(), replayed.seconds());
     let reach = (REACH_MS * live.rate / 1000) as usize;
     let mut same = Same::default();
-    for channel in 0..2 {
+    for channel in 0..live.channels.len() {
         let peak = live.peak(channel, 0.0, f64::INFINITY);
         ensure!(peak >= LOUD, "nothing is to be heard on channel {channel}: the loudest sample is {peak}");
         let found = align(&live.channels[channel], &replayed.channels[channel], reach);

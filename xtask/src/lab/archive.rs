@@ -12,10 +12,10 @@ pub(crate) struct Archive {
     path: PathBuf,
 }
 
-/// A recording's samples, caller and callee.
+/// A recording's samples, caller and callee; where they were mixed, both in one channel.
 pub(crate) struct Audio {
     pub(crate) rate: u32,
-    pub(crate) channels: [Vec<i16>; 2],
+    pub(crate) channels: Vec<Vec<i16>>,
 }
 
 impl Archive {
@@ -70,10 +70,12 @@ impl Archive {
         let read = || -> Result<Audio> {
             let mut wav = hound::WavReader::open(&path)?;
             let spec = wav.spec();
-            ensure!(spec.channels == 2 && spec.bits_per_sample == 16, "an unexpected format: {spec:?}");
+            let channels = if recording["mixed"] == true { 1 } else { 2 };
+            let as_expected = usize::from(spec.channels) == channels && spec.bits_per_sample == 16;
+            ensure!(as_expected, "an unexpected format: {spec:?}");
             let samples: Vec<i16> = wav.samples::<i16>().collect::<Result<_, _>>()?;
-            let side = |channel: usize| samples.iter().skip(channel).step_by(2).copied().collect();
-            Ok(Audio { rate: spec.sample_rate, channels: [side(0), side(1)] })
+            let channel = |index| samples.iter().skip(index).step_by(channels).copied().collect();
+            Ok(Audio { rate: spec.sample_rate, channels: (0..channels).map(channel).collect() })
         };
         let audio = read().with_context(|| format!("{}: cannot be played", path.display()))?;
         let frames = recording["frames"].as_u64().context("the recording has no length")?;

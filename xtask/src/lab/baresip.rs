@@ -38,7 +38,7 @@ pub(crate) fn make_call(bench: &Bench, lab: &Lab) -> Result<()> {
 fn start(bench: &Bench, lab: &Lab, phone: Phone) -> Result<Running> {
     let (name, speech) = match phone {
         Phone::A => ("baresip-caller", Speech::Caller),
-        Phone::B => ("baresip-callee", Speech::Callee),
+        Phone::B | Phone::Server => ("baresip-callee", Speech::Callee),
     };
     let folder = bench.scratch.folder(name)?;
     configure(&folder, phone, &speech.file(&bench.samples, 16_000))?;
@@ -56,7 +56,7 @@ fn dial_or_wait(command: &mut Command, phone: Phone) {
             let dial = format!("/dial sip:1010@{}", Phone::B.ip(Family::V4));
             command.args(["-e", &dial, "-t", &CALLER_SECONDS.to_string()]);
         }
-        Phone::B => {
+        Phone::B | Phone::Server => {
             command.args(["-t", &CALLEE_SECONDS.to_string()]);
         }
     }
@@ -74,7 +74,7 @@ fn configure(folder: &Path, phone: Phone, speech: &Path) -> Result<()> {
     let (ip, port) = (phone.ip(Family::V4), media_port(phone));
     let (user, answer) = match phone {
         Phone::A => (1009, "manual"),
-        Phone::B => (1010, "auto"),
+        Phone::B | Phone::Server => (1010, "auto"),
     };
     let config = format!(
         "module_path {}\npoll_method epoll\nsip_listen {ip}:5060\nrtp_ports {port}-{}\nrtp_stats no\n\

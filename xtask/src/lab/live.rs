@@ -12,7 +12,7 @@ use super::codec::Codec;
 use super::media::Clip;
 use super::process::Running;
 use super::sipp;
-use super::switch::{Family, Lab, MIRROR_PORTS, Mirror};
+use super::switch::{Family, Lab, MIRROR_PORTS, Mirror, Phone};
 
 /// What the phones' programs and the switch need to settle.
 const SETTLE: Duration = Duration::from_millis(500);
@@ -26,6 +26,10 @@ pub(crate) enum Transport {
 
 /// One phone's part in a call.
 pub(crate) struct Party {
+    pub(crate) at: Phone,
+    pub(crate) user: &'static str,
+    pub(crate) sip_port: u16,
+    pub(crate) media_port: u16,
     /// A file of `xtask/scenarios/`, without `.xml`.
     pub(crate) scenario: &'static str,
     pub(crate) agent: &'static str,
@@ -38,6 +42,8 @@ pub(crate) struct Call {
     pub(crate) id: String,
     pub(crate) caller: Party,
     pub(crate) callee: Party,
+    /// What scenarios wait that do not say for how long.
+    pub(crate) pause: Duration,
     /// How long the wire is silent before it.
     pub(crate) after: Duration,
 }

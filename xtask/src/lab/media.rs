@@ -75,16 +75,21 @@ impl Clip {
         }
     }
 
-    pub(crate) fn packets(&self, samples: &Path) -> Result<Vec<Packet>> {
+    /// What is said in it, before it is encoded.
+    pub(crate) fn spoken(&self, samples: &Path) -> Result<Vec<i16>> {
         let rate = self.codec.clock();
-        let step = rate / 1000 * PACKET_MS;
         let mut speech = self.speech.read(samples, rate)?;
         if let Some(other) = self.mixed_with {
             let other = other.read(samples, rate)?;
             speech.iter_mut().zip(other).for_each(|(one, other)| *one = *one / 2 + other / 2);
         }
         let whole = (self.from_ms * (rate / 1000)) as usize..(self.to_ms * (rate / 1000)) as usize;
-        let spoken = speech.get(whole).unwrap_or(&speech);
+        Ok(speech.get(whole).map(<[i16]>::to_vec).unwrap_or(speech))
+    }
+
+    pub(crate) fn packets(&self, samples: &Path) -> Result<Vec<Packet>> {
+        let step = self.codec.clock() / 1000 * PACKET_MS;
+        let spoken = self.spoken(samples)?;
         let packets = spoken.chunks_exact(step as usize).zip(0_u32..).map(|(block, index)| {
             let bytes = match self.digits.and_then(|digits| digits.event(index)) {
                 Some((code, part)) => self.event(index, code, part, step),

@@ -16,7 +16,7 @@ use super::live::{Call, Live, Party, Transport};
 use super::process::Running;
 use super::switch::{Lab, Phone};
 
-const SIP_PORT: u16 = 5060;
+pub(crate) const SIP_PORT: u16 = 5060;
 const CALL_LIMIT: Duration = Duration::from_secs(60);
 const LISTEN: Duration = Duration::from_millis(700);
 
@@ -25,14 +25,15 @@ pub(crate) fn media_port(phone: Phone) -> u16 {
     match phone {
         Phone::A => 11_000,
         Phone::B => 12_000,
+        Phone::Server => 31_000,
     }
 }
 
 /// Lets the caller call the callee, and waits until both are through with their scenarios.
 pub(crate) fn run_call(bench: &Bench, lab: &Lab, live: &Live, call: &Call) -> Result<()> {
-    let mut callee = start(bench, lab, live, call, Phone::B)?;
+    let mut callee = start(bench, lab, live, call, "callee", [&call.callee, &call.caller])?;
     std::thread::sleep(LISTEN);
-    let mut caller = start(bench, lab, live, call, Phone::A)?;
+    let mut caller = start(bench, lab, live, call, "caller", [&call.caller, &call.callee])?;
     caller.finish()?;
     callee.finish()
 }
@@ -53,38 +54,42 @@ impl Sipp {
     }
 }
 
-fn start(bench: &Bench, lab: &Lab, live: &Live, call: &Call, phone: Phone) -> Result<Sipp> {
-    let (name, party) = match phone {
-        Phone::A => ("caller", &call.caller),
-        Phone::B => ("callee", &call.callee),
-    };
-    let folder = bench.scratch.folder(name)?;
+fn start(
+    bench: &Bench,
+    lab: &Lab,
+    live: &Live,
+    call: &Call,
+    name: &str,
+    [party, peer]: [&Party; 2],
+) -> Result<Sipp> {
+    let folder = bench.scratch.folder(&format!("{name}-{}", call.id))?;
     write_clips(bench, party, &folder)?;
     let errors = folder.join("errors.log");
-    let mut command = lab.at_phone(phone, "sipp", &folder);
-    if phone == Phone::A {
-        command.arg(format!("{}:{SIP_PORT}", host(Phone::B.ip(live.family))));
-        command.args(["-s", "1010", "-cid_str", &call.id]);
+    let mut command = lab.at_phone(party.at, "sipp", &folder);
+    if name == "caller" {
+        command.arg(format!("{}:{}", host(peer.at.ip(live.family)), peer.sip_port));
+        command.args(["-s", peer.user, "-cid_str", &call.id]);
     }
     command.arg("-sf").arg(bench.scenarios.join(party.scenario).with_extension("xml"));
-    common_args(&mut command, live, party, phone);
+    common_args(&mut command, live, party, peer);
+    command.args(["-d", &call.pause.as_millis().to_string()]);
     // SIPp looks for its screen's terminal even when it draws nothing.
     command.env("TERM", "xterm").arg("-trace_err").arg("-error_file").arg(&errors);
     command.stdout(Stdio::null()).stderr(File::create(folder.join("stderr.log")).context("create a log")?);
     Ok(Sipp { process: Running::spawn(name, &mut command)?, errors })
 }
 
-fn common_args(command: &mut Command, live: &Live, party: &Party, phone: Phone) {
-    let ip = phone.ip(live.family).to_string();
+fn common_args(command: &mut Command, live: &Live, party: &Party, peer: &Party) {
+    let ip = party.at.ip(live.family).to_string();
     let transport = match live.transport {
         Transport::Udp => "u1",
         Transport::Tcp => "t1",
     };
-    command.args(["-i", &ip, "-p", &SIP_PORT.to_string(), "-t", transport]);
-    command.args(["-mi", &ip, "-mp", &media_port(phone).to_string()]);
+    command.args(["-i", &ip, "-p", &party.sip_port.to_string(), "-t", transport]);
+    command.args(["-mi", &ip, "-mp", &party.media_port.to_string()]);
     command.args(["-m", "1", "-nostdin", "-timeout", "50s", "-timeout_error"]);
     // A SIPp that is called knows its caller's address only in the headers it has received.
-    command.args(["-key", "peer", &host(phone.other().ip(live.family))]);
+    command.args(["-key", "peer", &host(peer.at.ip(live.family))]);
     command.args(["-key", "codec_type", &live.codec.payload_type().to_string()]);
     command.args(["-key", "codec_map", live.codec.rtpmap(), "-key", "agent", party.agent]);
     let [first, second] = live.asks;

@@ -7,6 +7,8 @@
 //!                                        └─> mon1 ── eth1
 //! ```
 //!
+//! Where phones turn to somebody else, there is a third host at a third port, mirrored like theirs.
+//!
 //! Both mirror ports show the same, so that two ways to capture can be compared on one call. What is sent is as it
 //! would be on a wire: nobody leaves a checksum or a division into segments to hardware that a veth does not have.
 //!
@@ -45,28 +47,35 @@ pub(crate) enum Family {
     V6,
 }
 
-/// The calling and the called phone.
+/// The calling and the called phone, and whom they turn to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phone {
     A,
     B,
+    /// A recorder, or a web server.
+    Server,
 }
 
 impl Phone {
+    const ALL: [Phone; 3] = [Phone::A, Phone::B, Phone::Server];
+
     pub(crate) fn ip(self, family: Family) -> IpAddr {
         match (self, family) {
             (Self::A, Family::V4) => [10, 20, 0, 9].into(),
             (Self::B, Family::V4) => [10, 20, 0, 10].into(),
+            (Self::Server, Family::V4) => [10, 20, 0, 20].into(),
             (Self::A, Family::V6) => [0xfd00, 0x20, 0, 0, 0, 0, 0, 9].into(),
             (Self::B, Family::V6) => [0xfd00, 0x20, 0, 0, 0, 0, 0, 0x10].into(),
+            (Self::Server, Family::V6) => [0xfd00, 0x20, 0, 0, 0, 0, 0, 0x20].into(),
         }
     }
 
-    /// A Yealink's and a Snom's, by their vendor prefix.
+    /// The phones are a Yealink and a Snom, by their vendor prefix.
     pub(crate) fn mac(self) -> [u8; 6] {
         match self {
             Self::A => [0x00, 0x15, 0x65, 0x74, 0xb1, 0x50],
             Self::B => [0x00, 0x04, 0x13, 0xaa, 0x10, 0x10],
+            Self::Server => [0x02, 0, 10, 20, 0, 20],
         }
     }
 
@@ -74,17 +83,11 @@ impl Phone {
         Endpoint { mac: self.mac(), ip: self.ip(Family::V4), port }
     }
 
-    pub(crate) fn other(self) -> Self {
-        match self {
-            Self::A => Self::B,
-            Self::B => Self::A,
-        }
-    }
-
     fn name(self) -> &'static str {
         match self {
             Self::A => "phone-a",
             Self::B => "phone-b",
+            Self::Server => "server",
         }
     }
 
@@ -92,6 +95,7 @@ impl Phone {
         match self {
             Self::A => "port-a",
             Self::B => "port-b",
+            Self::Server => "port-s",
         }
     }
 }
@@ -104,15 +108,24 @@ pub(crate) struct Lab {
 impl Lab {
     /// Two phones, whose ports are mirrored.
     pub(crate) fn build(mirror: Mirror) -> Result<Self> {
+        Self::of(&[Phone::A, Phone::B], mirror)
+    }
+
+    /// The same with a server beside them.
+    pub(crate) fn with_server(mirror: Mirror) -> Result<Self> {
+        Self::of(&Phone::ALL, mirror)
+    }
+
+    fn of(phones: &[Phone], mirror: Mirror) -> Result<Self> {
         let lab = Self::without_phones()?;
         let switch = lab.namespace("switch");
         run(&format!("ip -n {switch} link add br0 type bridge stp_state 0 mcast_snooping 0"))?;
-        for phone in [Phone::A, Phone::B] {
+        for &phone in phones {
             run(&format!("ip netns add {}", lab.namespace(phone.name())))?;
             lab.plug(phone)?;
         }
         run(&format!("ip -n {switch} link set br0 up"))?;
-        for phone in [Phone::A, Phone::B] {
+        for &phone in phones {
             lab.address(phone)?;
             lab.mirror(phone, mirror)?;
         }
@@ -179,6 +192,15 @@ impl Lab {
         self.within("monitor", job)
     }
 
+    /// The same at a phone.
+    pub(crate) fn within_phone<T: Send>(
+        &self,
+        phone: Phone,
+        job: impl FnOnce() -> Result<T> + Send,
+    ) -> Result<T> {
+        self.within(phone.name(), job)
+    }
+
     fn within<T: Send>(&self, name: &str, job: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         let path = Path::new("/run/netns").join(self.namespace(name));
         let namespace = File::open(&path).with_context(|| format!("open {}", path.display()))?;
@@ -231,16 +253,18 @@ impl Lab {
     /// Neighbours are fixed, so that a capture holds the calls and nothing else.
     fn address(&self, phone: Phone) -> Result<()> {
         let namespace = self.namespace(phone.name());
-        let other = phone.other();
+        let others = || Phone::ALL.into_iter().filter(|other| *other != phone);
         run(&format!("ip -n {namespace} link set lo up"))?;
         run(&format!("ip -n {namespace} link set eth0 up"))?;
         for (family, prefix) in [(Family::V4, "24"), (Family::V6, "64 nodad")] {
             run(&format!("ip -n {namespace} address add {}/{prefix} dev eth0", phone.ip(family)))?;
-            run(&format!(
-                "ip -n {namespace} neighbour replace {} lladdr {} dev eth0 nud permanent",
-                other.ip(family),
-                text_of(other.mac())
-            ))?;
+            for other in others() {
+                run(&format!(
+                    "ip -n {namespace} neighbour replace {} lladdr {} dev eth0 nud permanent",
+                    other.ip(family),
+                    text_of(other.mac())
+                ))?;
+            }
         }
         Ok(())
     }

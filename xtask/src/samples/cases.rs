@@ -10,8 +10,9 @@ use crate::lab::capture::Capture;
 use crate::lab::codec::Codec;
 use crate::lab::live::{Call, Live, Party, Transport};
 use crate::lab::media::{Clip, Digits};
+use crate::lab::sipp::{SIP_PORT, media_port};
 use crate::lab::speech::Speech;
-use crate::lab::switch::{Family, Mirror};
+use crate::lab::switch::{Family, Mirror, Phone};
 
 const YEALINK: &str = "Yealink SIP-T46G 28.81.0.25";
 const SNOM: &str = "snomD385/10.1.184.15";
@@ -117,12 +118,20 @@ const fn generated(name: &'static str, generate: fn(&Bench) -> Result<Capture>) 
     Case { name, make: Make::Generate(generate) }
 }
 
-fn simple(name: &str, caller: &'static str, callee: &'static str) -> Live {
+pub(crate) fn simple(name: &str, caller: &'static str, callee: &'static str) -> Live {
     with_codec(name, caller, callee, Codec::Pcmu)
 }
 
 fn with_codec(name: &str, caller: &'static str, callee: &'static str, codec: Codec) -> Live {
-    let clip = |speech| vec![Clip::new(speech, codec, WHOLE)];
+    let party = |at, user, scenario, agent, speech| Party {
+        at,
+        user,
+        sip_port: SIP_PORT,
+        media_port: media_port(at),
+        scenario,
+        agent,
+        clips: vec![Clip::new(speech, codec, WHOLE)],
+    };
     Live {
         mirror: Mirror::Ingress,
         family: Family::V4,
@@ -130,8 +139,9 @@ fn with_codec(name: &str, caller: &'static str, callee: &'static str, codec: Cod
         codec,
         calls: vec![Call {
             id: format!("{name}-1@10.20.0.9"),
-            caller: Party { scenario: caller, agent: YEALINK, clips: clip(Speech::Caller) },
-            callee: Party { scenario: callee, agent: SNOM, clips: clip(Speech::Callee) },
+            caller: party(Phone::A, "1009", caller, YEALINK, Speech::Caller),
+            callee: party(Phone::B, "1010", callee, SNOM, Speech::Callee),
+            pause: Duration::from_secs(11),
             after: Duration::ZERO,
         }],
         asks: ["Record: on", "Record: off"],

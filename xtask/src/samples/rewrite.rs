@@ -64,7 +64,7 @@ pub(super) fn impair(capture: Capture) -> Result<Capture> {
                 }
             }
             Some(Phone::B) => frame.at += Duration::from_micros(random.below(MAX_JITTER_US)),
-            None => {}
+            Some(Phone::Server) | None => {}
         }
         kept.frames.push(frame);
     }
