@@ -11,6 +11,7 @@ mod refusals;
 mod sieve;
 mod stop;
 mod test_run;
+mod triggers;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -27,12 +28,13 @@ pub(crate) struct Args {
 type Part = fn() -> Result<()>;
 
 /// In the order in which they run: the shortest first.
-const PARTS: [(&str, Part); 6] = [
+const PARTS: [(&str, Part); 7] = [
     ("test-run", test_run::run),
     ("sieve", sieve::run),
     ("refusals", refusals::run),
     ("control", control::run),
     ("stop", stop::run),
+    ("triggers", triggers::run),
     ("live", live::run),
 ];
 
