@@ -123,11 +123,11 @@ pub(super) fn two_calls(bench: &Bench) -> Result<Capture> {
     Ok(scene.finish())
 }
 
-/// Another vendor's server asks on behalf of an extension, and names a call: start, pause, resume, stop.
+/// Another vendor's desk asks on behalf of an extension, and names a call: start, pause, resume, stop.
 pub(super) fn template(bench: &Bench) -> Result<Capture> {
     let mut scene = Scene::new(bench);
     scene.call(&Dialog::of_phones("url-template-1"), "")?;
-    let mut http = Connection::open(&mut scene, 2990, host(40).at(50_001), host(41).at(8080))?;
+    let mut http = Connection::open(&mut scene, 1990, host(40).at(50_001), host(41).at(8080))?;
     let presses = [
         (3000, "action=start&ext=1010", "204 No Content"),
         (6000, "action=pause&id=url-template-1%4010.20.0.9&ext=none", "204 No Content"),
@@ -135,8 +135,15 @@ pub(super) fn template(bench: &Bench) -> Result<Capture> {
         (9000, "action=stop&ext=1010", "409 Conflict"),
         (11_000, "action=stop&ext=1010", "204 No Content"),
     ];
+    // A long page comes first, on the same connection.
+    http.client_says(&mut scene, 2000, b"GET /login HTTP/1.1\r\nUser-Agent: Desk/1.0\r\n\r\n")?;
+    let page = plain("200 OK", &"<p>Lorem ipsum dolor sit amet.</p>\r\n".repeat(200));
+    for piece in page.chunks(1400) {
+        http.server_says(&mut scene, 2100, piece)?;
+    }
     for (at_ms, query, status) in presses {
-        http.client_says(&mut scene, at_ms, &get(&format!("/api/recording?{query}"), "1.1"))?;
+        let request = format!("GET /api/recording?{query} HTTP/1.1\r\nUser-Agent: Desk/1.0\r\n\r\n");
+        http.client_says(&mut scene, at_ms, request.as_bytes())?;
         http.server_says(&mut scene, at_ms + 30, &plain(status, ""))?;
     }
     http.close(&mut scene, 11_100, false)?;

@@ -298,7 +298,9 @@ impl Connections {
         }
         let (connection, _) = self.by_flow.entry(*flow).or_insert_with(|| (Connection::default(), now));
         if !follows {
-            connection.talk = Talk::Responses(Box::default());
+            // What came before may not have been followed: the next bytes are where it begins.
+            *connection =
+                Connection { direction: Direction::default(), talk: Talk::Responses(Box::default()) };
         }
         if let Talk::Responses(responses) = &mut connection.talk {
             if responses.asked.len() >= MAX_ASKED {
