@@ -235,8 +235,8 @@ mod tests {
         let mut model = Model::default();
         let mut found: BTreeSet<Class> = frames.iter().map(|frame| model.take(frame)).collect();
         found.extend(cut(&frames, 60).iter().map(|frame| model.take(frame)));
-        // Paths of triggers are configured; the others are of announced media.
-        let others = [Class::Http, Class::Media, Class::Unwanted];
+        // Those are of announced media.
+        let others = [Class::Media, Class::Unwanted];
         for class in Class::ALL {
             assert_eq!(found.contains(&class), !others.contains(&class), "{class:?}");
         }

@@ -16,6 +16,9 @@ pub(super) struct Model {
     counts: Counts,
 }
 
+/// Of requests that are triggers where nothing is configured.
+const KNOWN_PATHS: [&str; 2] = ["/URLRecord/record.xml", "/phonerecording.cgi"];
+
 /// Frames by class.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts([u64; CLASSES]);
@@ -61,9 +64,8 @@ impl Memory for Model {
         self.flows.insert(*flow, class);
     }
 
-    /// No path is one unless it is configured.
-    fn is_trigger(&self, _: &Path) -> bool {
-        false
+    fn is_trigger(&self, path: &Path) -> bool {
+        KNOWN_PATHS.iter().any(|known| path.starts_with(known.as_bytes()))
     }
 
     fn takes_unknown_media(&self) -> bool {
