@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{generate, record_key, recorders, rewrite, url_record};
+use super::{generate, record_key, recorders, rewrite, tunnels, url_record};
 use crate::lab::Bench;
 use crate::lab::capture::Capture;
 use crate::lab::codec::Codec;
@@ -70,6 +70,7 @@ pub(super) const CASES: &[Case] = &[
     live("sip-tcp", sip_tcp),
     live("ipv6", ipv6),
     live("fragmented-invite", |name| simple(name, "fragmented-caller", "fragmented-callee")),
+    Case { name: "tunnels", make: Make::Rewrite { of: "plain-pcmu", with: tunnels::wrap } },
     Case { name: "qinq", make: Make::Rewrite { of: "plain-pcmu", with: rewrite::tag_twice } },
     Case { name: "g722", make: Make::Baresip },
     live("dtmf", dtmf),

@@ -10,6 +10,7 @@ mod record_key;
 mod recorders;
 mod rewrite;
 mod script;
+mod tunnels;
 mod url_record;
 
 use anyhow::{Context as _, Result, bail};

@@ -35,6 +35,8 @@ impl LinkType {
 pub(super) enum Network {
     Ipv4,
     Ipv6,
+    /// A frame within the frame: a pseudowire.
+    Ethernet,
 }
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
@@ -42,6 +44,10 @@ const ETHERTYPE_IPV6: u16 = 0x86dd;
 /// Tags that may stand in front of the EtherType: 802.1Q, 802.1ad and the QinQ of older switches.
 const ETHERTYPE_VLAN: [u16; 4] = [0x8100, 0x88a8, 0x9100, 0x9200];
 const MAX_VLAN_TAGS: usize = 4;
+const ETHERTYPE_PPPOE: u16 = 0x8864;
+const ETHERTYPE_MPLS: u16 = 0x8847;
+const ETHERTYPE_MPLS_MULTICAST: u16 = 0x8848;
+const MAX_LABELS: usize = 8;
 
 /// Steps over the link layer. `None`: the frame carries no IP.
 pub(super) fn network(link: LinkType, frame: &[u8]) -> Result<Option<(Network, &[u8])>, Malformed> {
@@ -62,7 +68,15 @@ pub(super) fn network(link: LinkType, frame: &[u8]) -> Result<Option<(Network, &
     by_ethertype(be16(frame, ethertype), &frame[header..])
 }
 
-fn by_ethertype(mut ethertype: u16, mut rest: &[u8]) -> Result<Option<(Network, &[u8])>, Malformed> {
+/// Steps over the header of an Ethernet frame.
+pub(super) fn ethernet(frame: &[u8]) -> Result<Option<(Network, &[u8])>, Malformed> {
+    network(LinkType::Ethernet, frame)
+}
+
+pub(super) fn by_ethertype(
+    mut ethertype: u16,
+    mut rest: &[u8],
+) -> Result<Option<(Network, &[u8])>, Malformed> {
     for _ in 0..=MAX_VLAN_TAGS {
         match ethertype {
             ETHERTYPE_IPV4 => return Ok(Some((Network::Ipv4, rest))),
@@ -74,13 +88,41 @@ fn by_ethertype(mut ethertype: u16, mut rest: &[u8]) -> Result<Option<(Network, 
                 ethertype = be16(rest, 2);
                 rest = &rest[4..];
             }
+            // RFC 2516: version, type and code, session, length.
+            ETHERTYPE_PPPOE => return Ok(rest.get(6..).and_then(ppp)),
+            ETHERTYPE_MPLS | ETHERTYPE_MPLS_MULTICAST => return mpls(rest),
             _ => return Ok(None),
         }
     }
     Ok(None)
 }
 
-fn by_version(packet: &[u8]) -> Option<(Network, &[u8])> {
+/// PPP (RFC 1661): the fields that say nothing, and the first byte of the protocol, may be left out.
+pub(super) fn ppp(data: &[u8]) -> Option<(Network, &[u8])> {
+    let data = data.strip_prefix(&[0xff, 0x03]).unwrap_or(data);
+    match data {
+        [0x00, 0x21, packet @ ..] | [0x21, packet @ ..] => Some((Network::Ipv4, packet)),
+        [0x00, 0x57, packet @ ..] | [0x57, packet @ ..] => Some((Network::Ipv6, packet)),
+        _ => None,
+    }
+}
+
+/// Labels (RFC 3032), then IP, or Ethernet behind a control word (RFC 4448). Nothing says which; the first bits do.
+fn mpls(mut rest: &[u8]) -> Result<Option<(Network, &[u8])>, Malformed> {
+    for _ in 0..MAX_LABELS {
+        let [_, _, third, _, inner @ ..] = rest else { return Err(Malformed::Link) };
+        rest = inner;
+        if third & 1 != 0 {
+            return match rest {
+                [0, 0, _, _, frame @ ..] if frame.len() >= 14 => Ok(Some((Network::Ethernet, frame))),
+                _ => Ok(by_version(rest)),
+            };
+        }
+    }
+    Ok(None)
+}
+
+pub(super) fn by_version(packet: &[u8]) -> Option<(Network, &[u8])> {
     match packet.first()? >> 4 {
         4 => Some((Network::Ipv4, packet)),
         6 => Some((Network::Ipv6, packet)),

@@ -6,11 +6,13 @@
 
 mod ip;
 mod link;
+mod tunnel;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 pub use link::LinkType;
+use tunnel::Depth;
 
 /// An IP address and a port, packed for look-ups: IPv4 is kept as an IPv4-mapped IPv6 address.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -149,11 +151,13 @@ pub enum Malformed {
     Udp,
     /// TCP header incomplete, or its data offset is impossible.
     Tcp,
+    /// The header of a tunnel is incomplete.
+    Tunnel,
 }
 
 impl Malformed {
     /// All kinds, in the order of their counters.
-    pub const ALL: [Malformed; 7] = [
+    pub const ALL: [Malformed; 8] = [
         Malformed::Link,
         Malformed::Vlan,
         Malformed::Ipv4,
@@ -161,6 +165,7 @@ impl Malformed {
         Malformed::Ipv6Extension,
         Malformed::Udp,
         Malformed::Tcp,
+        Malformed::Tunnel,
     ];
 
     /// A name for figures.
@@ -173,22 +178,19 @@ impl Malformed {
             Malformed::Ipv6Extension => "ipv6 extension header",
             Malformed::Udp => "udp header",
             Malformed::Tcp => "tcp header",
+            Malformed::Tunnel => "tunnel header",
         }
     }
 }
 
 /// Finds the datagram, segment or fragment in a frame.
 pub fn parse(link: LinkType, frame: &[u8]) -> Result<Packet<'_>, Malformed> {
-    match link::network(link, frame)? {
-        Some((link::Network::Ipv4, packet)) => ip::v4(packet),
-        Some((link::Network::Ipv6, packet)) => ip::v6(packet),
-        None => Ok(Packet::Other),
-    }
+    tunnel::network(link::network(link, frame)?, Depth::default())
 }
 
 /// Reads what stood in the fragments of one packet, once they have been put together.
 pub fn parse_reassembled(key: FragmentKey, payload: &[u8]) -> Result<Packet<'_>, Malformed> {
-    ip::transport(key.protocol, key.source, key.destination, payload)
+    ip::transport(key.protocol, key.source, key.destination, payload, Depth::default())
 }
 
 fn be16(bytes: &[u8], at: usize) -> u16 {
