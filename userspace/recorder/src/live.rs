@@ -75,21 +75,22 @@ pub(crate) struct Ended {
 }
 
 enum Order {
-    Rules(Rules),
     Note { kind: &'static str, text: String },
     Lost(Lost),
     Asked(Asked),
 }
 
-/// An operator wants something.
+/// Something is wanted from a moment on.
 struct Asked {
     /// When, by `CLOCK_MONOTONIC`: it is done when all frames have been seen that were there before.
     at: i64,
     what: Question,
-    _turn: OwnedSemaphorePermit,
+    /// Of an operator.
+    _turn: Option<OwnedSemaphorePermit>,
 }
 
 enum Question {
+    Rules(Rules),
     Calls { target: Option<Target>, limit: usize, reply: oneshot::Sender<LiveCalls> },
     Control { request: Request, reply: oneshot::Sender<Result<Answer, Refusal>> },
 }
@@ -171,8 +172,9 @@ impl Live {
 
     /// What is recorded from now on.
     pub(crate) fn set_rules(&self, rules: Rules) {
-        // One that has ended needs no rules.
-        let _ = self.orders.send(Order::Rules(rules));
+        // Frames that came before are judged by the rules before. One that has ended needs no rules.
+        let asked = Asked { at: clock::monotonic(), what: Question::Rules(rules), _turn: None };
+        let _ = self.orders.send(Order::Asked(asked));
     }
 
     /// Notes something with all calls that are up.
@@ -221,7 +223,7 @@ impl Operator {
     async fn ask<T>(&self, what: impl FnOnce(oneshot::Sender<T>) -> Question) -> Result<T, Unanswered> {
         let turn = Arc::clone(&self.turns).try_acquire_owned().map_err(|_| Unanswered::Busy)?;
         let (reply, answer) = oneshot::channel();
-        let asked = Asked { at: clock::monotonic(), what: what(reply), _turn: turn };
+        let asked = Asked { at: clock::monotonic(), what: what(reply), _turn: Some(turn) };
         self.orders.send(Order::Asked(asked)).map_err(|_| Unanswered::Ended)?;
         let answer = tokio::time::timeout(PATIENCE, answer).await.map_err(|_| Unanswered::Late)?;
         answer.map_err(|_| Unanswered::Ended)
@@ -316,7 +318,7 @@ struct Recorder {
     full: Receiver<Batch>,
     give_back: Sender<Batch>,
     orders: Receiver<Order>,
-    /// What operators have asked for at a moment that frames have not come to yet.
+    /// What is wanted from a moment on that frames have not come to yet.
     asked: VecDeque<Asked>,
     figures: Arc<Figures>,
 }
@@ -348,7 +350,6 @@ impl Recorder {
             }
             for order in self.orders.try_iter() {
                 match order {
-                    Order::Rules(rules) => self.pipeline.set_rules(rules),
                     Order::Note { kind, text } => self.pipeline.note(now, kind, &text)?,
                     Order::Lost(more) => lost.add(more),
                     Order::Asked(asked) => self.asked.push_back(asked),
@@ -389,6 +390,7 @@ impl Recorder {
         while let Some(asked) = self.asked.pop_front_if(|asked| clock.at_monotonic(asked.at) <= until) {
             // Whoever waits no longer for the answer wants it done all the same.
             match asked.what {
+                Question::Rules(rules) => self.pipeline.set_rules(rules),
                 Question::Calls { target, limit, reply } => {
                     let _ = reply.send(self.pipeline.live_calls(target.as_ref(), limit));
                 }

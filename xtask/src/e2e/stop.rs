@@ -18,6 +18,8 @@ use crate::programs::release_build;
 
 /// For what is said once a second, or on the next packet.
 const SOON: Duration = Duration::from_secs(5);
+/// A frame that was sent has been taken up by then, however busy the machine is.
+const SEEN: Duration = Duration::from_millis(500);
 /// What a tone has at its peaks at the least.
 const LOUD: u16 = 4000;
 /// Loss is concealed, fading, for a moment; after that there is nothing.
@@ -252,6 +254,7 @@ impl Scene {
         set.short_call(1)?;
         // A call keeps the rules that it began under.
         let (talk, speaking) = set.call(2)?;
+        std::thread::sleep(SEEN);
         write("[[rule]]\nname = \"new\"\naction = \"ignore\"\n")?;
         set.recorder.signal("HUP")?;
         set.recorder.wait_for("rules", SOON, |_| true)?;
