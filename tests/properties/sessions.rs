@@ -59,6 +59,32 @@ fn a_pbx_is_no_phone() {
     }
 }
 
+/// Two calls through a PBX, with both legs of the first.
+#[test]
+fn both_legs_of_a_pbx_are_one_conversation() {
+    let mut calls = [Call::plain(0, 0, 6 * SECOND), Call::plain(1, 300 * MILLISECOND, 6 * SECOND)];
+    for call in &mut calls {
+        call.sip[1] = PBX;
+    }
+    let phone = SocketAddrV4::new(Ipv4Addr::new(10, 2, 0, 9), 5060);
+    let dialog = Dialog { call_id: "second-leg@test".to_owned(), users: calls[0].dialog().users };
+    let at = calls[0].start + 50 * MILLISECOND;
+    let [from, to] = [SocketAddrV4::new(*PBX.ip(), 6000), SocketAddrV4::new(*phone.ip(), 7000)];
+    let leg = vec![
+        udp(at, PBX, phone, &dialog.request("INVITE", Side::Caller, 1, true, "", &sdp(from))),
+        udp(at + SECOND, phone, PBX, &dialog.response(200, "INVITE", Side::Caller, 1, &sdp(to))),
+        udp(calls[0].end(), PBX, phone, &dialog.request("BYE", Side::Caller, 2, false, "", "")),
+    ];
+    let outcome = run(Config::default(), &merge([calls[0].frames(), calls[1].frames(), leg]));
+    let conversation = |call_id: &str| {
+        let call = outcome.calls.iter().find(|call| call.call_id == call_id);
+        call.map(|call| call.conversation_id.clone()).unwrap()
+    };
+    let [first, other] = [0, 1].map(|index: usize| conversation(&calls[index].dialog().call_id));
+    assert_eq!(conversation("second-leg@test"), first);
+    assert_ne!(other, first);
+}
+
 /// A media server sends both voices under its own name.
 #[test]
 fn voices_of_one_user_are_two() {

@@ -64,7 +64,7 @@ impl Directory {
     }
 
     /// Calls of that name, in no order that means anything.
-    pub(super) fn find(&self, name: &Whom) -> impl Iterator<Item = CallKey> + '_ {
+    pub(super) fn find(&self, name: &Whom) -> impl DoubleEndedIterator<Item = CallKey> + '_ {
         let first = CallKey { slot: 0, generation: 0 };
         let last = CallKey { slot: usize::MAX, generation: u64::MAX };
         self.entries.range((name.clone(), first)..=(name.clone(), last)).map(|(_, call)| *call)

@@ -123,6 +123,8 @@ pub struct Call {
     is_stirred: bool,
     /// Where its stream is received, when no description says so.
     receives_at: Option<Endpoint>,
+    /// Between which hosts its first INVITE was seen first.
+    invited: Option<(u128, u128)>,
     /// By what it can be found.
     names: Names,
     /// Since when it goes on, and nobody holds it.
@@ -182,6 +184,7 @@ impl Call {
             passed: Vec::new(),
             is_stirred: false,
             receives_at: None,
+            invited: None,
             names: Names::default(),
             active_since: now,
             floors: Default::default(),

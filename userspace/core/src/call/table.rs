@@ -90,6 +90,7 @@ impl Calls {
             self.finish(known, EndReason::Superseded, context);
             key = None;
         }
+        let is_new = key.is_none();
         let key = match key {
             Some(key) => key,
             None => match self.open(flow, call_id, message, context) {
@@ -100,6 +101,9 @@ impl Calls {
         if let Some(call) = self.calls.get_mut(key.slot).filter(|call| call.key == key) {
             call.handle_message(flow, message, context);
             self.directory.enter(key, &mut call.names);
+        }
+        if is_new {
+            self.join_conversation(key, flow, context.now);
         }
         self.reschedule(key, context);
         true
