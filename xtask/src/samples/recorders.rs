@@ -170,6 +170,25 @@ pub(super) fn genesys_refused(bench: &Bench) -> Result<Capture> {
     Ok(scene.finish())
 }
 
+/// Two calls to a recorder that begin together, and nothing else that says that they belong together.
+pub(super) fn genesys_pair(bench: &Bench) -> Result<Capture> {
+    let mut scene = Scene::new(bench);
+    let voices = [("genesys-pair-1", "1009", Speech::Caller), ("genesys-pair-2", "1010", Speech::Callee)];
+    for (index, (id, user, speech)) in voices.into_iter().enumerate() {
+        let dialog = Dialog::between(id, (user, host(30)), ("7950", recorder()));
+        let more = 2 * index as u16;
+        let ends = [host(30).at(41_000 + more), recorder().at(31_000 + more)];
+        let [offer, answer] = ends.map(|end| description(end, Codec::Pcmu, ""));
+        let at_ms = 1600 + 5 * index as u64;
+        scene.request(at_ms, &dialog, By::Caller, ("INVITE", 1), "", (SDP, &offer))?;
+        scene.response(at_ms + 20, &dialog, By::Callee, ("200 OK", "1 INVITE"), "", (SDP, &answer))?;
+        scene.request(at_ms + 25, &dialog, By::Caller, ("ACK", 1), "", NOTHING)?;
+        scene.speak(1700, ends[0], ends[1], copy(speech, 1700, 9000, SSRCS[index]))?;
+        scene.hang_up(9010, &dialog, By::Caller, 2)?;
+    }
+    Ok(scene.finish())
+}
+
 const BOUNDARY: &str = "multipart/mixed;boundary=uniqueBoundary";
 
 /// Metadata of two participants. The first stream is the callee's, and the first participant too.
@@ -266,6 +285,20 @@ pub(super) fn siprec(bench: &Bench) -> Result<Capture> {
     Ok(scene.finish())
 }
 
+/// The recorder is out of order. The call is seen, and goes on.
+pub(super) fn siprec_refused(bench: &Bench) -> Result<Capture> {
+    let mut scene = Scene::new(bench);
+    scene.call(&Dialog::of_phones("siprec-refused-1"), "")?;
+    let session = Siprec::new("siprec-refused-2", "siprec-refused-1@10.20.0.9".to_owned());
+    let offer = session.offer("sendonly");
+    let body = (BOUNDARY, offer.as_str());
+    scene.request(1600, &session.dialog, By::Caller, ("INVITE", 1), "Require: siprec\r\n", body)?;
+    let answer = ("503 Service Unavailable", "1 INVITE");
+    scene.response(1620, &session.dialog, By::Callee, answer, "", NOTHING)?;
+    scene.request(1625, &session.dialog, By::Caller, ("ACK", 1), "", NOTHING)?;
+    Ok(scene.finish())
+}
+
 /// Both streams are inactive for a while. Nothing is seen of the call.
 pub(super) fn siprec_paused(bench: &Bench) -> Result<Capture> {
     let mut scene = Scene::new(bench);
@@ -283,10 +316,22 @@ pub(super) fn siprec_paused(bench: &Bench) -> Result<Capture> {
 pub(super) fn cisco(bench: &Bench) -> Result<Capture> {
     let mut scene = Scene::new(bench);
     scene.call(&Dialog::of_phones("cisco-bib-1"), "")?;
+    bridge(&mut scene, ["cisco-bib-near-1", "cisco-bib-far-1"], false)?;
+    Ok(scene.finish())
+}
+
+/// The recorder takes the far end alone. Nothing is seen of the call.
+pub(super) fn cisco_one_end(bench: &Bench) -> Result<Capture> {
+    let mut scene = Scene::new(bench);
+    bridge(&mut scene, ["cisco-bib-near-2", "cisco-bib-far-2"], true)?;
+    Ok(scene.finish())
+}
+
+fn bridge(scene: &mut Scene, ids: [&'static str; 2], near_is_refused: bool) -> Result<()> {
     let manager = host(1);
     let ends = [("x-nearend", Speech::Callee), ("x-farend", Speech::Caller)];
     for (index, (end, speech)) in ends.into_iter().enumerate() {
-        let id = ["cisco-bib-near-1", "cisco-bib-far-1"][index];
+        let id = ids[index];
         let mut dialog = Dialog::between(id, ("1010", manager), ("recorder", recorder()));
         dialog.from = format!(
             "<sip:1010@{};{end};x-refci=27000;x-nearendclusterid=c1;x-nearenddevice=SEP02000A140010;\
@@ -299,12 +344,18 @@ pub(super) fn cisco(bench: &Bench) -> Result<Capture> {
         let answer = description(from, Codec::Pcmu, "a=sendonly\r\n");
         let at_ms = 1600 + 10 * index as u64;
         scene.request(at_ms, &dialog, By::Caller, ("INVITE", 1), "", NOTHING)?;
+        if near_is_refused && index == 0 {
+            let answer = ("486 Busy Here", "1 INVITE");
+            scene.response(at_ms + 20, &dialog, By::Callee, answer, "", NOTHING)?;
+            scene.request(at_ms + 25, &dialog, By::Caller, ("ACK", 1), "", NOTHING)?;
+            continue;
+        }
         scene.response(at_ms + 20, &dialog, By::Callee, ("200 OK", "1 INVITE"), "", (SDP, &offer))?;
         scene.request(at_ms + 25, &dialog, By::Caller, ("ACK", 1), "", (SDP, &answer))?;
         scene.speak(1700, from, to, copy(speech, 1700, ENDED, SSRCS[1 - index]))?;
         scene.hang_up(ENDED + 10, &dialog, By::Caller, 2)?;
     }
-    Ok(scene.finish())
+    Ok(())
 }
 
 const CONTROL_PORT: u16 = 8000;
