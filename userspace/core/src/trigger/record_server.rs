@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use memchr::{memchr, memchr3, memmem};
+use percent_encoding::percent_decode;
 
 use crate::codec::Codec;
 
@@ -211,7 +212,7 @@ impl<'a> Message<'a> {
             let found = field[..equals].trim_ascii().eq_ignore_ascii_case(name.as_bytes());
             found.then(|| field[equals + 1..].trim_ascii())
         })?;
-        (!value.is_empty()).then(|| unescape(value))
+        (!value.is_empty()).then(|| percent_decode(value).decode_utf8_lossy())
     }
 
     /// What ties the messages of a recording together, on one connection.
@@ -277,28 +278,6 @@ impl<'a> Message<'a> {
     pub fn port(&self) -> Option<u16> {
         self.field("port")?.parse().ok().filter(|&port| port != 0)
     }
-}
-
-/// `%4a` is what it stands for, `100%` stays as it is, and so does `+`: a number may begin with one.
-fn unescape(value: &[u8]) -> Cow<'_, str> {
-    if memchr(b'%', value).is_none() {
-        return String::from_utf8_lossy(value);
-    }
-    let mut bytes = Vec::with_capacity(value.len());
-    let mut rest = value;
-    while let Some((&first, behind)) = rest.split_first() {
-        let escaped = match (first, behind) {
-            (b'%', [high, low, ..]) => digit(*high).zip(digit(*low)).map(|(high, low)| high << 4 | low),
-            _ => None,
-        };
-        bytes.push(escaped.unwrap_or(first));
-        rest = if escaped.is_some() { &behind[2..] } else { behind };
-    }
-    Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-fn digit(byte: u8) -> Option<u8> {
-    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
 
 #[cfg(test)]

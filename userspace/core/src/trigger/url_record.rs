@@ -2,6 +2,7 @@
 //!
 //! Yealink's key sends the same GET at each press, so that nothing but the text of the answer says what has happened.
 
+use percent_encoding::percent_decode_str;
 use regex::Regex;
 
 use super::feature_code::Effect;
@@ -237,19 +238,8 @@ fn split_target(target: &str) -> (&str, &str) {
 }
 
 /// Undoes percent-encoding (RFC 3986, 2.1) where it is valid.
-pub(crate) fn decode(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let (mut out, mut at) = (Vec::with_capacity(bytes.len()), 0);
-    while let Some(&byte) = bytes.get(at) {
-        let escaped = (byte == b'%')
-            .then(|| bytes.get(at + 1..at + 3))
-            .flatten()
-            .filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))
-            .and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
-        out.push(escaped.unwrap_or(byte));
-        at += if escaped.is_some() { 3 } else { 1 };
-    }
-    String::from_utf8_lossy(&out).into_owned()
+fn decode(text: &str) -> String {
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
 /// The hardware address within a text: twelve hex digits, in a row or in pairs set apart by `:` or `-`.
