@@ -93,8 +93,7 @@ impl Calls {
                 return found;
             }
         }
-        let candidates = self.directory.find(&host).filter_map(|key| self.get(key));
-        let candidates = candidates.filter(|call| !call.is_over() && call.is_conversation() && fits(call));
+        let candidates = self.conversations_of(&host).filter(|call| fits(call));
         let mut users = candidates.map(|call| call.party_at(phone.host).map(|party| &party.user));
         let first = users.next()?;
         if users.all(|user| user == first) {
@@ -118,9 +117,14 @@ impl Calls {
         now: Timestamp,
         fits: impl Fn(&Call) -> bool,
     ) -> Option<CallKey> {
-        let calls = self.directory.find(name).filter_map(|key| self.get(key));
-        let calls = calls.filter(|call| !call.is_over() && call.is_conversation() && fits(call));
+        let calls = self.conversations_of(name).filter(|call| fits(call));
         calls.max_by_key(|call| call.prominence(now)).map(|call| call.key)
+    }
+
+    /// The calls of that name in which people talk.
+    fn conversations_of(&self, name: &Whom) -> impl Iterator<Item = &Call> {
+        let calls = self.directory.find(name).filter_map(|key| self.get(key));
+        calls.filter(|call| !call.is_over() && call.is_conversation())
     }
 
     /// Which call a recording session records, if that is seen.

@@ -254,8 +254,7 @@ impl Call {
         let mut audio = media.iter().filter(|media| media.kind == Kind::Audio).peekable();
         let is_inactive = audio.peek().is_some()
             && audio.all(|media| media.direction == Direction::Inactive || media.endpoint.is_none());
-        let call_id = message.call_id.unwrap_or_default();
-        if let Some(dialog) = session.dialogs.iter_mut().find(|dialog| *dialog.call_id == *call_id) {
+        if let Some(dialog) = session.dialog_mut(message) {
             dialog.is_inactive = is_inactive;
         }
         let is_paused =
@@ -274,8 +273,7 @@ impl Call {
     /// A dialog has ended. Returns whether the call has with it.
     pub(super) fn ends_with(&mut self, message: &Message<'_>) -> bool {
         let Some(session) = &mut self.session else { return true };
-        let call_id = message.call_id.unwrap_or_default();
-        if let Some(dialog) = session.dialogs.iter_mut().find(|dialog| *dialog.call_id == *call_id) {
+        if let Some(dialog) = session.dialog_mut(message) {
             dialog.is_over = true;
         }
         session.dialogs.iter().all(|dialog| dialog.is_over)
@@ -346,6 +344,11 @@ impl Call {
 }
 
 impl Session {
+    fn dialog_mut(&mut self, message: &Message<'_>) -> Option<&mut Dialog> {
+        let call_id = message.call_id.unwrap_or_default();
+        self.dialogs.iter_mut().find(|dialog| *dialog.call_id == *call_id)
+    }
+
     fn dialog(&self, message: &Message<'_>) -> Option<&Dialog> {
         let call_id = message.call_id.unwrap_or_default();
         self.dialogs.iter().find(|dialog| *dialog.call_id == *call_id)
