@@ -7,6 +7,7 @@ pub mod codec;
 pub mod control;
 pub mod engine;
 pub mod event;
+pub mod hep;
 pub mod http;
 pub mod media;
 pub mod phone_file;
