@@ -21,5 +21,6 @@ pub mod sdp;
 pub mod sip;
 pub mod time;
 pub mod trigger;
+pub mod websocket;
 pub mod wire;
 mod xml;
