@@ -8,14 +8,16 @@ use rtp_rs::RtpReader;
 
 use crate::call::{Call, Calls, Context};
 use crate::event::Event;
+use crate::hep;
 use crate::media::{Binding, BoundBy, CallKey, FlowId, Flows, MAX_STREAMS, Standing};
 use crate::reassembly::fragments::Fragments;
+use crate::reassembly::sctp::Messages;
 use crate::record::{EndReason, Side};
 use crate::rtp::{self, Packet as RtpPacket, Stream};
 use crate::rules::{Config, Rules};
 use crate::sip::{Message, looks_like_sip, start_of_message};
 use crate::time::{MILLISECOND, Timestamp};
-use crate::wire::{self, FlowKey, LinkType, Malformed, Packet};
+use crate::wire::{self, FlowKey, Fragment, LinkType, Malformed, Packet, SctpPacket};
 use streams::Connections;
 
 /// An unclaimed stream is one of RTP after so many packets in this time, for `--orphans`.
@@ -32,7 +34,7 @@ pub struct Counters {
     pub frames: u64,
     /// Frames with a damaged header, in the order of [`Malformed::ALL`].
     pub malformed: [u64; Malformed::ALL.len()],
-    /// Frames that carry neither UDP nor TCP nor a fragment.
+    /// Frames that carry neither UDP nor TCP nor SCTP nor a fragment.
     pub other: u64,
     /// IP fragments.
     pub fragments: u64,
@@ -44,6 +46,14 @@ pub struct Counters {
     pub tcp_gaps: u64,
     /// TCP connections given up for want of room.
     pub tcp_evicted: u64,
+    /// SCTP packets.
+    pub sctp_packets: u64,
+    /// Messages over SCTP given up because pieces were missing.
+    pub sctp_abandoned: u64,
+    /// WebSocket messages that are too long, or packed by what has not been seen.
+    pub websocket_unread: u64,
+    /// Copies in HEP that were left out: nobody asked for them, or they are of other protocols.
+    pub hep_left_out: u64,
     /// SIP messages.
     pub sip_messages: u64,
     /// SIP messages without Call-ID.
@@ -73,6 +83,7 @@ pub struct Engine {
     config: Config,
     now: Timestamp,
     fragments: Fragments,
+    sctp: Messages,
     tcp: Connections,
     pub(crate) calls: Calls,
     flows: Flows,
@@ -90,6 +101,7 @@ impl Engine {
         Engine {
             now: Timestamp(i64::MIN),
             fragments: Fragments::new(config.max_fragments),
+            sctp: Messages::new(config.max_fragments),
             tcp: Connections::new(config.max_tcp_flows),
             calls: Calls::default(),
             flows: Flows::new(config.max_flows),
@@ -166,6 +178,7 @@ impl Engine {
     pub fn counters(&self) -> Counters {
         Counters {
             fragments_abandoned: self.fragments.abandoned,
+            sctp_abandoned: self.sctp.abandoned,
             tcp_evicted: self.tcp.evicted,
             calls: self.calls.total,
             calls_evicted: self.calls.evicted,
@@ -206,20 +219,36 @@ impl Engine {
         self.counters.malformed[malformed as usize] += 1;
     }
 
+    #[inline]
     fn handle_packet(&mut self, packet: Packet<'_>) {
         match packet {
             Packet::Udp { flow, payload } => self.handle_datagram(&flow, payload),
             Packet::Tcp { flow, segment } => self.handle_segment(&flow, &segment),
-            Packet::Fragment(fragment) => {
-                self.counters.fragments += 1;
-                if let Some(whole) = self.fragments.add(self.now, &fragment) {
-                    match wire::parse_reassembled(fragment.key, &whole) {
-                        Ok(packet) => self.handle_packet(packet),
-                        Err(malformed) => self.note_malformed(malformed),
-                    }
-                }
-            }
+            Packet::Sctp { flow, packet } => self.handle_sctp(&flow, &packet),
+            Packet::Fragment(fragment) => self.handle_fragment(&fragment),
             Packet::Other => self.counters.other += 1,
+        }
+    }
+
+    #[inline(never)]
+    fn handle_fragment(&mut self, fragment: &Fragment<'_>) {
+        self.counters.fragments += 1;
+        if let Some(whole) = self.fragments.add(self.now, fragment) {
+            match wire::parse_reassembled(fragment.key, &whole) {
+                Ok(packet) => self.handle_packet(packet),
+                Err(malformed) => self.note_malformed(malformed),
+            }
+        }
+    }
+
+    /// A message is as good as a datagram (RFC 4168).
+    #[inline(never)]
+    fn handle_sctp(&mut self, flow: &FlowKey, packet: &SctpPacket<'_>) {
+        self.counters.sctp_packets += 1;
+        for message in self.sctp.add(self.now, flow, packet) {
+            if looks_like_sip(&message) {
+                self.handle_messages(flow, &message);
+            }
         }
     }
 
@@ -233,6 +262,8 @@ impl Engine {
             } else {
                 self.counters.udp_other += 1;
             }
+        } else if hep::is_copy(payload) {
+            self.handle_copy(flow, payload);
         } else if looks_like_sip(payload) {
             self.handle_messages(flow, payload);
         } else if (self.is_sip_port(flow.source.port) || self.is_sip_port(flow.destination.port))
@@ -241,6 +272,22 @@ impl Engine {
             self.handle_messages(flow, &payload[start..]);
         } else {
             self.counters.udp_other += 1;
+        }
+    }
+
+    /// What HEP carries is no call that has not been seen elsewhere, unless somebody says so. It counts as of when it
+    /// arrived: the clock of whoever copied it is not the capture's.
+    #[inline(never)]
+    fn handle_copy(&mut self, flow: &FlowKey, bytes: &[u8]) {
+        let copied = hep::parse(bytes).filter(|_| self.config.hep_ports.contains(&flow.destination.port));
+        match copied {
+            Some(hep::Copied { flow, kind: hep::Kind::Sip, payload }) if looks_like_sip(payload) => {
+                self.handle_messages(&flow, payload);
+            }
+            Some(hep::Copied { flow, kind: hep::Kind::Rtp, payload }) if rtp::is_version_2(payload) => {
+                self.handle_datagram(&flow, payload);
+            }
+            _ => self.counters.hep_left_out += 1,
         }
     }
 
@@ -482,3 +529,6 @@ impl Engine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

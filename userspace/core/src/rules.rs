@@ -306,6 +306,8 @@ pub struct Config {
     pub announces_media: bool,
     /// Ports of SIP, beside any on which a payload begins like it.
     pub sip_ports: Vec<u16>,
+    /// Ports of a collector, on which the copies in HEP are read as what they are copies of.
+    pub hep_ports: Vec<u16>,
     /// Record RTP that belongs to no call as well.
     pub orphans: bool,
     /// Names of the header fields by which phones ask for a recording in INFO.
@@ -342,6 +344,7 @@ impl Default for Config {
             rules: Rules::default(),
             announces_media: false,
             sip_ports: vec![5060],
+            hep_ports: Vec::new(),
             orphans: false,
             record_headers: ["Record", "X-Record"].map(str::to_owned).to_vec(),
             urls: Template::yealink(),

@@ -1,10 +1,12 @@
-//! What comes over TCP: SIP, HTTP record triggers, and the control connections of record servers.
+//! What comes over TCP: SIP, also in WebSockets, HTTP record triggers, the control connections of record servers, and
+//! copies in HEP.
 
 use std::collections::VecDeque;
 
 use hashbrown::HashMap;
 
 use super::Engine;
+use crate::hep;
 use crate::http;
 use crate::media::CallKey;
 use crate::reassembly::tcp::{Chunk, Direction};
@@ -12,6 +14,7 @@ use crate::sip::{Framer, Framing};
 use crate::time::{MILLISECOND, Timestamp};
 use crate::trigger::record_server;
 use crate::trigger::url_record::{self, Answers};
+use crate::websocket;
 use crate::wire::{FlowKey, Segment};
 
 /// Requests of one connection that may wait for their responses.
@@ -30,12 +33,16 @@ struct Connection {
 enum Talk {
     /// SIP, or not known yet.
     Sip(Framer),
-    /// HTTP requests.
+    /// HTTP requests; or responses of which the first leads to a WebSocket.
     Requests(Box<http::Framer>),
     /// The responses, from the first request that is a trigger on.
     Responses(Box<Responses>),
     /// What phones and a record server say to each other.
     Control(Box<record_server::Framer>),
+    /// SIP in a WebSocket, or not known yet.
+    WebSocket(Box<websocket::Framer>),
+    /// What is copied to a collector.
+    Copies(Box<hep::Framer>),
     /// Nothing that matters.
     Foreign,
 }
@@ -147,28 +154,25 @@ impl Engine {
     }
 
     fn handle_bytes(&mut self, flow: &FlowKey, talk: &mut Talk, bytes: &[u8]) {
-        if let Talk::Sip(framer) = talk
-            && framer.is_fresh()
-        {
-            if http::begins_request(bytes) {
-                *talk = Talk::Requests(Box::default());
-            } else if record_server::may_begin(bytes) {
-                *talk = Talk::Control(Box::default());
-            }
+        if let Some(other) = talk.turns_to(bytes) {
+            *talk = other;
         }
+        let mut web_socket = None;
         let is_foreign = match talk {
             Talk::Sip(framer) => {
                 framer.add(bytes, |message| self.handle_message(flow, message)) == Framing::Foreign
             }
             Talk::Requests(framer) => {
-                let request = |message: http::Message<'_>| {
-                    if let http::Message::Head(head) = message {
-                        self.handle_request(flow, &head);
+                let request = |message: http::Message<'_>| match message {
+                    http::Message::Head(head @ http::Head::Request { .. }) => {
+                        self.handle_request(flow, &head)
                     }
+                    http::Message::WebSocket(bytes) => web_socket = Some(bytes.to_vec()),
+                    http::Message::Head(http::Head::Response { .. }) | http::Message::End(_) => {}
                 };
                 framer.add(bytes, || true, request) == http::Framing::Foreign
             }
-            Talk::Responses(responses) => self.handle_responses(responses, bytes),
+            Talk::Responses(responses) => self.handle_responses(responses, bytes, &mut web_socket),
             Talk::Control(framer) => {
                 // Whoever is answered has said all there was to say.
                 self.finish_message(&flow.reversed());
@@ -179,11 +183,28 @@ impl Engine {
                 }
                 framing == record_server::Framing::Foreign
             }
+            Talk::WebSocket(framer) => self.handle_frames(flow, framer, bytes),
+            Talk::Copies(framer) => {
+                framer.add(bytes, |copy| self.handle_copy(flow, copy));
+                false
+            }
             Talk::Foreign => false,
         };
         if is_foreign {
             *talk = Talk::Foreign;
+        } else if let Some(bytes) = web_socket {
+            let mut framer = Box::<websocket::Framer>::default();
+            let is_foreign = self.handle_frames(flow, &mut framer, &bytes);
+            *talk = if is_foreign { Talk::Foreign } else { Talk::WebSocket(framer) };
         }
+    }
+
+    fn handle_frames(&mut self, flow: &FlowKey, framer: &mut websocket::Framer, bytes: &[u8]) -> bool {
+        let framing = framer.add(bytes, |message| match message {
+            websocket::Message::Sip(text) => self.handle_messages(flow, text),
+            websocket::Message::Unread => self.counters.websocket_unread += 1,
+        });
+        framing == websocket::Framing::Foreign
     }
 
     /// There will be no more bytes.
@@ -204,7 +225,7 @@ impl Engine {
                 let (calls, mut context) = self.split();
                 calls.control_closed(flow, &mut context);
             }
-            Talk::Sip(_) | Talk::Requests(_) | Talk::Foreign => {}
+            Talk::Sip(_) | Talk::Requests(_) | Talk::WebSocket(_) | Talk::Copies(_) | Talk::Foreign => {}
         }
     }
 
@@ -221,13 +242,19 @@ impl Engine {
         self.tcp.expect_response(&flow.reversed(), Asked { trigger, is_bare }, self.now);
     }
 
-    fn handle_responses(&mut self, responses: &mut Responses, bytes: &[u8]) -> bool {
+    fn handle_responses(
+        &mut self,
+        responses: &mut Responses,
+        bytes: &[u8],
+        web_socket: &mut Option<Vec<u8>>,
+    ) -> bool {
         let Responses { framer, asked, status } = responses;
         let is_bare = asked.front().is_some_and(|asked| asked.is_bare);
         let response = |message: http::Message<'_>| match message {
             http::Message::Head(http::Head::Response { status: said }) => *status = said,
             http::Message::Head(_) => {}
             http::Message::End(body) => self.handle_response(asked, *status, body),
+            http::Message::WebSocket(bytes) => *web_socket = Some(bytes.to_vec()),
         };
         framer.add(bytes, || !is_bare, response) == http::Framing::Foreign
     }
@@ -253,12 +280,46 @@ impl Engine {
 }
 
 impl Talk {
+    /// What the next bytes show to be said from there on, if it is something else than until now.
+    fn turns_to(&self, bytes: &[u8]) -> Option<Talk> {
+        match self {
+            Talk::Sip(framer) => {
+                if framer.is_fresh() {
+                    if http::begins_request(bytes) || http::begins_switch(bytes) {
+                        return Some(Talk::Requests(Box::default()));
+                    }
+                    if record_server::may_begin(bytes) {
+                        return Some(Talk::Control(Box::default()));
+                    }
+                }
+                // These may have been up before: their first bytes were junk.
+                if !framer.is_between_messages() {
+                    None
+                } else if websocket::begins_sip(bytes) {
+                    Some(Talk::WebSocket(Box::default()))
+                } else {
+                    hep::is_copy(bytes).then(|| Talk::Copies(Box::default()))
+                }
+            }
+            // The server did not agree: it goes on in HTTP.
+            Talk::Requests(framer) if framer.is_switched() && http::begins_request(bytes) => {
+                Some(Talk::Requests(Box::default()))
+            }
+            Talk::WebSocket(framer) if framer.is_between_frames() && http::begins_request(bytes) => {
+                Some(Talk::Requests(Box::default()))
+            }
+            _ => None,
+        }
+    }
+
     /// Bytes are missing here.
     fn gap(&mut self) {
         match self {
             Talk::Sip(framer) => framer.gap(),
             Talk::Requests(framer) => framer.gap(),
             Talk::Control(framer) => framer.gap(),
+            Talk::WebSocket(framer) => framer.gap(),
+            Talk::Copies(framer) => framer.gap(),
             // Which response is whose cannot be told any more.
             Talk::Responses(_) => *self = Talk::Foreign,
             Talk::Foreign => {}

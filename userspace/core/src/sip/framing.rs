@@ -59,6 +59,11 @@ impl Framer {
         !self.found && self.kept.is_empty()
     }
 
+    /// Whether no message has begun of which more is to come, as far as is known.
+    pub fn is_between_messages(&self) -> bool {
+        !self.found || self.kept.is_empty()
+    }
+
     /// Bytes are missing here: what was begun cannot be completed.
     pub fn gap(&mut self) {
         self.kept = Vec::new();
