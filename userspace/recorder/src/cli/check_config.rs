@@ -49,6 +49,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         "Live capture: {rtp}; SIP on port {}, and wherever it shows itself",
         config.sip_ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     );
+    if !config.hep_ports.is_empty() {
+        let ports = config.hep_ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        println!("Copies in HEP are calls on port {ports}");
+    }
     println!("Control: {}", listens(&control));
     Ok(ExitCode::SUCCESS)
 }

@@ -60,8 +60,11 @@ fn dropped(counters: &Counters, tally: &Tally) -> Vec<(String, u64)> {
         malformed.map(|(kind, count)| (format!("frames with a damaged {}", kind.as_str()), count)).collect();
     let plain = [
         ("IP packets with fragments missing", counters.fragments_abandoned),
+        ("messages over SCTP with pieces missing", counters.sctp_abandoned),
         ("gaps in TCP streams", counters.tcp_gaps),
         ("TCP connections for want of room", counters.tcp_evicted),
+        ("messages in WebSockets, too long or packed by what was not seen", counters.websocket_unread),
+        ("copies in HEP (`hep_ports`)", counters.hep_left_out),
         ("SIP messages without Call-ID", counters.sip_without_call_id),
         ("RTP packets of no known call", counters.rtp_unclaimed),
         ("RTP packets after the end of their call", counters.rtp_after_end),

@@ -57,6 +57,8 @@ struct Site {
 #[serde(deny_unknown_fields, default)]
 struct Signalling {
     sip_ports: Option<Vec<u16>>,
+    /// Of collectors to which signalling is copied.
+    hep_ports: Vec<u16>,
     /// Ports and beginnings of paths of HTTP record triggers.
     http_ports: Vec<u16>,
     http_paths: Vec<String>,
@@ -258,6 +260,7 @@ fn parse(text: &str) -> Result<Configuration, toml::de::Error> {
     let or = |typed: Option<Duration>, default: i64| typed.map_or(default, |duration| duration.0);
     let sip_ports = file.signalling.sip_ports.clone().unwrap_or_else(|| defaults.sip_ports.clone());
     let mut signalling = file.signalling;
+    let hep_ports = signalling.hep_ports.clone();
     let urls = file.url.iter().map(|typed| Template::literal_path(&typed.url).to_owned());
     signalling.http_paths.extend(urls.filter(|path| !path.is_empty()));
     signalling.http_paths.extend(Template::YEALINK.map(str::to_owned));
@@ -266,6 +269,7 @@ fn parse(text: &str) -> Result<Configuration, toml::de::Error> {
     let control = control(file.control)?;
     let engine = Config {
         sip_ports,
+        hep_ports,
         rules: Rules::new(file.rule.into_iter().map(rule).collect(), regexes(file.site.internal))
             .in_zone(file.site.time_zone.0),
         urls: urls.into_iter().chain(Template::yealink()).collect(),
@@ -288,6 +292,7 @@ fn capture(typed: TypedCapture, signalling: Signalling, sip_ports: &[u16]) -> Ca
     let said = |ports: &[u16], what: Ports| ports.iter().map(|port| (*port, what)).collect::<Vec<_>>();
     let ports = [
         said(sip_ports, Ports::SIP),
+        said(&signalling.hep_ports, Ports::SIP),
         said(&signalling.http_ports, Ports::HTTP),
         said(&signalling.control_ports, Ports::CONTROL),
     ];
@@ -478,6 +483,7 @@ mod tests {
             r#"
             [signalling]
             sip_ports = [5060, 5080]
+            hep_ports = [9061]
             http_paths = ["/record"]
             control_ports = [8000]
             [capture]
@@ -490,7 +496,7 @@ mod tests {
         .unwrap()
         .capture;
         assert_eq!((capture.ring, capture.queue, capture.promiscuous), (128 << 20, 512 << 10, false));
-        let ports = [(5060, Ports::SIP), (5080, Ports::SIP), (8000, Ports::CONTROL)];
+        let ports = [(5060, Ports::SIP), (5080, Ports::SIP), (9061, Ports::SIP), (8000, Ports::CONTROL)];
         assert_eq!(capture.sieving.ports, ports);
         assert!(!capture.sieving.unknown_media && capture.sieving.paths[0] == "/record");
         let usual = load(None).unwrap().capture;
