@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{generate, record_key, recorders, rewrite, tunnels, url_record};
+use super::{generate, record_key, recorders, rewrite, transports, tunnels, url_record};
 use crate::lab::Bench;
 use crate::lab::capture::Capture;
 use crate::lab::codec::Codec;
@@ -71,6 +71,10 @@ pub(super) const CASES: &[Case] = &[
     live("ipv6", ipv6),
     live("fragmented-invite", |name| simple(name, "fragmented-caller", "fragmented-callee")),
     Case { name: "tunnels", make: Make::Rewrite { of: "plain-pcmu", with: tunnels::wrap } },
+    Case { name: "tunnel-copies", make: Make::Rewrite { of: "plain-pcmu", with: transports::copies } },
+    Case { name: "websocket", make: Make::Rewrite { of: "plain-pcmu", with: transports::web_socket } },
+    Case { name: "sctp", make: Make::Rewrite { of: "plain-pcmu", with: transports::sctp } },
+    Case { name: "hep", make: Make::Rewrite { of: "plain-pcmu", with: transports::hep } },
     Case { name: "qinq", make: Make::Rewrite { of: "plain-pcmu", with: rewrite::tag_twice } },
     Case { name: "g722", make: Make::Baresip },
     live("dtmf", dtmf),

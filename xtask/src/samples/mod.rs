@@ -10,6 +10,7 @@ mod record_key;
 mod recorders;
 mod rewrite;
 mod script;
+mod transports;
 mod tunnels;
 mod url_record;
 
