@@ -4,8 +4,7 @@ mod streams;
 
 use std::collections::VecDeque;
 
-use rtp_rs::RtpReader;
-
+use crate::association::{self, Associations, Kind};
 use crate::call::{Call, Calls, Context};
 use crate::event::Event;
 use crate::media::{Binding, BoundBy, CallKey, FlowId, Flows, MAX_STREAMS, Standing};
@@ -60,6 +59,14 @@ pub struct Counters {
     pub rtp_no_room: u64,
     /// RTCP packets.
     pub rtcp_packets: u64,
+    /// STUN messages: they keep media flows open, and tell whose they are.
+    pub stun_messages: u64,
+    /// Datagrams of DTLS and ZRTP: keys of media are agreed on.
+    pub key_agreement: u64,
+    /// Media and STUN on their way through a TURN server, which are counted as what they are too.
+    pub relayed: u64,
+    /// Key agreements given up for want of room.
+    pub associations_evicted: u64,
     /// UDP datagrams of other kinds.
     pub udp_other: u64,
     /// Calls seen.
@@ -81,6 +88,9 @@ pub struct Engine {
     /// Number of the latest request outside SIP.
     next_request: u64,
     scratch: Vec<i16>,
+    associations: Associations,
+    /// Decrypted payload; kept for its memory.
+    clear: Vec<u8>,
     counters: Counters,
 }
 
@@ -97,6 +107,8 @@ impl Engine {
             next_tape: 1,
             next_request: 0,
             scratch: Vec::new(),
+            associations: Associations::new(config.max_flows),
+            clear: Vec::new(),
             counters: Counters::default(),
             config,
         }
@@ -141,6 +153,14 @@ impl Engine {
         self.events.extend(rows.map(|row| Event::Happened(Box::new(row))));
     }
 
+    /// Takes lines of a key log as browsers and TLS libraries write it (`SSLKEYLOGFILE`): media of handshakes in it is
+    /// decrypted. It may be given before a handshake is seen, or soon after.
+    pub fn add_secrets(&mut self, text: &[u8]) {
+        for flow in self.associations.add_secrets(text) {
+            self.reseal(&flow);
+        }
+    }
+
     /// How many calls go on.
     pub fn calls_up(&self) -> usize {
         self.calls.up().count()
@@ -169,6 +189,7 @@ impl Engine {
             tcp_evicted: self.tcp.evicted,
             calls: self.calls.total,
             calls_evicted: self.calls.evicted,
+            associations_evicted: self.associations.evicted,
             ..self.counters.clone()
         }
     }
@@ -187,6 +208,8 @@ impl Engine {
             events: &mut self.events,
             next_tape: &mut self.next_tape,
             scratch: &mut self.scratch,
+            associations: &self.associations,
+            clear: &mut self.clear,
         };
         (&mut self.calls, context)
     }
@@ -224,23 +247,78 @@ impl Engine {
     }
 
     fn handle_datagram(&mut self, flow: &FlowKey, payload: &[u8]) {
-        if rtp::is_version_2(payload) {
-            if rtp::is_rtcp(payload) {
-                self.counters.rtcp_packets += 1;
-            } else if let Ok(reader) = RtpReader::new(payload) {
-                self.counters.rtp_packets += 1;
-                self.handle_rtp(flow, &reader);
-            } else {
-                self.counters.udp_other += 1;
-            }
-        } else if looks_like_sip(payload) {
+        if self.handle_media(flow, payload) {
+            return;
+        }
+        if looks_like_sip(payload) {
             self.handle_messages(flow, payload);
         } else if (self.is_sip_port(flow.source.port) || self.is_sip_port(flow.destination.port))
             && let Some(start) = start_of_message(payload)
         {
             self.handle_messages(flow, &payload[start..]);
+        } else if !self.handle_beside_media(flow, payload) {
+            self.counters.udp_other += 1;
+        }
+    }
+
+    /// RTP and RTCP. Returns whether it is that.
+    fn handle_media(&mut self, flow: &FlowKey, payload: &[u8]) -> bool {
+        if !rtp::is_version_2(payload) {
+            return false;
+        }
+        if rtp::is_rtcp(payload) {
+            self.counters.rtcp_packets += 1;
+        } else if let Some((ssrc, packet)) = rtp::read(payload, self.now, self.flows.find(flow).is_some()) {
+            self.counters.rtp_packets += 1;
+            self.handle_rtp(flow, ssrc, &packet);
         } else {
             self.counters.udp_other += 1;
+        }
+        true
+    }
+
+    /// What goes beside media, or around it. Returns whether it is that.
+    fn handle_beside_media(&mut self, flow: &FlowKey, payload: &[u8]) -> bool {
+        if let Some(inner) = association::relayed(payload) {
+            self.counters.relayed += 1;
+            // What is relayed is not relayed again: it is at the bottom.
+            return self.handle_media(flow, inner) || self.handle_agreement(flow, inner);
+        }
+        self.handle_agreement(flow, payload)
+    }
+
+    fn handle_agreement(&mut self, flow: &FlowKey, payload: &[u8]) -> bool {
+        let is_news = match Kind::of(payload) {
+            Some(Kind::Stun) => {
+                self.counters.stun_messages += 1;
+                if let Some((receiver, sender)) = association::username(payload) {
+                    let (calls, mut context) = self.split();
+                    calls.handle_check(flow, receiver, sender, &mut context);
+                    self.bind_dirty();
+                }
+                return true;
+            }
+            Some(Kind::Dtls) => self.associations.handle_dtls(flow, payload, self.now),
+            Some(Kind::Zrtp) => self.associations.handle_zrtp(flow, payload, self.now),
+            Some(Kind::ChannelData) | None => return false,
+        };
+        self.counters.key_agreement += 1;
+        if is_news {
+            self.reseal(flow);
+        }
+        true
+    }
+
+    /// More is known of how the media between two endpoints is protected.
+    fn reseal(&mut self, flow: &FlowKey) {
+        for id in [self.flows.find(flow), self.flows.find(&flow.reversed())].into_iter().flatten() {
+            let (calls, mut context) = self.split();
+            if let Some(binding) = context.flows.get(id).binding
+                && let Some(call) = calls.get_mut(binding.call)
+            {
+                call.reseal(id, &mut context);
+                calls.reschedule(binding.call, &mut context);
+            }
         }
     }
 
@@ -290,19 +368,12 @@ impl Engine {
         }
     }
 
-    fn handle_rtp(&mut self, key: &FlowKey, reader: &RtpReader<'_>) {
+    fn handle_rtp(&mut self, key: &FlowKey, ssrc: u32, packet: &RtpPacket<'_>) {
         if self.flows.is_unwanted(key) {
             self.counters.rtp_unwanted += 1;
             return;
         }
         let now = self.now;
-        let packet = RtpPacket {
-            at: now,
-            sequence: reader.sequence_number().into(),
-            timestamp: reader.timestamp(),
-            payload_type: reader.payload_type(),
-            payload: reader.payload(),
-        };
         let id = match self.flows.find(key) {
             Some(id) => id,
             None => match self.flows.add(*key, now) {
@@ -321,10 +392,9 @@ impl Engine {
         if resolve_at <= now || now.since(last) >= GOES_ON && self.has_lost_its_call(id) {
             self.bind(id);
         }
-        let ssrc = reader.ssrc();
         let mut binding = self.flows.get(id).binding;
         if let Some(bound) = binding
-            && self.is_taken_over(id, &bound, ssrc, &packet)
+            && self.is_taken_over(id, &bound, ssrc, packet)
         {
             let (calls, mut context) = self.split();
             calls.finish(bound.call, EndReason::RtpTimeout, &mut context);
@@ -332,8 +402,8 @@ impl Engine {
             binding = self.flows.get(id).binding;
         }
         match binding {
-            Some(binding) => self.handle_claimed(id, &binding, ssrc, &packet),
-            None => self.handle_unclaimed(id, ssrc, &packet),
+            Some(binding) => self.handle_claimed(id, &binding, ssrc, packet),
+            None => self.handle_unclaimed(id, ssrc, packet),
         }
         self.flows.get_mut(id).last = now;
     }
@@ -444,7 +514,7 @@ impl Engine {
             }
             return false;
         };
-        if flow.spent && found.by != BoundBy::Both && now.since(flow.last) < GOES_ON {
+        if flow.spent && !found.by.is_sure() && now.since(flow.last) < GOES_ON {
             // The end of a call that is over, on a port that the next one names already.
             flow.resolve_at = now + GOES_ON;
             return false;

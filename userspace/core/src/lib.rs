@@ -2,6 +2,7 @@
 //!
 //! Frames go in, calls, recordings and audio come out. There is no socket, file, thread or clock in here.
 
+pub mod association;
 pub mod call;
 pub mod codec;
 pub mod control;
@@ -18,6 +19,7 @@ pub mod rules;
 pub mod schedule;
 pub mod sdp;
 pub mod sip;
+pub mod srtp;
 pub mod time;
 pub mod trigger;
 pub mod wire;

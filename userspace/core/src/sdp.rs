@@ -4,9 +4,11 @@
 //! the others. Numbers that make no sense leave their line unread.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use crate::codec::Codec;
 use crate::sip::multipart::{self, Part};
+use crate::srtp::{Encryption, MasterKey};
 use crate::wire::Endpoint;
 
 /// Streams read of one description.
@@ -15,6 +17,12 @@ const MAX_MEDIA: usize = 16;
 const MAX_FORMATS: usize = 64;
 /// Bytes kept of a label.
 const MAX_LABEL: usize = 64;
+/// ICE candidates read of one stream.
+const MAX_CANDIDATES: usize = 16;
+/// Bytes of an ICE user name fragment at most (RFC 8839, section 5.4).
+const MAX_FRAGMENT: usize = 256;
+/// Keys read of one stream.
+const MAX_KEYS: usize = 8;
 
 /// `sendrecv` and its kin, as the author of the description means it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -73,6 +81,15 @@ pub struct Media {
     pub formats: Vec<Format>,
     /// The transport says that the media is encrypted (`SAVP`, `SAVPF`, DTLS).
     pub secure: bool,
+    /// What attributes say of how it is encrypted: `a=crypto` (RFC 4568), `a=fingerprint` (RFC 5763). Where the
+    /// transport is not secure, it may be (RFC 8643).
+    pub encryption: Option<Encryption>,
+    /// Keys of what the author of the description sends, by `a=crypto`.
+    pub keys: Vec<Arc<MasterKey>>,
+    /// Other addresses at which it may be received: ICE candidates for RTP over UDP (RFC 8839).
+    pub candidates: Vec<Endpoint>,
+    /// `a=ice-ufrag`, by which connectivity checks name the author; empty when there is none.
+    pub ice_fragment: Box<[u8]>,
     /// `a=label` (RFC 4574), by which metadata of a recording session names it; empty when there is none.
     pub label: String,
 }
@@ -86,6 +103,11 @@ impl Media {
     /// Whether this puts the other party on hold.
     pub fn holds(&self) -> bool {
         self.direction.holds() || self.held_by_address
+    }
+
+    /// All addresses at which it may be received.
+    pub fn endpoints(&self) -> impl Iterator<Item = Endpoint> + '_ {
+        self.endpoint.into_iter().chain(self.candidates.iter().copied())
     }
 }
 
@@ -139,6 +161,11 @@ struct Section {
     /// `a=rtpmap` by payload type.
     maps: Vec<(u8, Codec)>,
     label: String,
+    has_crypto: bool,
+    keys: Vec<Arc<MasterKey>>,
+    has_fingerprint: bool,
+    candidates: Vec<Endpoint>,
+    ice_fragment: Box<[u8]>,
 }
 
 impl Section {
@@ -151,6 +178,21 @@ impl Section {
             other if other.starts_with(b"label:") => {
                 let label = &other[b"label:".len()..];
                 self.label = String::from_utf8_lossy(&label[..label.len().min(MAX_LABEL)]).trim().to_owned();
+            }
+            other if other.starts_with(b"crypto:") => {
+                self.has_crypto = true;
+                let keys = std::str::from_utf8(&other[b"crypto:".len()..]).map(MasterKey::from_attribute);
+                let room = MAX_KEYS - self.keys.len();
+                self.keys.extend(keys.into_iter().flatten().take(room).map(Arc::new));
+            }
+            other if other.starts_with(b"fingerprint:") => self.has_fingerprint = true,
+            other if other.starts_with(b"candidate:") => {
+                let found = candidate(other).filter(|found| !self.candidates.contains(found));
+                self.candidates.extend(found.filter(|_| self.candidates.len() < MAX_CANDIDATES));
+            }
+            other if other.starts_with(b"ice-ufrag:") => {
+                let fragment = other[b"ice-ufrag:".len()..].trim_ascii();
+                self.ice_fragment = fragment[..fragment.len().min(MAX_FRAGMENT)].into();
             }
             other => {
                 if let Some(map) = other.strip_prefix(b"rtpmap:").and_then(rtpmap)
@@ -190,7 +232,11 @@ impl<'a> MediaLine<'a> {
 
     fn finish(self, session: &Section, section: &Section) -> Media {
         let address = section.address.or(session.address);
-        let held_by_address = address.is_some_and(|address| address.is_unspecified()) && self.port != 0;
+        let own_fragment = Some(&section.ice_fragment).filter(|fragment| !fragment.is_empty());
+        let ice_fragment = own_fragment.unwrap_or(&session.ice_fragment).clone();
+        // With ICE it may say that no address is known yet (RFC 8840, section 4.1.1).
+        let is_unspecified = address.is_some_and(|address| address.is_unspecified());
+        let held_by_address = is_unspecified && self.port != 0 && ice_fragment.is_empty();
         let endpoint = address
             .filter(|address| !address.is_unspecified() && self.port != 0)
             .map(|address| Endpoint::new(address, self.port));
@@ -209,6 +255,14 @@ impl<'a> MediaLine<'a> {
             direction: section.direction.or(session.direction).unwrap_or_default(),
             formats,
             secure: self.secure,
+            encryption: match section.has_crypto {
+                true => Some(Encryption::Sdes),
+                false if section.has_fingerprint || session.has_fingerprint => Some(Encryption::DtlsSrtp),
+                false => self.secure.then_some(Encryption::Unknown),
+            },
+            keys: section.keys.clone(),
+            candidates: section.candidates.clone(),
+            ice_fragment,
             label: section.label.clone(),
         }
     }
@@ -229,6 +283,17 @@ fn address(value: &[u8]) -> Option<IpAddr> {
     let address = word.split('/').next()?.trim_matches(['[', ']']);
     // Old phones write 0.0.0.0 with IP6 as well.
     address.parse().ok().or_else(|| (address == "0").then_some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)))
+}
+
+/// `candidate:1 1 UDP 2130706431 192.0.2.1 3478 typ host`: of the first component, RTP, over UDP.
+fn candidate(value: &[u8]) -> Option<Endpoint> {
+    let text = std::str::from_utf8(value).ok()?;
+    let mut words = text.split_ascii_whitespace().skip(1);
+    let (component, transport) = (words.next()?, words.next()?);
+    let (address, port): (IpAddr, u16) = (words.nth(1)?.parse().ok()?, words.next()?.parse().ok()?);
+    let is_rtp = component == "1" && transport.eq_ignore_ascii_case("udp");
+    // Port 9 is that of a connection that others are to open.
+    (is_rtp && !matches!(port, 0 | 9) && !address.is_unspecified()).then(|| Endpoint::new(address, port))
 }
 
 /// `96 opus/48000/2`
@@ -274,6 +339,28 @@ mod tests {
         let media = parse(b"v=0\nc=IN IP4 0.0.0.0\nm=audio 4000 RTP/AVP 8\nm=image 0 udptl t38\n");
         assert!(media[0].holds() && media[0].endpoint.is_none());
         assert_eq!((media[1].kind, media[1].endpoint), (Kind::Other, None));
+    }
+
+    #[test]
+    fn keys_candidates_and_who_is_who() {
+        let media = parse(
+            b"v=0\r\nc=IN IP4 0.0.0.0\r\na=fingerprint:sha-256 00:11\r\na=ice-ufrag:F7gI\r\nm=audio 9 UDP/TLS/RTP/SAVPF 0\r\n\
+              a=candidate:1 1 UDP 2130706431 192.0.2.1 4000 typ host\r\n\
+              a=candidate:2 2 udp 2130706430 192.0.2.1 4001 typ host\r\n\
+              a=candidate:3 1 tcp 1518280447 192.0.2.1 9 typ host tcptype active\r\n\
+              a=candidate:4 1 udp 1 example.local 4000 typ host\r\n\
+              a=candidate:5 1 udp 41885439 2001:db8::1 5000 typ relay raddr 0.0.0.0 rport 0\r\n\
+              m=audio 4000 RTP/SAVP 0\r\na=ice-ufrag:8hhY\r\n\
+              a=crypto:1 F8_128_HMAC_SHA1_80 inline:WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz\r\n\
+              a=crypto:2 AES_CM_128_HMAC_SHA1_80 inline:WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz\r\n",
+        );
+        let found: Vec<String> = media[0].endpoints().map(|endpoint| endpoint.socket().to_string()).collect();
+        assert_eq!(found, ["192.0.2.1:4000", "[2001:db8::1]:5000"]);
+        assert_eq!((&*media[0].ice_fragment, &*media[1].ice_fragment), (&b"F7gI"[..], &b"8hhY"[..]));
+        assert_eq!((media[0].encryption, media[1].encryption), (Some(Encryption::DtlsSrtp), Some(Encryption::Sdes)));
+        assert_eq!((media[0].holds(), media[1].keys.len(), media[1].keys[0].tag), (false, 1, 2));
+        let text = format!("{media:?}");
+        assert!(!text.contains("WVNf") && !text.contains("89, 83"), "{text}");
     }
 
     #[test]

@@ -370,8 +370,11 @@ impl Call {
         let (a, b) = (flow.source.ip, flow.destination.ip);
         let origin = Origin { side: author, fork: fork.into(), hop: (a.min(b), a.max(b)) };
         let cseq = message.cseq().number;
-        for endpoint in media.iter().filter_map(|media| media.endpoint) {
-            self.names.add(Whom::Host(endpoint.ip));
+        for media in &media {
+            media.endpoint.into_iter().for_each(|endpoint| self.names.add(Whom::Host(endpoint.ip)));
+            if !media.ice_fragment.is_empty() {
+                self.names.add(Whom::IceFragment(media.ice_fragment.clone()));
+            }
         }
         if author == Side::Caller {
             self.watch_activity(flow, message, &media, context);

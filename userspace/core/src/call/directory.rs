@@ -18,6 +18,8 @@ pub(super) enum Whom {
     User(Box<str>),
     /// What another system calls it, or its participants do.
     Token(Box<[u8]>),
+    /// A user name fragment in connectivity checks of its media (RFC 8839, section 5.4).
+    IceFragment(Box<[u8]>),
 }
 
 /// The names of one call.

@@ -54,7 +54,10 @@ impl Call {
         let free = floor.holder.is_none_or(|holder| packet.at.since(holder.last) > IDLE);
         let newer =
             floor.holder.is_some_and(|holder| stream.first > holder.began) && stream.unique() >= MIN_PACKETS;
-        let audible = || self.descriptions.codec(&found.key, speaker, packet.payload_type).is_decodable();
+        let audible = || {
+            let codec = self.descriptions.codec(&found.key, speaker, packet.payload_type);
+            codec.is_decodable() && !packet.is_sealed && stream.encryption().is_none()
+        };
         if (free || newer) && !self.void.contains(&found.key.source) && audible() {
             let holder = Holder { flow, ssrc: stream.ssrc, began: stream.first, last: packet.at };
             self.finish_speaking(speaker, context);
@@ -88,7 +91,10 @@ impl Call {
         let found = context.flows.get(flow);
         let Some(stream) = found.streams.get(stream) else { return };
         let floor = &mut self.floors[speaker.channel()];
-        let audible = || self.descriptions.codec(&found.key, speaker, payload_type).is_decodable();
+        let audible = || {
+            let codec = self.descriptions.codec(&found.key, speaker, payload_type);
+            codec.is_decodable() && stream.encryption().is_none()
+        };
         if floor.holder.is_none() && audible() {
             floor.holder = Some(Holder { flow, ssrc: stream.ssrc, began: stream.first, last: stream.last });
         }

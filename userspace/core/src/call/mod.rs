@@ -7,6 +7,7 @@ mod floor;
 mod keys;
 mod lookup;
 mod operator;
+mod protection;
 mod record_server;
 mod recording;
 mod report;
@@ -25,9 +26,10 @@ use session::{Passed, Session};
 pub use table::Calls;
 use triggers::Pending;
 
+use crate::association::Associations;
 use crate::codec::Codec;
 use crate::event::Event;
-use crate::media::{Binding, BoundBy, CallKey, Flow, FlowId, Flows};
+use crate::media::{Binding, CallKey, Flow, FlowId, Flows};
 use crate::record::{EndReason, EventRow, Id, Party, Side};
 use crate::rtp::{Note, Packet, Playout, Stream};
 use crate::rules::{Action, Config, Facts, Rule, Rules};
@@ -71,6 +73,10 @@ pub struct Context<'a> {
     pub next_tape: &'a mut u64,
     /// Kept for its memory.
     pub scratch: &'a mut Vec<i16>,
+    /// What goes between the ends of flows beside media.
+    pub associations: &'a Associations,
+    /// Decrypted payload; kept for its memory.
+    pub clear: &'a mut Vec<u8>,
 }
 
 /// How a call came to its end, or seems to have.
@@ -133,6 +139,8 @@ pub struct Call {
     floors: [Floor; 2],
     /// Media addresses of branches of a fork that were not chosen.
     void: Vec<Endpoint>,
+    /// Where connectivity checks have shown its sides to be.
+    checked: Vec<Endpoint>,
     /// Last packet of a stream that belongs to the call.
     last_media: Option<Timestamp>,
     last_signal: Timestamp,
@@ -189,6 +197,7 @@ impl Call {
             active_since: now,
             floors: Default::default(),
             void: Vec::new(),
+            checked: Vec::new(),
             last_media: None,
             last_signal: now,
             seen: VecDeque::new(),
@@ -286,7 +295,7 @@ impl Call {
                 && side(other) == Some(binding.speaker)
         };
         let other_is_free = !bound().any(|other| side(other) == Some(binding.speaker.other()));
-        if binding.by != BoundBy::Both && other_is_free && bound().any(opposite) {
+        if !binding.by.is_sure() && other_is_free && bound().any(opposite) {
             return Binding { speaker: binding.speaker.other(), ..binding };
         }
         binding
@@ -318,11 +327,14 @@ impl Call {
         }
         self.is_stirred |= self.last_media.is_none();
         self.last_media = Some(self.last_media.map_or(packet.at, |last| last.max(packet.at)));
+        let mut clear = std::mem::take(context.clear);
+        let packet = &self.open(id, binding.speaker, stream, packet, &mut clear, context);
         if self.recorder.tape.is_none() {
             self.begin_recording(id, stream, packet.at, packet.payload_type, context);
         }
         self.take_floor(id, binding.speaker, stream, packet, context);
         self.with_stream(id, binding.speaker, stream, context, |stream, out| stream.receive(packet, out));
+        *context.clear = clear;
         let rate = context.flows.get(id).streams.get(stream).and_then(Stream::current_rate);
         if let Some(rate) = rate {
             self.raise_rate(rate, context);
@@ -337,6 +349,7 @@ impl Call {
         if self.is_ignored() {
             return;
         }
+        self.open_held(id, context);
         for index in 0..context.flows.get(id).streams.len() {
             let stream = &context.flows.get(id).streams[index];
             let (last, Some((at, payload_type))) = (stream.last, stream.first_held()) else { continue };
@@ -537,7 +550,8 @@ impl Call {
 
     /// What a payload type on a flow stands for changes with the descriptions.
     fn renegotiate(&mut self, context: &mut Context<'_>) {
-        for &id in &self.flows {
+        for index in 0..self.flows.len() {
+            let id = self.flows[index];
             let flow: &mut Flow = context.flows.get_mut(id);
             let Some(binding) = flow.binding else { continue };
             let (key, descriptions) = (flow.key, &self.descriptions);
@@ -545,6 +559,7 @@ impl Call {
             for stream in &mut flow.streams {
                 stream.renegotiate(&codec);
             }
+            self.reseal(id, context);
         }
     }
 }

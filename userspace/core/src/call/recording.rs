@@ -118,9 +118,10 @@ impl Call {
         if found.unique() + 1 < MIN_PACKETS || self.is_over() {
             return;
         }
+        let is_sealed = found.encryption().is_some();
         let is_session = !self.is_conversation();
         let rule = self.decide(Some(&codec), context.flows);
-        if !codec.is_decodable() {
+        if !codec.is_decodable() || is_sealed {
             return;
         }
         let (action, beginning) = (rule.action, rule.beginning);

@@ -21,7 +21,7 @@ impl Call {
         for id in std::mem::take(&mut self.flows) {
             self.let_go(id, context);
         }
-        for endpoint in self.descriptions.endpoints().into_iter().chain(self.receives_at) {
+        for endpoint in self.descriptions.endpoints().into_iter().chain(self.receives_at).chain(std::mem::take(&mut self.checked)) {
             context.flows.drop_claim(endpoint, self.key);
         }
         if self.is_spare() {
@@ -81,12 +81,18 @@ impl Call {
                 self.undecodable.push(codec);
             }
         }
+        let (decrypted, not_authentic) = stream.decrypted();
+        if decrypted > 0 && not_authentic > 0 {
+            let side = binding.speaker.as_str();
+            let text = format!("SRTP: {not_authentic} packets are not authentic, {decrypted} are ({side})");
+            self.tell(stream.last, "note", text, context);
+        }
         let (jitter_ms, max_jitter_ms) = stream.jitter_ms();
         let event_only = stream.is_event_only();
-        let not_decoded = if stream.is_heard() || event_only {
+        let not_decoded = if let Some(encryption) = stream.encryption() {
+            encryption.as_str()
+        } else if stream.is_heard() || event_only {
             ""
-        } else if self.descriptions.is_secure(key, binding.speaker) {
-            "encrypted"
         } else if kind != "audio" {
             "no audio"
         } else if stream.undecodable().next().is_some() {

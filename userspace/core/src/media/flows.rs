@@ -14,6 +14,9 @@
 //!    newest.
 //! 3. Else the flow in the opposite direction tells (symmetric RTP).
 //!
+//! An ICE connectivity check between two endpoints carries names that both sides have made up for the call: it is as
+//! good as a description of each that names its end, but only for what goes between just those two.
+//!
 //! A call that is over comes after all others: what is still sent for it is counted, and not recorded.
 
 use hashbrown::HashMap;
@@ -48,6 +51,8 @@ pub type FlowId = usize;
 pub enum BoundBy {
     /// Both ends stand in the descriptions of the call.
     Both,
+    /// The two ends have exchanged a connectivity check (RFC 8445) with the names that the call has for them.
+    Ice,
     /// The receiver does.
     Destination,
     /// The sender does.
@@ -61,10 +66,16 @@ impl BoundBy {
     pub fn as_str(self) -> &'static str {
         match self {
             BoundBy::Both => "sdp",
+            BoundBy::Ice => "ice",
             BoundBy::Destination => "sdp-destination",
             BoundBy::Source => "sdp-source",
             BoundBy::Reverse => "symmetric",
         }
+    }
+
+    /// Whether the call has named both ends.
+    pub fn is_sure(self) -> bool {
+        matches!(self, BoundBy::Both | BoundBy::Ice)
     }
 }
 
@@ -99,6 +110,8 @@ struct Claim {
     since: Timestamp,
     /// Superseded by a newer description of the same side: ends then.
     until: Timestamp,
+    /// By a connectivity check: it holds only together with one of the other side.
+    by_ice: bool,
 }
 
 /// Media between two endpoints in one direction.
@@ -229,9 +242,21 @@ impl Flows {
 
     /// A description of `call` says that `side` receives at `endpoint`.
     pub fn claim(&mut self, endpoint: Endpoint, call: CallKey, side: Side, now: Timestamp) {
+        self.add_claim(endpoint, Claim { call, side, since: now, until: Timestamp::FAR_FUTURE, by_ice: false });
+    }
+
+    /// A connectivity check shows that `receiver` of `call` receives where `flow` goes, and the other side where it
+    /// comes from.
+    pub fn claim_by_ice(&mut self, flow: &FlowKey, call: CallKey, receiver: Side, now: Timestamp) {
+        for (endpoint, side) in [(flow.destination, receiver), (flow.source, receiver.other())] {
+            self.add_claim(endpoint, Claim { call, side, since: now, until: Timestamp::FAR_FUTURE, by_ice: true });
+        }
+    }
+
+    fn add_claim(&mut self, endpoint: Endpoint, new: Claim) {
         let place = self.places.entry(endpoint).or_default();
-        match place.claims.iter_mut().find(|claim| claim.call == call && claim.side == side) {
-            Some(claim) => (claim.since, claim.until) = (now, Timestamp::FAR_FUTURE),
+        match place.claims.iter_mut().find(|claim| claim.call == new.call && claim.side == new.side) {
+            Some(claim) => *claim = Claim { by_ice: claim.by_ice && new.by_ice, ..new },
             None => {
                 if place.claims.len() >= MAX_CLAIMS {
                     let oldest = place.claims.iter().enumerate().min_by_key(|(_, claim)| claim.since);
@@ -239,7 +264,7 @@ impl Flows {
                         place.claims.swap_remove(oldest);
                     }
                 }
-                place.claims.push(Claim { call, side, since: now, until: Timestamp::FAR_FUTURE });
+                place.claims.push(new);
             }
         }
         self.changed.push(endpoint);
@@ -374,7 +399,12 @@ impl Flows {
             let speaker = claim.side.other();
             let partner =
                 claims(&flow.key.source).find(|other| other.call == claim.call && other.side == speaker);
-            let by = if partner.is_some() { BoundBy::Both } else { BoundBy::Destination };
+            let by = match partner {
+                Some(partner) if partner.by_ice || claim.by_ice => BoundBy::Ice,
+                Some(_) => BoundBy::Both,
+                None if claim.by_ice => continue,
+                None => BoundBy::Destination,
+            };
             let since = partner.map_or(claim.since, |partner| partner.since.max(claim.since));
             let is_current = current.is_some_and(|current| current.call == claim.call);
             current_claims |= is_current;
@@ -382,7 +412,7 @@ impl Flows {
             let sure = partner.is_some() || !has_side(claim.call, speaker);
             consider(sure, since, Binding { call: claim.call, speaker, by });
         }
-        for claim in claims(&flow.key.source) {
+        for claim in claims(&flow.key.source).filter(|claim| !claim.by_ice) {
             current_claims |= current.is_some_and(|current| current.call == claim.call);
             let sure = !has_side(claim.call, claim.side.other());
             consider(
@@ -395,7 +425,7 @@ impl Flows {
             let told_better = best.is_some_and(|((.., since), binding)| {
                 let may_leave = !current_owns_both
                     || current.is_some_and(|current| standing(current.call) == Standing::Over);
-                binding.by == BoundBy::Both && since > flow.bound_at && may_leave
+                binding.by.is_sure() && since > flow.bound_at && may_leave
             });
             if !told_better {
                 return current;
@@ -514,6 +544,20 @@ mod tests {
         let back = FlowKey { source: endpoint(2, 5000), destination: endpoint(1, 4000) };
         table.id = table.flows.add(back, Timestamp(0)).unwrap();
         assert_eq!(table.owner(1, BOTH_OF_1), Some((1, Side::Callee, BoundBy::Reverse)));
+    }
+
+    #[test]
+    fn a_connectivity_check_binds_what_goes_between_its_ends_alone() {
+        let mut table = Table::new(0);
+        let check = FlowKey { source: endpoint(1, 4000), destination: endpoint(2, 5000) };
+        table.flows.claim_by_ice(&check, call(1), Side::Callee, Timestamp(0));
+        assert_eq!(table.owner(1, BOTH_OF_1), Some((1, Side::Caller, BoundBy::Ice)));
+        // The same relay serves others.
+        let other = FlowKey { source: endpoint(9, 4000), destination: endpoint(2, 5000) };
+        for key in [other, other.reversed()] {
+            table.id = table.flows.add(key, Timestamp(0)).unwrap();
+            assert_eq!(table.owner(1, BOTH_OF_1), None);
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use super::dtmf::Dtmf;
 use super::quality::{Jitter, opinion_score};
+use super::seal::Seal;
 use super::sequence::{Sequence, Verdict};
 use super::span::Span;
 use super::timeline::Timeline;
@@ -14,6 +15,7 @@ use super::voice::{Place, Voice};
 use crate::codec::{Codec, CodecKind, Decoder};
 use crate::media::{Tape, TapeId};
 use crate::record::{Completeness, Side};
+use crate::srtp::{Encryption, Protection};
 use crate::time::{MILLISECOND, SECOND, Timestamp};
 
 /// Packets of a new run are held so long to find the one with the least delay.
@@ -46,8 +48,14 @@ pub struct Packet<'a> {
     pub timestamp: u32,
     /// Payload type.
     pub payload_type: u8,
-    /// What it carries.
+    /// What it carries, without padding.
     pub payload: &'a [u8],
+    /// The packet as it came, with its header; empty once it has been decrypted.
+    pub raw: &'a [u8],
+    /// Bytes of `raw` before the payload.
+    pub header: usize,
+    /// It is ciphertext: counted, and not decoded.
+    pub is_sealed: bool,
 }
 
 /// A packet that waits.
@@ -56,7 +64,28 @@ pub struct Held {
     number: u64,
     timestamp: u32,
     payload_type: u8,
-    payload: Box<[u8]>,
+    /// The packet with its header; or what it carries, if it has been decrypted.
+    bytes: Box<[u8]>,
+    /// Bytes of the header in front; 0 if there is none.
+    header: usize,
+    /// Bytes of payload behind it.
+    length: usize,
+    is_sealed: bool,
+}
+
+impl Held {
+    fn packet(&self) -> Packet<'_> {
+        Packet {
+            at: self.at,
+            sequence: self.number as u16,
+            timestamp: self.timestamp,
+            payload_type: self.payload_type,
+            payload: self.bytes.get(self.header..self.header + self.length).unwrap_or_default(),
+            raw: if self.header == 0 { &[] } else { &self.bytes },
+            header: self.header,
+            is_sealed: self.is_sealed,
+        }
+    }
 }
 
 /// Something worth telling that was found in a stream.
@@ -146,6 +175,7 @@ pub struct Stream {
     voice: Voice,
     /// The tape in whose list the current codec stands.
     listed: Option<TapeId>,
+    seal: Seal,
 }
 
 impl Stream {
@@ -172,7 +202,62 @@ impl Stream {
             span: Span::default(),
             voice: Voice::default(),
             listed: None,
+            seal: Seal::default(),
         }
+    }
+
+    /// Decrypts a packet of a stream that belongs to a call, if that can be done. What it carries is in `clear` then.
+    /// `ask` tells how the stream is protected; it is asked once, and again after [`Stream::reseal`].
+    pub fn open<'a>(
+        &mut self,
+        packet: &Packet<'a>,
+        codec: &dyn Fn(u8) -> Codec,
+        ask: &dyn Fn() -> Protection,
+        clear: &'a mut Vec<u8>,
+    ) -> Packet<'a> {
+        let was_closed = self.seal.encryption().is_some();
+        let packet = self.seal.open(packet, self.ssrc, codec, ask, clear);
+        let is_closed = self.seal.encryption().is_some();
+        if was_closed != is_closed && !self.held.is_empty() {
+            // What was found out of this packet holds for those before it.
+            self.open_held(codec, ask);
+        }
+        packet
+    }
+
+    /// Decrypts what waits to be heard, as far as that can be done now.
+    pub fn open_held(&mut self, codec: &dyn Fn(u8) -> Codec, ask: &dyn Fn() -> Protection) {
+        let mut clear = Vec::new();
+        for held in &mut self.held {
+            if held.header == 0 {
+                continue;
+            }
+            let opened = self.seal.open(&held.packet(), self.ssrc, codec, ask, &mut clear);
+            let (is_sealed, is_opened) = (opened.is_sealed, opened.raw.is_empty());
+            if is_opened {
+                (held.bytes, held.header, held.length) = (opened.payload.into(), 0, opened.payload.len());
+            }
+            held.is_sealed = is_sealed;
+        }
+        // A hunch comes with the third packet or so.
+        if self.seal.encryption().is_some() {
+            self.held.iter_mut().filter(|held| held.header != 0).for_each(|held| held.is_sealed = true);
+        }
+    }
+
+    /// More may be known of how the stream is protected.
+    pub fn reseal(&mut self) {
+        self.seal.forget();
+    }
+
+    /// How the stream is encrypted, if none of its packets could be decrypted, or those that come now cannot.
+    pub fn encryption(&self) -> Option<Encryption> {
+        self.seal.encryption()
+    }
+
+    /// Packets that were decrypted, and those that were not authentic although the key is known.
+    pub fn decrypted(&self) -> (u64, u64) {
+        (self.seal.opened(), self.seal.failed())
     }
 
     /// Takes a packet of a stream that belongs to a call.
@@ -206,14 +291,7 @@ impl Stream {
     pub fn receive_unclaimed(&mut self, packet: &Packet<'_>, keep: bool) {
         self.note_arrival(packet);
         match self.sequence.receive(packet.sequence, false) {
-            Verdict::New(number) if keep => {
-                self.insert(hold(number, packet));
-                while self.held.front().is_some_and(|held| {
-                    packet.at.since(held.at) > MAX_UNCLAIMED || self.held.len() > MAX_HELD
-                }) {
-                    self.held.pop_front();
-                }
-            }
+            Verdict::New(number) if keep => self.keep(number, packet),
             Verdict::New(_) | Verdict::Duplicate | Verdict::Stray => {}
             Verdict::Restart => {
                 self.held.clear();
@@ -262,6 +340,9 @@ impl Stream {
 
     /// Lets go what has waited long enough at `now`, or all of it.
     pub fn drain(&mut self, now: Timestamp, all: bool, out: &mut Playout<'_>) {
+        if self.seal.is_awaited() && !all {
+            return;
+        }
         while let Some(front) = self.held.front() {
             match self.state {
                 State::Probation => {
@@ -277,15 +358,8 @@ impl Stream {
                         return;
                     }
                     let Some(held) = self.held.pop_front() else { return };
-                    let packet = Packet {
-                        at: held.at,
-                        sequence: held.number as u16,
-                        timestamp: held.timestamp,
-                        payload_type: held.payload_type,
-                        payload: &held.payload,
-                    };
                     self.step_to(held.number, now, out);
-                    self.hear(&packet, out);
+                    self.hear(&held.packet(), out);
                 }
             }
         }
@@ -346,11 +420,12 @@ impl Stream {
         self.formats.iter().map(|format| format.codec.to_string()).collect()
     }
 
-    /// Names of the codecs that carry media here and have no decoder.
+    /// Names of the codecs that carry media here and cannot be decoded.
     pub fn undecodable(&self) -> impl Iterator<Item = String> + '_ {
         self.formats
             .iter()
-            .filter(|format| !format.codec.is_decodable() && !format.codec.is_auxiliary())
+            .filter(|format| self.encryption().is_some() || !format.codec.is_decodable())
+            .filter(|format| !format.codec.is_auxiliary())
             .map(|format| format.codec.to_string())
     }
 
@@ -385,7 +460,8 @@ impl Stream {
 
     /// The audio rate of the next packet to be heard, if it can be.
     pub fn upcoming_rate(&self, codec: &dyn Fn(u8) -> Codec) -> Option<u32> {
-        let rates = self.held.iter().map(|held| codec(held.payload_type)).filter(Codec::is_decodable);
+        let clear = self.held.iter().filter(|held| !held.is_sealed);
+        let rates = clear.map(|held| codec(held.payload_type)).filter(Codec::is_decodable);
         rates.map(|codec| codec.sample_rate()).max()
     }
 
@@ -421,6 +497,9 @@ impl Stream {
 
     fn accept(&mut self, number: u64, packet: &Packet<'_>, out: &mut Playout<'_>) {
         self.stray = None;
+        if self.seal.is_awaited() {
+            return self.keep(number, packet);
+        }
         if self.state == State::Playing && self.held.is_empty() && number == self.next {
             self.next = number + 1;
             return self.hear(packet, out);
@@ -431,6 +510,18 @@ impl Stream {
         }
         self.insert(hold(number, packet));
         self.drain(packet.at, false, out);
+    }
+
+    /// Holds a packet of which it is not known yet whose it is, or with which key it is decrypted.
+    fn keep(&mut self, number: u64, packet: &Packet<'_>) {
+        self.insert(hold(number, packet));
+        while self
+            .held
+            .front()
+            .is_some_and(|held| packet.at.since(held.at) > MAX_UNCLAIMED || self.held.len() > MAX_HELD)
+        {
+            self.held.pop_front();
+        }
     }
 
     fn note_late(&mut self, at: Timestamp, out: &mut Playout<'_>) {
@@ -534,6 +625,7 @@ impl Stream {
             tape.completeness[out.side.channel()].received += 1;
         }
         match kind {
+            CodecKind::TelephoneEvent if packet.is_sealed => return,
             CodecKind::TelephoneEvent => {
                 if let Some(key) = self.dtmf.receive(packet.timestamp, packet.payload) {
                     out.notes.push((packet.at, Note::Key(key)));
@@ -582,7 +674,7 @@ impl Stream {
         self.jitter.receive(packet.at, timeline.place(timestamp).0);
         self.timestamp = timestamp;
         self.span.add(timestamp, packet.sequence);
-        if out.tape.is_some() && self.formats[index].decoder.is_some() {
+        if out.tape.is_some() && self.formats[index].decoder.is_some() && !packet.is_sealed {
             self.play(index, timestamp, missing > 0, packet.payload, out);
         }
     }
@@ -647,11 +739,15 @@ impl Stream {
 }
 
 fn hold(number: u64, packet: &Packet<'_>) -> Held {
+    let is_raw = !packet.raw.is_empty();
     Held {
         at: packet.at,
         number,
         timestamp: packet.timestamp,
         payload_type: packet.payload_type,
-        payload: packet.payload.into(),
+        bytes: if is_raw { packet.raw.into() } else { packet.payload.into() },
+        header: if is_raw { packet.header } else { 0 },
+        length: packet.payload.len(),
+        is_sealed: packet.is_sealed,
     }
 }
