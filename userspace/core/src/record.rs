@@ -182,7 +182,7 @@ pub struct CallRow {
     pub streams: u32,
     /// Recordings made.
     pub recordings: u32,
-    /// Audio of the call that has no decoder here, by codec name.
+    /// Audio of the call that cannot be decoded here: names of codecs without a decoder, `encrypted (SDES)` and the like.
     pub undecodable: Vec<String>,
     /// Which system's recording session it is: it carries what is said in another call. Empty for a call in which
     /// people talk.

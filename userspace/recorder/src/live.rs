@@ -20,6 +20,7 @@ use spantape_core::control::{Answer, LiveCalls, Refusal, Request, Target};
 use spantape_core::rules::Rules;
 use spantape_core::time::{SECOND, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use zeroize::Zeroizing;
 
 use crate::pipeline::Pipeline;
 use crate::source::clock::{self, Clock};
@@ -91,6 +92,8 @@ struct Asked {
 
 enum Question {
     Rules(Rules),
+    /// Lines of a key log.
+    Secrets(Zeroizing<Vec<u8>>),
     Calls { target: Option<Target>, limit: usize, reply: oneshot::Sender<LiveCalls> },
     Control { request: Request, reply: oneshot::Sender<Result<Answer, Refusal>> },
 }
@@ -174,6 +177,12 @@ impl Live {
     pub(crate) fn set_rules(&self, rules: Rules) {
         // Frames that came before are judged by the rules before. One that has ended needs no rules.
         let asked = Asked { at: clock::monotonic(), what: Question::Rules(rules), _turn: None };
+        let _ = self.orders.send(Order::Asked(asked));
+    }
+
+    /// Lines of a key log: they are known before the frames that come from now on.
+    pub(crate) fn add_secrets(&self, text: Zeroizing<Vec<u8>>) {
+        let asked = Asked { at: clock::monotonic(), what: Question::Secrets(text), _turn: None };
         let _ = self.orders.send(Order::Asked(asked));
     }
 
@@ -391,6 +400,7 @@ impl Recorder {
             // Whoever waits no longer for the answer wants it done all the same.
             match asked.what {
                 Question::Rules(rules) => self.pipeline.set_rules(rules),
+                Question::Secrets(text) => self.pipeline.add_secrets(&text),
                 Question::Calls { target, limit, reply } => {
                     let _ = reply.send(self.pipeline.live_calls(target.as_ref(), limit));
                 }

@@ -92,6 +92,11 @@ impl Pipeline {
         self.engine.set_rules(rules);
     }
 
+    /// Lines of a key log.
+    pub(crate) fn add_secrets(&mut self, text: &[u8]) {
+        self.engine.add_secrets(text);
+    }
+
     /// Calls that are up.
     pub(crate) fn live_calls(&self, target: Option<&Target>, limit: usize) -> LiveCalls {
         self.engine.live_calls(target, limit)

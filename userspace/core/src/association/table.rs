@@ -162,3 +162,44 @@ fn entry<'a>(
     association.last = now;
     Some(association)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flow(port: u16) -> FlowKey {
+        FlowKey { source: Endpoint::v4([10, 0, 0, 1], port), destination: Endpoint::v4([10, 0, 0, 2], 5000) }
+    }
+
+    fn zrtp(kind: &str) -> Vec<u8> {
+        [b"\x10\0\0\x01ZRTP\0\0\0\x01\x50\x5a\0\x03".as_slice(), kind.as_bytes()].concat()
+    }
+
+    fn is_closed(associations: &Associations, flow: &FlowKey, since: i64) -> bool {
+        matches!(associations.protection(flow, Timestamp(since)), Some(Protection::Closed(Encryption::Zrtp)))
+    }
+
+    #[test]
+    fn zrtp_makes_both_directions_secret_for_its_call() {
+        let mut associations = Associations::new(10);
+        assert!(!associations.handle_zrtp(&flow(1), &zrtp("Hello   "), Timestamp(5)));
+        assert!(associations.protection(&flow(1), Timestamp(0)).is_none());
+        assert!(associations.handle_zrtp(&flow(1), &zrtp("Confirm2"), Timestamp(6)));
+        assert!(!associations.handle_zrtp(&flow(1).reversed(), &zrtp("Conf2ACK"), Timestamp(7)));
+        assert!(is_closed(&associations, &flow(1), 0) && is_closed(&associations, &flow(1).reversed(), 0));
+        assert!(!is_closed(&associations, &flow(1), 8) && !is_closed(&associations, &flow(2), 0));
+        assert!(associations.handle_zrtp(&flow(1), &zrtp("ClearACK"), Timestamp(9)));
+        assert!(!is_closed(&associations, &flow(1), 0));
+    }
+
+    #[test]
+    fn a_flood_of_handshakes_is_bounded() {
+        let mut associations = Associations::new(16);
+        for port in 1..1000 {
+            associations.handle_zrtp(&flow(port), &zrtp("Confirm2"), Timestamp(i64::from(port)));
+            assert!(associations.by_ends.len() <= 16);
+        }
+        assert!(is_closed(&associations, &flow(999), 0) && !is_closed(&associations, &flow(1), 0));
+        assert_eq!(associations.evicted as usize, 999 - associations.by_ends.len());
+    }
+}

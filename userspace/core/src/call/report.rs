@@ -76,7 +76,8 @@ impl Call {
     fn tell_stream(&mut self, stream: &Stream, key: &FlowKey, binding: &Binding, context: &mut Context<'_>) {
         self.streams += 1;
         let kind = self.descriptions.kind(key, binding.speaker);
-        for codec in stream.undecodable() {
+        let encrypted = stream.encryption().map(|encryption| encryption.as_str().to_owned());
+        for codec in stream.undecodable().chain(encrypted) {
             if kind == "audio" && !self.undecodable.contains(&codec) {
                 self.undecodable.push(codec);
             }

@@ -8,13 +8,15 @@ use crate::srtp::{Encryption, Protection, Receiver, Sealed};
 #[derive(Default)]
 pub(super) struct Seal {
     state: State,
+    /// More may be known by now: it is asked for with the next packet.
+    is_stale: bool,
     receiver: Option<Box<Receiver>>,
     hunch: Hunch,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum State {
-    /// To be asked for with the next packet.
+    /// Nobody has been asked.
     #[default]
     Unknown,
     None,
@@ -27,7 +29,7 @@ enum State {
 impl Seal {
     /// More may be known by now.
     pub(super) fn forget(&mut self) {
-        self.state = State::Unknown;
+        self.is_stale = true;
     }
 
     /// Whether the key may come yet.
@@ -37,15 +39,12 @@ impl Seal {
 
     /// How it is encrypted, if nothing of it could be undone.
     pub(super) fn encryption(&self) -> Option<Encryption> {
-        let fits = self.receiver.as_ref().is_some_and(|receiver| receiver.fits());
+        let hunch = || self.hunch.is_ciphertext().then_some(Encryption::Unknown);
         match self.state {
             State::Awaited(encryption) | State::Closed(encryption) => Some(encryption),
-            State::Keys(otherwise) if !fits => {
-                otherwise.or(self.hunch.is_ciphertext().then_some(Encryption::Unknown))
-            }
-            State::Unknown | State::None | State::Keys(_) => {
-                self.hunch.is_ciphertext().then_some(Encryption::Unknown)
-            }
+            State::Keys(_) if self.receiver.as_ref().is_some_and(|receiver| receiver.fits()) => None,
+            State::Keys(otherwise) => otherwise.or_else(hunch),
+            State::Unknown | State::None => hunch(),
         }
     }
 
@@ -68,7 +67,8 @@ impl Seal {
         ask: &dyn Fn() -> Protection,
         clear: &'a mut Vec<u8>,
     ) -> Packet<'a> {
-        if self.state == State::Unknown {
+        if self.is_stale || self.state == State::Unknown {
+            self.is_stale = false;
             self.learn(ask());
         }
         if let State::Keys(otherwise) = self.state
@@ -121,6 +121,8 @@ struct Hunch {
     /// Packets of just the length, and those with a tag.
     plain: u8,
     tagged: u8,
+    /// The last packet has no usual length, but would have without a tag.
+    is_suspect: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -140,14 +142,26 @@ impl Hunch {
     const TAGS: [usize; 5] = [4, 8, 10, 14, 16];
 
     fn is_ciphertext(&self) -> bool {
-        self.tagged >= Self::ENOUGH
+        self.tagged >= Self::ENOUGH || self.is_suspect && !self.is_decided()
+    }
+
+    fn is_decided(&self) -> bool {
+        self.looked_at >= Self::LOOKS || self.plain >= Self::ENOUGH || self.tagged >= Self::ENOUGH
     }
 
     fn observe(&mut self, packet: &Packet<'_>, codec: &dyn Fn(u8) -> Codec) {
-        if self.looked_at >= Self::LOOKS || self.plain >= Self::ENOUGH || self.is_ciphertext() {
+        // They have a byte for each tick.
+        let is_constant = |payload_type| {
+            matches!(codec(payload_type).kind, CodecKind::Pcmu | CodecKind::Pcma | CodecKind::G722)
+        };
+        if self.is_decided() || !is_constant(packet.payload_type) {
             return;
         }
         self.looked_at += 1;
+        // Multiples of 10 ms, or of 5.
+        let is_usual = |length: usize| length.is_multiple_of(40);
+        self.is_suspect = !is_usual(packet.payload.len())
+            && Self::TAGS.into_iter().any(|tag| packet.payload.len().checked_sub(tag).is_some_and(is_usual));
         let Packet { sequence, timestamp, payload_type, .. } = *packet;
         let now = Seen { sequence, timestamp, payload_type, length: packet.payload.len() };
         let Some(before) = self.before.replace(now) else { return };
@@ -155,10 +169,8 @@ impl Hunch {
         if now != (Seen { sequence: before.sequence.wrapping_add(1), timestamp: now.timestamp, ..before }) {
             return;
         }
-        // They have a byte for each tick, and no packet is shorter or longer than that.
-        if !matches!(codec(payload_type).kind, CodecKind::Pcmu | CodecKind::Pcma | CodecKind::G722)
-            || !(40..=1600).contains(&step)
-        {
+        // No packet is shorter or longer than that.
+        if !(40..=1600).contains(&step) {
             return;
         }
         let expected = step as usize;
@@ -167,5 +179,45 @@ impl Hunch {
         } else if now.length.checked_sub(expected).is_some_and(|tag| Self::TAGS.contains(&tag)) {
             self.tagged += 1;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Timestamp;
+
+    fn judged(payload_type: u8, packets: &[(u16, u32, usize)]) -> bool {
+        let mut hunch = Hunch::default();
+        for &(sequence, timestamp, length) in packets {
+            let payload = &vec![0; length][..];
+            let packet = Packet {
+                at: Timestamp(0), sequence, timestamp, payload_type, payload, raw: &[], header: 0, is_sealed: false,
+            };
+            hunch.observe(&packet, &Codec::from_static);
+        }
+        hunch.is_ciphertext()
+    }
+
+    #[test]
+    fn a_tag_behind_each_packet() {
+        for tag in [4, 10, 16] {
+            assert!(judged(0, &[(9, 0, 160 + tag), (10, 160, 160 + tag), (11, 320, 160 + tag)]));
+            assert!(judged(9, &[(65_535, u32::MAX, 240 + tag), (0, 239, 240 + tag), (1, 479, 240 + tag)]));
+            // Until it is known, it is not taken for plain.
+            assert!(judged(8, &[(1, 0, 160 + tag)]));
+        }
+    }
+
+    #[test]
+    fn what_is_plain() {
+        assert!(!judged(0, &[(1, 0, 160), (2, 160, 160), (3, 320, 160)]));
+        // An odd packet length is nobody else's business.
+        assert!(!judged(0, &[(1, 0, 170), (2, 170, 170), (3, 340, 170), (4, 510, 170)]));
+        // Timestamps that stand still, or run by another clock.
+        assert!(!judged(8, &[(1, 0, 160), (2, 0, 160), (3, 0, 160)]));
+        assert!(!judged(8, &[(1, 0, 160), (2, 320, 160), (3, 640, 160)]));
+        // Another codec's packets may be of any length.
+        assert!(!judged(18, &[(1, 0, 30), (2, 160, 30), (3, 320, 30)]));
     }
 }

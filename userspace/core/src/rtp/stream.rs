@@ -228,16 +228,19 @@ impl Stream {
     /// Decrypts what waits to be heard, as far as that can be done now.
     pub fn open_held(&mut self, codec: &dyn Fn(u8) -> Codec, ask: &dyn Fn() -> Protection) {
         let mut clear = Vec::new();
-        for held in &mut self.held {
-            if held.header == 0 {
-                continue;
+        // Which key it is, and how often numbers have wrapped, may be found out by a packet after the first.
+        for _ in 0..2 {
+            for held in self.held.iter_mut().filter(|held| held.header != 0) {
+                let opened = self.seal.open(&held.packet(), self.ssrc, codec, ask, &mut clear);
+                let (is_sealed, is_opened) = (opened.is_sealed, opened.raw.is_empty());
+                if is_opened {
+                    (held.bytes, held.header, held.length) = (opened.payload.into(), 0, opened.payload.len());
+                }
+                held.is_sealed = is_sealed;
             }
-            let opened = self.seal.open(&held.packet(), self.ssrc, codec, ask, &mut clear);
-            let (is_sealed, is_opened) = (opened.is_sealed, opened.raw.is_empty());
-            if is_opened {
-                (held.bytes, held.header, held.length) = (opened.payload.into(), 0, opened.payload.len());
+            if self.seal.encryption().is_some() || !self.held.iter().any(|held| held.is_sealed) {
+                break;
             }
-            held.is_sealed = is_sealed;
         }
         // A hunch comes with the third packet or so.
         if self.seal.encryption().is_some() {
@@ -420,12 +423,11 @@ impl Stream {
         self.formats.iter().map(|format| format.codec.to_string()).collect()
     }
 
-    /// Names of the codecs that carry media here and cannot be decoded.
+    /// Names of the codecs that carry media here and have no decoder.
     pub fn undecodable(&self) -> impl Iterator<Item = String> + '_ {
         self.formats
             .iter()
-            .filter(|format| self.encryption().is_some() || !format.codec.is_decodable())
-            .filter(|format| !format.codec.is_auxiliary())
+            .filter(|format| !format.codec.is_decodable() && !format.codec.is_auxiliary())
             .map(|format| format.codec.to_string())
     }
 

@@ -106,18 +106,72 @@ impl Session {
                 let counter = self.authenticate(packet, body.end, counters)?;
                 clear.clear();
                 clear.extend_from_slice(&packet.body[body]);
-                if self.is_encrypted {
-                    let iv = self.counter_block(packet, counter);
-                    match cipher {
-                        Cipher::Cm128(cipher) => apply(cipher, &iv, clear),
-                        Cipher::Cm192(cipher) => apply(cipher, &iv, clear),
-                        Cipher::Cm256(cipher) => apply(cipher, &iv, clear),
-                        Cipher::Gcm128(_) | Cipher::Gcm256(_) => return None,
-                    }
-                }
+                self.apply_counter_mode(cipher, packet, counter, clear)?;
                 Some(counter)
             }
         }
+    }
+
+    /// Protects a packet as its sender does, so that there is something to try a recorder with.
+    pub fn seal(&self, header: &[u8], payload: &[u8], counter: u32) -> Option<Vec<u8>> {
+        let field = |at: usize| Some(u32::from_be_bytes(*header.get(at..)?.first_chunk()?));
+        let (sequence, ssrc) = (field(0)? as u16, field(8)?);
+        let packet = Sealed { header, body: &[], sequence, ssrc };
+        let mki = vec![1; self.mki_length];
+        let mut body = payload.to_vec();
+        let tag: Vec<u8> = match &self.cipher {
+            Cipher::Gcm128(cipher) => self.seal_gcm(&**cipher, &packet, counter, &mut body)?,
+            Cipher::Gcm256(cipher) => self.seal_gcm(&**cipher, &packet, counter, &mut body)?,
+            cipher => {
+                self.apply_counter_mode(cipher, &packet, counter, &mut body)?;
+                let mut mac = self.authentication.clone();
+                [header, &body, &counter.to_be_bytes()].into_iter().for_each(|part| mac.update(part));
+                mac.finalize().into_bytes()[..self.tag_length].to_vec()
+            }
+        };
+        let behind = match &self.cipher {
+            Cipher::Gcm128(_) | Cipher::Gcm256(_) => [tag, mki],
+            _ => [mki, tag],
+        };
+        Some([header, &body, &behind[0], &behind[1]].concat())
+    }
+
+    fn seal_gcm<A: AeadInOut + AeadCore<NonceSize = U12, TagSize = U16>>(
+        &self,
+        cipher: &A,
+        packet: &Sealed<'_>,
+        counter: u32,
+        body: &mut [u8],
+    ) -> Option<Vec<u8>> {
+        let nonce = self.nonce(packet, counter);
+        let tag = if self.is_encrypted {
+            cipher.encrypt_inout_detached(&nonce.into(), packet.header, body.into())
+        } else {
+            let all = [packet.header, &*body].concat();
+            cipher.encrypt_inout_detached(&nonce.into(), &all, (&mut [][..]).into())
+        };
+        Some(tag.ok()?.to_vec())
+    }
+
+    /// Undoes what it does.
+    fn apply_counter_mode(
+        &self,
+        cipher: &Cipher,
+        packet: &Sealed<'_>,
+        counter: u32,
+        data: &mut [u8],
+    ) -> Option<()> {
+        if !self.is_encrypted {
+            return Some(());
+        }
+        let block = self.counter_block(packet, counter);
+        match cipher {
+            Cipher::Cm128(cipher) => apply(cipher, &block, data),
+            Cipher::Cm192(cipher) => apply(cipher, &block, data),
+            Cipher::Cm256(cipher) => apply(cipher, &block, data),
+            Cipher::Gcm128(_) | Cipher::Gcm256(_) => return None,
+        }
+        Some(())
     }
 
     /// Where the payload is, in front of key identifier and tag.
@@ -160,12 +214,7 @@ impl Session {
         let end = packet.body.len().checked_sub(self.mki_length)?;
         let (text, tag) = packet.body[..end].split_last_chunk::<16>()?;
         counters.into_iter().find(|counter| {
-            // RFC 7714, section 8.1.
-            let mut nonce = [0; 12];
-            nonce[2..6].copy_from_slice(&packet.ssrc.to_be_bytes());
-            nonce[6..10].copy_from_slice(&counter.to_be_bytes());
-            nonce[10..].copy_from_slice(&packet.sequence.to_be_bytes());
-            nonce.iter_mut().zip(&self.salt[..]).for_each(|(byte, salt)| *byte ^= salt);
+            let nonce = self.nonce(packet, *counter);
             clear.clear();
             clear.extend_from_slice(text);
             if self.is_encrypted {
@@ -177,6 +226,16 @@ impl Session {
             let all = [packet.header, text].concat();
             cipher.decrypt_inout_detached(&nonce.into(), &all, (&mut [][..]).into(), &(*tag).into()).is_ok()
         })
+    }
+
+    /// RFC 7714, section 8.1.
+    fn nonce(&self, packet: &Sealed<'_>, counter: u32) -> [u8; 12] {
+        let mut nonce = [0; 12];
+        nonce[2..6].copy_from_slice(&packet.ssrc.to_be_bytes());
+        nonce[6..10].copy_from_slice(&counter.to_be_bytes());
+        nonce[10..].copy_from_slice(&packet.sequence.to_be_bytes());
+        nonce.iter_mut().zip(&self.salt[..]).for_each(|(byte, salt)| *byte ^= salt);
+        nonce
     }
 
     /// RFC 3711, section 4.1.1.
@@ -212,4 +271,147 @@ where
     C: BlockCipherEncrypt<BlockSize = U16>,
 {
     CtrCore::<&C, Ctr128BE>::inner_iv_init(cipher, &(*block).into()).apply_keystream_partial(data.into());
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn hex(text: &str) -> Vec<u8> {
+        let digits: Vec<char> = text.chars().filter(|digit| !digit.is_whitespace()).collect();
+        digits.chunks(2).map(|pair| u8::from_str_radix(&pair.iter().collect::<String>(), 16).unwrap()).collect()
+    }
+
+    fn derived(suite: Suite, key: &str, salt: &str, label: u8, length: usize) -> Vec<u8> {
+        let master = MasterKey::new(suite, &[hex(key), hex(salt)].concat()).unwrap();
+        let mut out = vec![0; length];
+        derive(&master, label, &mut out).unwrap();
+        out
+    }
+
+    /// RFC 3711, appendix B.3.
+    #[test]
+    fn keys_of_rfc_3711() {
+        let (key, salt) = ("E1F97A0D3E018BE0D64FA32C06DE4139", "0EC675AD498AFEEBB6960B3AABE6");
+        let derived = |label, length| derived(Suite::AesCm128Sha1_80, key, salt, label, length);
+        assert_eq!(derived(ENCRYPTION, 16), hex("C61E7A93744F39EE10734AFE3FF7A087"));
+        assert_eq!(derived(SALT, 14), hex("30CBBC08863D8C85D49DB34A9AE1"));
+        assert_eq!(derived(AUTHENTICATION, 20), hex("CEBE321F6FF7716B6FD4AB49AF256A156D38BAA4"));
+    }
+
+    /// RFC 6188, section 7.4.
+    #[test]
+    fn keys_of_rfc_6188() {
+        let key = "f0f04914b513f2763a1b1fa130f10e2998f6f6e43e4309d1e622a0e332b9f1b6";
+        let derived =
+            |label, length| derived(Suite::AesCm256Sha1_80, key, "3b04803de51ee7c96423ab5b78d2", label, length);
+        assert_eq!(
+            derived(ENCRYPTION, 32),
+            hex("5ba1064e30ec51613cad926c5a28ef731ec7fb397f70a960653caf06554cd8c4")
+        );
+        assert_eq!(derived(SALT, 14), hex("fa31791685ca444a9e07c6c64e93"));
+    }
+
+    fn sealed(packet: &[u8]) -> Sealed<'_> {
+        let (header, body) = packet.split_at(12);
+        let sequence = u16::from_be_bytes([header[2], header[3]]);
+        let ssrc = u32::from_be_bytes([header[8], header[9], header[10], header[11]]);
+        Sealed { header, body, sequence, ssrc }
+    }
+
+    /// RFC 7714, section 16.1.1.
+    #[test]
+    fn packet_of_rfc_7714() {
+        let master = MasterKey::new(Suite::AeadAes128Gcm, &[0; 28]).unwrap();
+        let mut session = Session::derive(&master).unwrap();
+        let key: Vec<u8> = (0..16).collect();
+        session.cipher = Cipher::Gcm128(Box::new(Aes128Gcm::new_from_slice(&key).unwrap()));
+        session.salt[..12].copy_from_slice(b"Quid pro quo");
+        let packet = hex(
+            "8040f17b8041f8d35501a0b2f24de3a3fb34de6cacba861c9d7e4bcabe633bd50d294e6f42a5f47a51c7d19b36de3adf8833\
+             899d7f27beb16a9152cf765ee4390cce",
+        );
+        let mut clear = Vec::new();
+        assert_eq!(session.open(&sealed(&packet), [0], &mut clear), Some(0));
+        assert_eq!(clear, b"Gallia est omnis divisa in partes tres");
+    }
+
+    /// Made with libsrtp: the bytes of key and salt count from 0, the numbers 65535 and 0 follow each other.
+    #[test]
+    fn packets_of_libsrtp() {
+        let cases = [
+            (
+                Suite::AesCm128Sha1_80,
+                ["8000ffff000000a0decafbadfcf109e6a82a69351881d3460b81178cd6ca794b064938efd9e672",
+                 "80000000000000a0decafbad68b2d8dbd2652dcf387d3b3af8d6470d05931563cd314246823056"],
+            ),
+            (
+                Suite::AesCm128Sha1_32,
+                ["8000ffff000000a0decafbadfcf109e6a82a69351881d3460b81178cd6ca794b06",
+                 "80000000000000a0decafbad68b2d8dbd2652dcf387d3b3af8d6470d05931563cd"],
+            ),
+            (
+                Suite::AeadAes128Gcm,
+                ["8000ffff000000a0decafbad5873186e61ab45fbc92d81cbbfc8547edc15a6287dba89770e4dbd79974cc9e2bf",
+                 "80000000000000a0decafbad72941d077d0b73a7850088a3c26b88feebf4b8d37e2f60962f899f18f2776e4b91"],
+            ),
+            (
+                Suite::AeadAes256Gcm,
+                ["8000ffff000000a0decafbadd6bb9239a571bfcb9ca6f0fd2ed3a0fc3655b403bb8e5786f686119581ac5738df",
+                 "80000000000000a0decafbadff266a7439878e12cfd0947c33fab899e29b040af19f50a5289c3b5506910c5dfc"],
+            ),
+        ];
+        for (suite, packets) in cases {
+            let key: Vec<u8> = (0u8..).take(suite.key_length() + suite.salt_length()).collect();
+            let session = Session::derive(&MasterKey::new(suite, &key).unwrap()).unwrap();
+            let mut clear = Vec::new();
+            for (packet, counter) in packets.into_iter().zip([0, 1]) {
+                let mut packet = hex(packet);
+                assert_eq!(session.open(&sealed(&packet), [7, counter], &mut clear), Some(counter), "{suite}");
+                assert_eq!(clear, b"Hello, SRTP world");
+                assert_eq!(session.seal(&packet[..12], b"Hello, SRTP world", counter), Some(packet.clone()));
+                assert_eq!(session.open(&sealed(&packet), [7], &mut clear), None);
+                packet[20] ^= 1;
+                assert_eq!(session.open(&sealed(&packet), [counter], &mut clear), None);
+            }
+        }
+    }
+
+    #[test]
+    fn key_identifier_and_nothing_encrypted() {
+        let inline = "WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz";
+        let gcm = "WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGU="; 
+        for value in [
+            format!("1 AES_CM_128_HMAC_SHA1_80 inline:{inline}|1:4"),
+            format!("1 AES_CM_128_HMAC_SHA1_32 inline:{inline} UNENCRYPTED_SRTP"),
+            format!("1 AES_CM_128_HMAC_SHA1_80 inline:{inline} UNAUTHENTICATED_SRTP"),
+            format!("1 AEAD_AES_128_GCM inline:{}|1:4", &gcm[..38]),
+            format!("1 AEAD_AES_128_GCM inline:{} UNENCRYPTED_SRTP", &gcm[..38]),
+        ] {
+            let keys = MasterKey::from_attribute(&value);
+            let session = Session::derive(keys.first().expect(&value)).unwrap();
+            let header = [0x80, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 9];
+            let packet = session.seal(&header, b"heard", 3).unwrap();
+            let mut clear = Vec::new();
+            assert_eq!(session.open(&sealed(&packet), [3], &mut clear), Some(3), "{value}");
+            assert_eq!(clear, b"heard");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(header: Vec<u8>, body: Vec<u8>, index in 0usize..8) {
+            const ALL: [Suite; 8] = [
+                Suite::AesCm128Sha1_80, Suite::AesCm128Sha1_32, Suite::AesCm192Sha1_80, Suite::AesCm192Sha1_32,
+                Suite::AesCm256Sha1_80, Suite::AesCm256Sha1_32, Suite::AeadAes128Gcm, Suite::AeadAes256Gcm,
+            ];
+            let suite = ALL[index];
+            let key = vec![7; suite.key_length() + suite.salt_length()];
+            let session = Session::derive(&MasterKey::new(suite, &key).unwrap()).unwrap();
+            let packet = Sealed { header: &header, body: &body, sequence: 1, ssrc: 2 };
+            prop_assert_eq!(session.open(&packet, 0..3, &mut Vec::new()), None);
+        }
+    }
 }

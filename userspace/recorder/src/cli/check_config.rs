@@ -26,7 +26,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let config::Configuration { engine: config, capture, control } = config::load(Some(&args.file))?;
+    let config::Configuration { engine: config, capture, control, key_log } = config::load(Some(&args.file))?;
     println!("{} is valid. Of these rules the first that matches a call decides:", args.file.display());
     for (index, rule) in config.rules.iter().enumerate() {
         let (effect, paused) = (effect(rule), paused(rule));
@@ -49,6 +49,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         "Live capture: {rtp}; SIP on port {}, and wherever it shows itself",
         config.sip_ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     );
+    if let Some(key_log) = key_log {
+        println!("DTLS-SRTP: decrypted by the key log {}", key_log.display());
+    }
     println!("Control: {}", listens(&control));
     Ok(ExitCode::SUCCESS)
 }

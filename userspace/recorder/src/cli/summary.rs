@@ -44,6 +44,8 @@ pub(super) fn json(counters: &Counters, tally: &Tally, problems: &[String]) -> s
         "sip_messages": counters.sip_messages,
         "rtp_packets": counters.rtp_packets,
         "rtcp_packets": counters.rtcp_packets,
+        "stun_messages": counters.stun_messages,
+        "key_agreement": counters.key_agreement,
         "streams": tally.streams,
         "lost": tally.lost,
         "late": tally.late,
@@ -68,18 +70,17 @@ fn dropped(counters: &Counters, tally: &Tally) -> Vec<(String, u64)> {
         ("RTP packets of calls that are not recorded", counters.rtp_unwanted),
         ("RTP packets for want of room", counters.rtp_no_room),
         ("calls for want of room", counters.calls_evicted),
+        ("agreements on keys of media for want of room", counters.associations_evicted),
         ("frames for which the interface had no room", tally.missed.interface),
         ("frames that found the ring full", tally.missed.ring),
         ("frames because recording did not keep up", tally.missed.queue),
         ("announcements of media for want of room (`media_endpoints`)", tally.unsteered),
     ];
     dropped.extend(plain.map(|(what, count)| (what.to_owned(), count)));
-    dropped.extend(
-        tally
-            .undecodable
-            .iter()
-            .map(|(codec, calls)| (format!("calls with audio in {codec}, which has no decoder"), *calls)),
-    );
+    dropped.extend(tally.undecodable.iter().map(|(what, calls)| match what.starts_with("encrypted") {
+        true => (format!("calls with audio that is {what}"), *calls),
+        false => (format!("calls with audio in {what}, which has no decoder"), *calls),
+    }));
     dropped.retain(|(_, count)| *count > 0);
     dropped
 }

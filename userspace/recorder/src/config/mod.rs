@@ -37,6 +37,7 @@ struct File {
     record: Record,
     capture: TypedCapture,
     control: TypedControl,
+    srtp: TypedSrtp,
     limits: Limits,
     url: Vec<TypedUrl>,
     recorder: Vec<TypedRecorder>,
@@ -84,6 +85,13 @@ struct TypedControl {
     socket: Option<PathBuf>,
     listen: Option<SocketAddr>,
     token_file: Option<PathBuf>,
+}
+
+/// Encrypted media.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct TypedSrtp {
+    keylog: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -228,6 +236,8 @@ pub(crate) struct Configuration {
     pub(crate) capture: Capture,
     /// To whoever tells a recorder at work what to do.
     pub(crate) control: Settings,
+    /// A key log of DTLS, by which media is decrypted.
+    pub(crate) key_log: Option<PathBuf>,
 }
 
 /// How an interface is listened to.
@@ -281,7 +291,7 @@ fn parse(text: &str) -> Result<Configuration, toml::de::Error> {
         max_tcp_flows: file.limits.tcp_connections.unwrap_or(defaults.max_tcp_flows).max(1),
         ..defaults
     };
-    Ok(Configuration { engine, capture, control })
+    Ok(Configuration { engine, capture, control, key_log: file.srtp.keylog })
 }
 
 fn capture(typed: TypedCapture, signalling: Signalling, sip_ports: &[u16]) -> Capture {

@@ -6,6 +6,7 @@ pub(crate) mod driver;
 pub(crate) mod genesys_log;
 mod input;
 pub(crate) mod interface;
+pub(crate) mod key_log;
 pub(crate) mod listen;
 pub(crate) mod memory;
 pub(crate) mod merge;

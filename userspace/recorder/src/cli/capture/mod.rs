@@ -22,6 +22,7 @@ use crate::pipeline::Pipeline;
 use crate::privileges;
 use crate::source::interface::{Interface, LinkEvent, LinkWatch};
 use crate::source::listen::{By, listen};
+use crate::source::key_log::KeyLogFile;
 use crate::source::tap::{Count, Lost, TapError};
 
 /// Record the calls that pass a switch's mirror port
@@ -95,6 +96,10 @@ async fn capture(args: &Args, configuration: Configuration) -> Result<ExitCode> 
     how.pass_rest |= shared;
     let queue = usize::try_from(how.queue).unwrap_or(usize::MAX);
     let mut pipeline = Pipeline::new(configuration.engine, &args.archive)?;
+    let mut key_log = configuration.key_log.as_deref().map(KeyLogFile::open).transpose()?;
+    if let Some(key_log) = &mut key_log {
+        pipeline.add_secrets(&key_log.added()?);
+    }
     let ear = listen(args.source, &interface, &how).await?;
     let watch = LinkWatch::new(interface.index)?;
     let control = control::Server::bind(&configuration.control, &args.archive)?;
@@ -132,6 +137,12 @@ async fn capture(args: &Args, configuration: Configuration) -> Result<ExitCode> 
             _ = tick.tick() => {
                 live.lost(Lost { interface: listener.lost().await, ..Lost::default() });
                 report.status(live.figures(), &listener.count.counts());
+                // One that cannot be read any more is tried again: recording goes on.
+                if let Some(Ok(added)) = key_log.as_mut().map(KeyLogFile::added)
+                    && !added.is_empty()
+                {
+                    live.add_secrets(added);
+                }
             }
             // Once it is to stop, taking the program off may look like a link that fails.
             event = listener.watch.next(), if !stopping => {
