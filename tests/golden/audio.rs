@@ -27,7 +27,15 @@ const WHOLE: &[(f64, f64)] = &[(1.0, 1.0), (3.5, 3.5), (6.0, 6.0)];
 
 const BOTH: &str = "caller-8k.wav+callee-8k.wav";
 
-const SIDES: [Side; 37] = [
+const SIDES: [Side; 45] = [
+    Side { case: "srtp-sdes", recording: 0, channel: 0, source: CALLER, at: WHOLE },
+    Side { case: "srtp-sdes", recording: 0, channel: 1, source: CALLEE, at: WHOLE },
+    Side { case: "srtp-gcm", recording: 0, channel: 0, source: CALLER, at: WHOLE },
+    Side { case: "srtp-gcm", recording: 0, channel: 1, source: CALLEE, at: WHOLE },
+    Side { case: "ice", recording: 0, channel: 0, source: CALLER, at: WHOLE },
+    Side { case: "ice", recording: 0, channel: 1, source: CALLEE, at: WHOLE },
+    Side { case: "zrtp", recording: 0, channel: 0, source: CALLER, at: &[(1.0, 1.0), (3.5, 3.5)] },
+    Side { case: "zrtp", recording: 0, channel: 1, source: CALLEE, at: &[(1.0, 1.0), (3.5, 3.5)] },
     Side { case: "tunnels", recording: 0, channel: 0, source: CALLER, at: WHOLE },
     Side { case: "tunnels", recording: 0, channel: 1, source: CALLEE, at: WHOLE },
     // What is sent to recorders: of the session, and the copy that a phone has mixed.

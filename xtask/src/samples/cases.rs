@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{generate, record_key, recorders, rewrite, tunnels, url_record};
+use super::{encrypted, generate, record_key, recorders, rewrite, tunnels, url_record};
 use crate::lab::Bench;
 use crate::lab::capture::Capture;
 use crate::lab::codec::Codec;
@@ -105,6 +105,11 @@ pub(super) const CASES: &[Case] = &[
     generated("record-server", recorders::server),
     generated("record-server-failed", recorders::server_failed),
     generated("record-server-closed", recorders::server_closed),
+    generated("srtp-sdes", encrypted::sdes),
+    generated("srtp-gcm", encrypted::gcm),
+    generated("dtls-srtp", encrypted::dtls),
+    generated("zrtp", encrypted::zrtp),
+    generated("ice", encrypted::ice),
 ];
 
 /// The calls of a case that is made by SIPp.

@@ -259,7 +259,12 @@ pub(crate) fn load(path: Option<&Path>) -> Result<Configuration> {
     let Some(path) = path else { return Ok(parse("")?) };
     let text =
         std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))?;
-    parse(&text).with_context(|| format!("{}: is no valid configuration", path.display()))
+    let mut configuration =
+        parse(&text).with_context(|| format!("{}: is no valid configuration", path.display()))?;
+    // As it stands beside the file.
+    let beside = |file: PathBuf| path.parent().unwrap_or(Path::new("")).join(file);
+    configuration.key_log = configuration.key_log.map(beside);
+    Ok(configuration)
 }
 
 fn parse(text: &str) -> Result<Configuration, toml::de::Error> {
