@@ -75,7 +75,12 @@ fn signalling(call: &Call, suite: usize, late_answer: i64) -> Vec<Frame> {
             &dialog.response(200, "INVITE", Caller, 1, &answer),
         ),
         frame::udp(end, caller, callee, &dialog.request("BYE", Caller, 9, false, "", "")),
-        frame::udp(end + 10 * MILLISECOND, callee, caller, &dialog.response(200, "BYE", Callee.other(), 9, "")),
+        frame::udp(
+            end + 10 * MILLISECOND,
+            callee,
+            caller,
+            &dialog.response(200, "BYE", Callee.other(), 9, ""),
+        ),
     ]
 }
 
@@ -100,7 +105,9 @@ fn media(call: &Call, lost: &[bool], swapped: &[bool]) -> Vec<Sent> {
         packet.at += if *swapped { 50 * MILLISECOND } else { 0 };
     }
     let mut lost = lost.iter().cycle();
-    media.retain(|packet| packet.spoken < call.end() - 100 * MILLISECOND && !lost.next().is_some_and(|lost| *lost));
+    media.retain(|packet| {
+        packet.spoken < call.end() - 100 * MILLISECOND && !lost.next().is_some_and(|lost| *lost)
+    });
     media
 }
 
@@ -179,7 +186,8 @@ fn media_that_only_connectivity_checks_tie_to_its_call() {
     let call = Call::plain(0, 0, 3 * SECOND);
     let dialog = call.dialog();
     let description = |side: Side, fragment: &str| {
-        sdp(call.media[side.channel()]) + &format!("a=ice-ufrag:{fragment}\r\na=candidate:1 1 UDP 1 192.0.2.7 7000 typ host\r\n")
+        sdp(call.media[side.channel()])
+            + &format!("a=ice-ufrag:{fragment}\r\na=candidate:1 1 UDP 1 192.0.2.7 7000 typ host\r\n")
     };
     let [caller, callee] = call.sip;
     let signalling = vec![
@@ -225,7 +233,9 @@ fn media_that_only_connectivity_checks_tie_to_its_call() {
 fn zrtp_ends_what_is_heard() {
     let call = Call::plain(0, 0, 4 * SECOND);
     let agreed = call.answered() + SECOND;
-    let message = |kind: &str| [b"\x10\0\0\x01ZRTP\0\0\0\x01\x50\x5a\0\x03".as_slice(), kind.as_bytes(), b"crc."].concat();
+    let message = |kind: &str| {
+        [b"\x10\0\0\x01ZRTP\0\0\0\x01\x50\x5a\0\x03".as_slice(), kind.as_bytes(), b"crc."].concat()
+    };
     let path = call.media;
     let agreement = vec![
         frame::udp(agreed, path[0], path[1], &message("Confirm2")),

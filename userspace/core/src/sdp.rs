@@ -357,7 +357,10 @@ mod tests {
         let found: Vec<String> = media[0].endpoints().map(|endpoint| endpoint.socket().to_string()).collect();
         assert_eq!(found, ["192.0.2.1:4000", "[2001:db8::1]:5000"]);
         assert_eq!((&*media[0].ice_fragment, &*media[1].ice_fragment), (&b"F7gI"[..], &b"8hhY"[..]));
-        assert_eq!((media[0].encryption, media[1].encryption), (Some(Encryption::DtlsSrtp), Some(Encryption::Sdes)));
+        assert_eq!(
+            (media[0].encryption, media[1].encryption),
+            (Some(Encryption::DtlsSrtp), Some(Encryption::Sdes))
+        );
         assert_eq!((media[0].holds(), media[1].keys.len(), media[1].keys[0].tag), (false, 1, 2));
         let text = format!("{media:?}");
         assert!(!text.contains("WVNf") && !text.contains("89, 83"), "{text}");

@@ -94,8 +94,15 @@ enum Question {
     Rules(Rules),
     /// Lines of a key log.
     Secrets(Zeroizing<Vec<u8>>),
-    Calls { target: Option<Target>, limit: usize, reply: oneshot::Sender<LiveCalls> },
-    Control { request: Request, reply: oneshot::Sender<Result<Answer, Refusal>> },
+    Calls {
+        target: Option<Target>,
+        limit: usize,
+        reply: oneshot::Sender<LiveCalls>,
+    },
+    Control {
+        request: Request,
+        reply: oneshot::Sender<Result<Answer, Refusal>>,
+    },
 }
 
 /// Where an operator asks.

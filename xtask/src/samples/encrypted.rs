@@ -22,13 +22,11 @@ const AGREED: u64 = ANSWERED + 5000;
 
 /// The second hello of a client, with a cookie, and the server's: between `openssl s_client` and `openssl s_server`,
 /// whose key log is the sample's, and which have exported these keys.
-const CLIENT_HELLO: &str =
-    "16feff000000000000000100a90100009d000100000000009dfefd0af794d2df1e1e886a6f8c9849dc19433fb279777d058f7a58\
+const CLIENT_HELLO: &str = "16feff000000000000000100a90100009d000100000000009dfefd0af794d2df1e1e886a6f8c9849dc19433fb279777d058f7a58\
     98ec0825699d4b00140c8d29ed1056465bc14768073da96303405b9e5e0004c02b00ff0100005b000b000403000102000a000c00\
     0a001d0017001e0019001800230000000e000500020001000016000000170000000d002a0028040305030603080708080809080a\
     080b080408050806040105010601030303010302040205020602";
-const SERVER_HELLO: &str =
-    "16fefd00000000000000010052020000460001000000000046fefd5b98e9a2835e663cb449ab37dccd609235a68aec3acbbc79bd\
+const SERVER_HELLO: &str = "16fefd00000000000000010052020000460001000000000046fefd5b98e9a2835e663cb449ab37dccd609235a68aec3acbbc79bd\
     295775709d1a2300c02b00001eff01000100000b00040300010200230000000e0005000200010000170000";
 const CLIENT_KEY: &str = "75cbb6e8c799c8bd566a761513c6e1c80637da6c5d10e5e2c19e6d652c1c";
 const SERVER_KEY: &str = "a6bc188d45ef0a4895906a1b5607e9ae85fa7b12a85c4dc35063513ce5c2";
@@ -89,15 +87,18 @@ pub(super) fn dtls(bench: &Bench) -> Result<Capture> {
 
 /// Nothing is encrypted until the phones have agreed on keys; then all is, with keys that nobody else has.
 pub(super) fn zrtp(bench: &Bench) -> Result<Capture> {
-    let hash = "a=zrtp-hash:1.10 9e2a31d5f0a17d06c1b5b64a1f8d84f4b6b8cbb7a0f05cf4f3bd5d9e77e2ab10\r\n".to_owned();
+    let hash =
+        "a=zrtp-hash:1.10 9e2a31d5f0a17d06c1b5b64a1f8d84f4b6b8cbb7a0f05cf4f3bd5d9e77e2ab10\r\n".to_owned();
     let mut scene = Scene::new(bench);
     let dialog = Dialog::of_phones("zrtp-1");
     set_up(&mut scene, &dialog, "RTP/AVP", &[hash.clone(), hash])?;
     let ends = ends(&dialog);
-    let kinds = ["Hello   ", "HelloACK", "Commit  ", "DHPart1 ", "DHPart2 ", "Confirm1", "Confirm2", "Conf2ACK"];
+    let kinds =
+        ["Hello   ", "HelloACK", "Commit  ", "DHPart1 ", "DHPart2 ", "Confirm1", "Confirm2", "Conf2ACK"];
     for (kind, number) in kinds.into_iter().zip(0..) {
         let from = usize::from(number % 2 == 1);
-        let message = [b"\x10\0\0\x01ZRTP\x0a\x14\0\x09\x50\x5a\0\x03".as_slice(), kind.as_bytes(), &[0; 4]].concat();
+        let message =
+            [b"\x10\0\0\x01ZRTP\x0a\x14\0\x09\x50\x5a\0\x03".as_slice(), kind.as_bytes(), &[0; 4]].concat();
         scene.datagram(AGREED - 14 + 2 * number, ends[from], ends[1 - from], &message)?;
     }
     let session = Session::derive(&MasterKey::new(Suite::AesCm128Sha1_32, &[0x5a; 30]).context("a key")?);
@@ -105,9 +106,15 @@ pub(super) fn zrtp(bench: &Bench) -> Result<Capture> {
     for (side, speech) in [Speech::Caller, Speech::Callee].into_iter().enumerate() {
         let begins = ANSWERED + 20 - 5 * side as u64;
         let plain = ((AGREED - begins) / 20 + 1) as u32;
-        scene.speak_as(begins, ends[side], ends[1 - side], Clip::new(speech, Codec::Pcmu, LENGTH), |number, packet| {
-            if number < plain { Ok(packet.to_vec()) } else { seal(&session, packet, 0) }
-        })?;
+        scene.speak_as(
+            begins,
+            ends[side],
+            ends[1 - side],
+            Clip::new(speech, Codec::Pcmu, LENGTH),
+            |number, packet| {
+                if number < plain { Ok(packet.to_vec()) } else { seal(&session, packet, 0) }
+            },
+        )?;
     }
     scene.hang_up(ENDED, &dialog, By::Caller, 9)?;
     Ok(scene.finish())
@@ -118,10 +125,17 @@ pub(super) fn zrtp(bench: &Bench) -> Result<Capture> {
 pub(super) fn ice(bench: &Bench) -> Result<Capture> {
     let mut scene = Scene::new(bench);
     let dialog = Dialog::of_phones("ice-1");
-    let candidate = |ip: &str, kind: &str| format!("a=candidate:1 1 UDP 2130706431 {ip} 40000 typ {kind}\r\n");
+    let candidate =
+        |ip: &str, kind: &str| format!("a=candidate:1 1 UDP 2130706431 {ip} 40000 typ {kind}\r\n");
     let lines = [
-        format!("a=ice-ufrag:8hhY\r\na=ice-pwd:asd88fgpdd777uzjYhagZg\r\n{}", candidate("192.168.1.20", "host")),
-        format!("a=ice-ufrag:9uB6\r\na=ice-pwd:YH75Fviy6338Vbrhrlp8Yh\r\n{}", candidate("10.20.0.40", "host")),
+        format!(
+            "a=ice-ufrag:8hhY\r\na=ice-pwd:asd88fgpdd777uzjYhagZg\r\n{}",
+            candidate("192.168.1.20", "host")
+        ),
+        format!(
+            "a=ice-ufrag:9uB6\r\na=ice-pwd:YH75Fviy6338Vbrhrlp8Yh\r\n{}",
+            candidate("10.20.0.40", "host")
+        ),
     ];
     set_up(&mut scene, &dialog, "RTP/AVP", &lines)?;
     let client = Endpoint { ip: [10, 20, 0, 77].into(), ..ends(&dialog)[0] }.at(31_000);
@@ -162,7 +176,8 @@ fn speak_sealed(scene: &mut Scene, ends: [Endpoint; 2], keys: &[MasterKey; 2]) -
     for (side, speech) in [Speech::Caller, Speech::Callee].into_iter().enumerate() {
         let session = Session::derive(&keys[side]).context("a session")?;
         let clip = Clip { sequence: NEAR_THE_END, ..Clip::new(speech, Codec::Pcmu, LENGTH) };
-        let wrap = |number: u32, packet: &[u8]| seal(&session, packet, (u32::from(NEAR_THE_END) + number) >> 16);
+        let wrap =
+            |number: u32, packet: &[u8]| seal(&session, packet, (u32::from(NEAR_THE_END) + number) >> 16);
         scene.speak_as(ANSWERED + 20 - 5 * side as u64, ends[side], ends[1 - side], clip, wrap)?;
     }
     Ok(())

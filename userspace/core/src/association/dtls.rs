@@ -26,8 +26,8 @@ const LABEL: &str = "EXTRACTOR-dtls_srtp";
 const PREFIX: &str = "dtls13";
 /// Cipher suites whose names end in SHA384 (RFC 5288, 5289, 5487, 8446): the others have SHA-256.
 const PRF_SHA384: [u16; 16] = [
-    0x009d, 0x009f, 0x00a1, 0x00a3, 0x00a5, 0x00a7, 0x00a9, 0x00ab, 0x1302, 0xc024, 0xc026, 0xc028, 0xc02a, 0xc02c,
-    0xc02e, 0xc030,
+    0x009d, 0x009f, 0x00a1, 0x00a3, 0x00a5, 0x00a7, 0x00a9, 0x00ab, 0x1302, 0xc024, 0xc026, 0xc028, 0xc02a,
+    0xc02c, 0xc02e, 0xc030,
 ];
 /// Records looked at in one datagram, and extensions in one hello.
 const MAX_RECORDS: usize = 8;
@@ -68,7 +68,8 @@ pub(super) fn hello(datagram: &[u8]) -> Option<Hello> {
         let record = rest.get(RECORD_HEADER..)?;
         // A capture may have cut it.
         let record = &record[..length.min(record.len())];
-        if rest[0] == HANDSHAKE && be16(rest, 3)? == 0
+        if rest[0] == HANDSHAKE
+            && be16(rest, 3)? == 0
             && let Some(hello) = hello_of(record)
         {
             return Some(hello);
@@ -138,10 +139,22 @@ fn keys_of(suite: Suite, client: &Random, chosen: &Chosen, secret: &Secret) -> O
         Secret::Exporter(master) if chosen.version == DTLS_1_3 => {
             if is_sha384 {
                 let empty = Sha384::digest(b"");
-                export(|key| Hmac::<Sha384>::new_from_slice(key).ok(), PREFIX, &empty, master, &mut material)?;
+                export(
+                    |key| Hmac::<Sha384>::new_from_slice(key).ok(),
+                    PREFIX,
+                    &empty,
+                    master,
+                    &mut material,
+                )?;
             } else {
                 let empty = Sha256::digest(b"");
-                export(|key| Hmac::<Sha256>::new_from_slice(key).ok(), PREFIX, &empty, master, &mut material)?;
+                export(
+                    |key| Hmac::<Sha256>::new_from_slice(key).ok(),
+                    PREFIX,
+                    &empty,
+                    master,
+                    &mut material,
+                )?;
             }
         }
         _ => return None,
@@ -199,9 +212,14 @@ fn expand_label<M: Mac>(
 ) -> Option<()> {
     let name = [prefix, label].concat();
     let length = u16::try_from(out.len()).ok()?.to_be_bytes();
-    let info =
-        [&length[..], &[u8::try_from(name.len()).ok()?], name.as_bytes(), &[u8::try_from(context.len()).ok()?], context]
-            .concat();
+    let info = [
+        &length[..],
+        &[u8::try_from(name.len()).ok()?],
+        name.as_bytes(),
+        &[u8::try_from(context.len()).ok()?],
+        context,
+    ]
+    .concat();
     // HKDF-Expand of RFC 5869.
     let mut before = Zeroizing::new(Vec::new());
     for (piece, number) in out.chunks_mut(M::output_size()).zip(1u8..) {

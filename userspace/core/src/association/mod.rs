@@ -56,7 +56,13 @@ mod tests {
         assert_eq!(Kind::of(&[22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1]), Some(Kind::Dtls));
         assert_eq!(Kind::of(b"\x10\0\0\x01ZRTP\0\0\0\x01\x50\x5a\0\x03HelloACK1234"), Some(Kind::Zrtp));
         assert_eq!(Kind::of(&[0x40, 1, 0, 2, 0x80, 0]), Some(Kind::ChannelData));
-        for other in [&b"INVITE sip:a@b SIP/2.0\r\n\r\n"[..], b"BYE sip:a@b SIP/2.0", b"\x80\0\0\x01", b"", b"\r\n\r\n"] {
+        for other in [
+            &b"INVITE sip:a@b SIP/2.0\r\n\r\n"[..],
+            b"BYE sip:a@b SIP/2.0",
+            b"\x80\0\0\x01",
+            b"",
+            b"\r\n\r\n",
+        ] {
             assert_eq!(Kind::of(other), None);
         }
     }

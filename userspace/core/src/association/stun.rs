@@ -16,7 +16,9 @@ const MAX_ATTRIBUTES: usize = 32;
 /// Whether a datagram is a STUN message: without the cookie (RFC 3489) nobody could tell.
 pub(super) fn is_message(datagram: &[u8]) -> bool {
     let length = be16(datagram, 2).map(usize::from);
-    datagram.get(4..8) == Some(&MAGIC_COOKIE) && length.is_some_and(|length| length % 4 == 0) && datagram.len() >= HEADER
+    datagram.get(4..8) == Some(&MAGIC_COOKIE)
+        && length.is_some_and(|length| length % 4 == 0)
+        && datagram.len() >= HEADER
 }
 
 /// The two user name fragments in an ICE connectivity check: of whom it is sent to, and of whom it is sent by

@@ -77,7 +77,8 @@ impl Associations {
             }
             Hello::Server(chosen) => {
                 let handshake = association.handshake.as_mut();
-                let Some(handshake) = handshake.filter(|handshake| handshake.client == flow.destination) else {
+                let Some(handshake) = handshake.filter(|handshake| handshake.client == flow.destination)
+                else {
                     return false;
                 };
                 if handshake.chosen == Some(chosen) {

@@ -33,7 +33,8 @@ mod tests {
 
     #[test]
     fn what_messages_say() {
-        let message = |kind: &str| [b"\x10\0\0\x01ZRTP\0\0\0\x01\x50\x5a\0\x03".as_slice(), kind.as_bytes()].concat();
+        let message =
+            |kind: &str| [b"\x10\0\0\x01ZRTP\0\0\0\x01\x50\x5a\0\x03".as_slice(), kind.as_bytes()].concat();
         assert!(is_message(&message("Hello   ")));
         assert_eq!(says(&message("Hello   ")), None);
         assert_eq!(says(&message("Conf2ACK")), Some(Says::Secure));

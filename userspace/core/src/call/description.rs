@@ -221,12 +221,7 @@ impl Descriptions {
     }
 
     /// How the media of a flow is protected. `agreed` is what its ends have agreed on beside it.
-    pub(super) fn protection(
-        &self,
-        flow: &FlowKey,
-        speaker: Side,
-        agreed: Option<Protection>,
-    ) -> Protection {
+    pub(super) fn protection(&self, flow: &FlowKey, speaker: Side, agreed: Option<Protection>) -> Protection {
         let Some(media) = self.media(flow, speaker).next() else { return agreed.unwrap_or(Protection::None) };
         let is_dtls = media.secure || media.encryption == Some(Encryption::DtlsSrtp);
         match agreed {

@@ -38,7 +38,10 @@ impl Call {
         let codec = |payload_type: u8| self.descriptions.codec(&key, speaker, payload_type);
         let associations = context.associations;
         let ask = || self.descriptions.protection(&key, speaker, associations.protection(&key, since));
-        flow.streams.iter_mut().filter(|stream| stream.is_holding()).for_each(|stream| stream.open_held(&codec, &ask));
+        flow.streams
+            .iter_mut()
+            .filter(|stream| stream.is_holding())
+            .for_each(|stream| stream.open_held(&codec, &ask));
     }
 
     /// More may be known of how the streams of a flow are protected.
@@ -77,7 +80,13 @@ impl Call {
 impl super::Calls {
     /// A connectivity check has been seen: the flow between its ends is that of the call that has these user name
     /// fragments in its descriptions.
-    pub fn handle_check(&mut self, flow: &FlowKey, receiver: &[u8], sender: &[u8], context: &mut Context<'_>) {
+    pub fn handle_check(
+        &mut self,
+        flow: &FlowKey,
+        receiver: &[u8],
+        sender: &[u8],
+        context: &mut Context<'_>,
+    ) {
         let name = directory::Whom::IceFragment(receiver.into());
         let found: Vec<(CallKey, Side)> = self
             .directory

@@ -21,7 +21,13 @@ impl Call {
         for id in std::mem::take(&mut self.flows) {
             self.let_go(id, context);
         }
-        for endpoint in self.descriptions.endpoints().into_iter().chain(self.receives_at).chain(std::mem::take(&mut self.checked)) {
+        for endpoint in self
+            .descriptions
+            .endpoints()
+            .into_iter()
+            .chain(self.receives_at)
+            .chain(std::mem::take(&mut self.checked))
+        {
             context.flows.drop_claim(endpoint, self.key);
         }
         if self.is_spare() {

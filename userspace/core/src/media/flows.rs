@@ -242,14 +242,20 @@ impl Flows {
 
     /// A description of `call` says that `side` receives at `endpoint`.
     pub fn claim(&mut self, endpoint: Endpoint, call: CallKey, side: Side, now: Timestamp) {
-        self.add_claim(endpoint, Claim { call, side, since: now, until: Timestamp::FAR_FUTURE, by_ice: false });
+        self.add_claim(
+            endpoint,
+            Claim { call, side, since: now, until: Timestamp::FAR_FUTURE, by_ice: false },
+        );
     }
 
     /// A connectivity check shows that `receiver` of `call` receives where `flow` goes, and the other side where it
     /// comes from.
     pub fn claim_by_ice(&mut self, flow: &FlowKey, call: CallKey, receiver: Side, now: Timestamp) {
         for (endpoint, side) in [(flow.destination, receiver), (flow.source, receiver.other())] {
-            self.add_claim(endpoint, Claim { call, side, since: now, until: Timestamp::FAR_FUTURE, by_ice: true });
+            self.add_claim(
+                endpoint,
+                Claim { call, side, since: now, until: Timestamp::FAR_FUTURE, by_ice: true },
+            );
         }
     }
 

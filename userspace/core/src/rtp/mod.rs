@@ -9,8 +9,8 @@ mod stream;
 mod timeline;
 mod voice;
 
-pub use sequence::{Sequence, Verdict};
 use rtp_rs::{RtpReader, RtpReaderError};
+pub use sequence::{Sequence, Verdict};
 
 use crate::time::Timestamp;
 

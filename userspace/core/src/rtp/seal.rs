@@ -77,9 +77,16 @@ impl Seal {
             let (header, body) = packet.raw.split_at(packet.header.min(packet.raw.len()));
             if receiver.open(&Sealed { header, body, sequence: packet.sequence, ssrc }, clear) {
                 let is_padded = header.first().is_some_and(|first| first & 0x20 != 0);
-                let padding = if is_padded { clear.last().map_or(0, |&length| usize::from(length)) } else { 0 };
+                let padding =
+                    if is_padded { clear.last().map_or(0, |&length| usize::from(length)) } else { 0 };
                 let length = clear.len().saturating_sub(padding);
-                return Packet { payload: &clear[..length], raw: &[], header: 0, is_sealed: false, ..*packet };
+                return Packet {
+                    payload: &clear[..length],
+                    raw: &[],
+                    header: 0,
+                    is_sealed: false,
+                    ..*packet
+                };
             }
             if otherwise.is_some() || receiver.fits() {
                 return Packet { is_sealed: true, ..*packet };
@@ -192,7 +199,14 @@ mod tests {
         for &(sequence, timestamp, length) in packets {
             let payload = &vec![0; length][..];
             let packet = Packet {
-                at: Timestamp(0), sequence, timestamp, payload_type, payload, raw: &[], header: 0, is_sealed: false,
+                at: Timestamp(0),
+                sequence,
+                timestamp,
+                payload_type,
+                payload,
+                raw: &[],
+                header: 0,
+                is_sealed: false,
             };
             hunch.observe(&packet, &Codec::from_static);
         }

@@ -133,7 +133,9 @@ mod tests {
     #[test]
     fn session_parameters_and_several_keys() {
         let inline = "WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz";
-        let read = |rest: &str| MasterKey::from_attribute(&format!("2 AES_CM_128_HMAC_SHA1_32 INLINE:{inline}{rest}"));
+        let read = |rest: &str| {
+            MasterKey::from_attribute(&format!("2 AES_CM_128_HMAC_SHA1_32 INLINE:{inline}{rest}"))
+        };
         assert_eq!(read(&format!("|1:2;inline:{inline}|2:2")).len(), 2);
         assert!(!read(" UNENCRYPTED_SRTP")[0].is_encrypted);
         assert!(!read(" unauthenticated_srtp")[0].is_authenticated);

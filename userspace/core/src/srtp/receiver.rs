@@ -28,7 +28,15 @@ pub struct Receiver {
 impl Receiver {
     /// One that has these keys to choose from, the likeliest first.
     pub fn new(masters: Vec<Arc<MasterKey>>) -> Receiver {
-        Receiver { masters, sessions: Vec::new(), current: 0, last: None, failed_in_a_row: 0, opened: 0, failed: 0 }
+        Receiver {
+            masters,
+            sessions: Vec::new(),
+            current: 0,
+            last: None,
+            failed_in_a_row: 0,
+            opened: 0,
+            failed: 0,
+        }
     }
 
     /// Other keys hold from now on; the sequence numbers go on (RFC 3711, section 3.3.1), or begin anew.

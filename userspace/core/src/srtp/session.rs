@@ -64,9 +64,15 @@ impl Session {
         let key = &mut key[..master.suite.key_length()];
         derive(master, ENCRYPTION, key)?;
         let cipher = match master.suite {
-            Suite::AesCm128Sha1_80 | Suite::AesCm128Sha1_32 => Cipher::Cm128(Aes128::new_from_slice(key).ok()?),
-            Suite::AesCm192Sha1_80 | Suite::AesCm192Sha1_32 => Cipher::Cm192(Aes192::new_from_slice(key).ok()?),
-            Suite::AesCm256Sha1_80 | Suite::AesCm256Sha1_32 => Cipher::Cm256(Aes256::new_from_slice(key).ok()?),
+            Suite::AesCm128Sha1_80 | Suite::AesCm128Sha1_32 => {
+                Cipher::Cm128(Aes128::new_from_slice(key).ok()?)
+            }
+            Suite::AesCm192Sha1_80 | Suite::AesCm192Sha1_32 => {
+                Cipher::Cm192(Aes192::new_from_slice(key).ok()?)
+            }
+            Suite::AesCm256Sha1_80 | Suite::AesCm256Sha1_32 => {
+                Cipher::Cm256(Aes256::new_from_slice(key).ok()?)
+            }
             Suite::AeadAes128Gcm => Cipher::Gcm128(Box::new(Aes128Gcm::new_from_slice(key).ok()?)),
             Suite::AeadAes256Gcm => Cipher::Gcm256(Box::new(Aes256Gcm::new_from_slice(key).ok()?)),
         };
@@ -219,7 +225,12 @@ impl Session {
             clear.extend_from_slice(text);
             if self.is_encrypted {
                 return cipher
-                    .decrypt_inout_detached(&nonce.into(), packet.header, clear.as_mut_slice().into(), &(*tag).into())
+                    .decrypt_inout_detached(
+                        &nonce.into(),
+                        packet.header,
+                        clear.as_mut_slice().into(),
+                        &(*tag).into(),
+                    )
                     .is_ok();
             }
             // Nothing is encrypted, all is authenticated (RFC 7714, section 8.3).
@@ -281,7 +292,10 @@ mod tests {
 
     fn hex(text: &str) -> Vec<u8> {
         let digits: Vec<char> = text.chars().filter(|digit| !digit.is_whitespace()).collect();
-        digits.chunks(2).map(|pair| u8::from_str_radix(&pair.iter().collect::<String>(), 16).unwrap()).collect()
+        digits
+            .chunks(2)
+            .map(|pair| u8::from_str_radix(&pair.iter().collect::<String>(), 16).unwrap())
+            .collect()
     }
 
     fn derived(suite: Suite, key: &str, salt: &str, label: u8, length: usize) -> Vec<u8> {
@@ -305,8 +319,9 @@ mod tests {
     #[test]
     fn keys_of_rfc_6188() {
         let key = "f0f04914b513f2763a1b1fa130f10e2998f6f6e43e4309d1e622a0e332b9f1b6";
-        let derived =
-            |label, length| derived(Suite::AesCm256Sha1_80, key, "3b04803de51ee7c96423ab5b78d2", label, length);
+        let derived = |label, length| {
+            derived(Suite::AesCm256Sha1_80, key, "3b04803de51ee7c96423ab5b78d2", label, length)
+        };
         assert_eq!(
             derived(ENCRYPTION, 32),
             hex("5ba1064e30ec51613cad926c5a28ef731ec7fb397f70a960653caf06554cd8c4")
@@ -344,23 +359,31 @@ mod tests {
         let cases = [
             (
                 Suite::AesCm128Sha1_80,
-                ["8000ffff000000a0decafbadfcf109e6a82a69351881d3460b81178cd6ca794b064938efd9e672",
-                 "80000000000000a0decafbad68b2d8dbd2652dcf387d3b3af8d6470d05931563cd314246823056"],
+                [
+                    "8000ffff000000a0decafbadfcf109e6a82a69351881d3460b81178cd6ca794b064938efd9e672",
+                    "80000000000000a0decafbad68b2d8dbd2652dcf387d3b3af8d6470d05931563cd314246823056",
+                ],
             ),
             (
                 Suite::AesCm128Sha1_32,
-                ["8000ffff000000a0decafbadfcf109e6a82a69351881d3460b81178cd6ca794b06",
-                 "80000000000000a0decafbad68b2d8dbd2652dcf387d3b3af8d6470d05931563cd"],
+                [
+                    "8000ffff000000a0decafbadfcf109e6a82a69351881d3460b81178cd6ca794b06",
+                    "80000000000000a0decafbad68b2d8dbd2652dcf387d3b3af8d6470d05931563cd",
+                ],
             ),
             (
                 Suite::AeadAes128Gcm,
-                ["8000ffff000000a0decafbad5873186e61ab45fbc92d81cbbfc8547edc15a6287dba89770e4dbd79974cc9e2bf",
-                 "80000000000000a0decafbad72941d077d0b73a7850088a3c26b88feebf4b8d37e2f60962f899f18f2776e4b91"],
+                [
+                    "8000ffff000000a0decafbad5873186e61ab45fbc92d81cbbfc8547edc15a6287dba89770e4dbd79974cc9e2bf",
+                    "80000000000000a0decafbad72941d077d0b73a7850088a3c26b88feebf4b8d37e2f60962f899f18f2776e4b91",
+                ],
             ),
             (
                 Suite::AeadAes256Gcm,
-                ["8000ffff000000a0decafbadd6bb9239a571bfcb9ca6f0fd2ed3a0fc3655b403bb8e5786f686119581ac5738df",
-                 "80000000000000a0decafbadff266a7439878e12cfd0947c33fab899e29b040af19f50a5289c3b5506910c5dfc"],
+                [
+                    "8000ffff000000a0decafbadd6bb9239a571bfcb9ca6f0fd2ed3a0fc3655b403bb8e5786f686119581ac5738df",
+                    "80000000000000a0decafbadff266a7439878e12cfd0947c33fab899e29b040af19f50a5289c3b5506910c5dfc",
+                ],
             ),
         ];
         for (suite, packets) in cases {
@@ -369,7 +392,11 @@ mod tests {
             let mut clear = Vec::new();
             for (packet, counter) in packets.into_iter().zip([0, 1]) {
                 let mut packet = hex(packet);
-                assert_eq!(session.open(&sealed(&packet), [7, counter], &mut clear), Some(counter), "{suite}");
+                assert_eq!(
+                    session.open(&sealed(&packet), [7, counter], &mut clear),
+                    Some(counter),
+                    "{suite}"
+                );
                 assert_eq!(clear, b"Hello, SRTP world");
                 assert_eq!(session.seal(&packet[..12], b"Hello, SRTP world", counter), Some(packet.clone()));
                 assert_eq!(session.open(&sealed(&packet), [7], &mut clear), None);
@@ -382,7 +409,7 @@ mod tests {
     #[test]
     fn key_identifier_and_nothing_encrypted() {
         let inline = "WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz";
-        let gcm = "WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGU="; 
+        let gcm = "WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGU=";
         for value in [
             format!("1 AES_CM_128_HMAC_SHA1_80 inline:{inline}|1:4"),
             format!("1 AES_CM_128_HMAC_SHA1_32 inline:{inline} UNENCRYPTED_SRTP"),

@@ -44,7 +44,8 @@ impl Suite {
     /// By its name in `a=crypto`. `None`: not known, or one that cannot be undone, as `F8_128_HMAC_SHA1_80`.
     pub fn from_name(name: &str) -> Option<Suite> {
         // Drafts of RFC 6188 had the words in the older order, and phones have them still.
-        let name = name.to_ascii_uppercase().replace("AES_CM_256", "AES_256_CM").replace("AES_CM_192", "AES_192_CM");
+        let name =
+            name.to_ascii_uppercase().replace("AES_CM_256", "AES_256_CM").replace("AES_CM_192", "AES_192_CM");
         Suite::NAMES.iter().find(|(known, _)| *known == name).map(|(_, suite)| *suite)
     }
 

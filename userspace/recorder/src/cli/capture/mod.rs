@@ -21,8 +21,8 @@ use crate::live::Live;
 use crate::pipeline::Pipeline;
 use crate::privileges;
 use crate::source::interface::{Interface, LinkEvent, LinkWatch};
-use crate::source::listen::{By, listen};
 use crate::source::key_log::KeyLogFile;
+use crate::source::listen::{By, listen};
 use crate::source::tap::{Count, Lost, TapError};
 
 /// Record the calls that pass a switch's mirror port
