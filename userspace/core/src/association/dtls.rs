@@ -33,14 +33,10 @@ const PRF_SHA384: [u16; 16] = [
 const MAX_RECORDS: usize = 8;
 const MAX_EXTENSIONS: usize = 64;
 
-/// Whether a datagram begins with a record. Those of version 1.3 that are encrypted have a header of their own, which
-/// nothing else has in a media flow (RFC 9147, section 4).
+/// Whether a datagram begins with a record. Those that version 1.3 encrypts have a header of their own, and nothing in
+/// them is of use.
 pub(super) fn is_record(datagram: &[u8]) -> bool {
-    match *datagram {
-        [20..=26, 0xfe, 0xff | 0xfd | 0xfc, ..] => datagram.len() >= RECORD_HEADER,
-        [first, ..] => first & 0b1110_0000 == 0b0010_0000 && datagram.len() > 16,
-        [] => false,
-    }
+    matches!(datagram, [20..=26, 0xfe, 0xff | 0xfd | 0xfc, ..]) && datagram.len() >= RECORD_HEADER
 }
 
 /// A hello.

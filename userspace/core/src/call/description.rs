@@ -231,8 +231,9 @@ impl Descriptions {
             _ => {}
         }
         let Some(encryption) = media.encryption else { return Protection::None };
-        let keys = self.keys(speaker);
         let otherwise = media.secure.then_some(encryption);
+        // Nothing else is decoded, so it need not be decrypted.
+        let keys = if media.kind == Kind::Audio { self.keys(speaker) } else { Vec::new() };
         if !keys.is_empty() {
             return Protection::Keys { keys, otherwise };
         }

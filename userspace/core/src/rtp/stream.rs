@@ -15,7 +15,6 @@ use super::voice::{Place, Voice};
 use crate::codec::{Codec, CodecKind, Decoder};
 use crate::media::{Tape, TapeId};
 use crate::record::{Completeness, Side};
-use crate::srtp::{Encryption, Protection};
 use crate::time::{MILLISECOND, SECOND, Timestamp};
 
 /// Packets of a new run are held so long to find the one with the least delay.
@@ -65,16 +64,16 @@ pub struct Held {
     timestamp: u32,
     payload_type: u8,
     /// The packet with its header; or what it carries, if it has been decrypted.
-    bytes: Box<[u8]>,
+    pub(super) bytes: Box<[u8]>,
     /// Bytes of the header in front; 0 if there is none.
-    header: usize,
+    pub(super) header: usize,
     /// Bytes of payload behind it.
-    length: usize,
-    is_sealed: bool,
+    pub(super) length: usize,
+    pub(super) is_sealed: bool,
 }
 
 impl Held {
-    fn packet(&self) -> Packet<'_> {
+    pub(super) fn packet(&self) -> Packet<'_> {
         Packet {
             at: self.at,
             sequence: self.number as u16,
@@ -157,7 +156,7 @@ pub struct Stream {
     pub late: u64,
     sequence: Sequence,
     state: State,
-    held: VecDeque<Held>,
+    pub(super) held: VecDeque<Held>,
     /// A packet with an odd sequence number, which may be the first of a new run.
     stray: Option<Box<(u16, Held)>>,
     /// Number of the packet that comes next.
@@ -175,7 +174,7 @@ pub struct Stream {
     voice: Voice,
     /// The tape in whose list the current codec stands.
     listed: Option<TapeId>,
-    seal: Seal,
+    pub(super) seal: Seal,
 }
 
 impl Stream {
@@ -204,63 +203,6 @@ impl Stream {
             listed: None,
             seal: Seal::default(),
         }
-    }
-
-    /// Decrypts a packet of a stream that belongs to a call, if that can be done. What it carries is in `clear` then.
-    /// `ask` tells how the stream is protected; it is asked once, and again after [`Stream::reseal`].
-    pub fn open<'a>(
-        &mut self,
-        packet: &Packet<'a>,
-        codec: &dyn Fn(u8) -> Codec,
-        ask: &dyn Fn() -> Protection,
-        clear: &'a mut Vec<u8>,
-    ) -> Packet<'a> {
-        let was_closed = self.seal.encryption().is_some();
-        let packet = self.seal.open(packet, self.ssrc, codec, ask, clear);
-        let is_closed = self.seal.encryption().is_some();
-        if was_closed != is_closed && !self.held.is_empty() {
-            // What was found out of this packet holds for those before it.
-            self.open_held(codec, ask);
-        }
-        packet
-    }
-
-    /// Decrypts what waits to be heard, as far as that can be done now.
-    pub fn open_held(&mut self, codec: &dyn Fn(u8) -> Codec, ask: &dyn Fn() -> Protection) {
-        let mut clear = Vec::new();
-        // Which key it is, and how often numbers have wrapped, may be found out by a packet after the first.
-        for _ in 0..2 {
-            for held in self.held.iter_mut().filter(|held| held.header != 0) {
-                let opened = self.seal.open(&held.packet(), self.ssrc, codec, ask, &mut clear);
-                let (is_sealed, is_opened) = (opened.is_sealed, opened.raw.is_empty());
-                if is_opened {
-                    (held.bytes, held.header, held.length) = (opened.payload.into(), 0, opened.payload.len());
-                }
-                held.is_sealed = is_sealed;
-            }
-            if self.seal.encryption().is_some() || !self.held.iter().any(|held| held.is_sealed) {
-                break;
-            }
-        }
-        // A hunch comes with the third packet or so.
-        if self.seal.encryption().is_some() {
-            self.held.iter_mut().filter(|held| held.header != 0).for_each(|held| held.is_sealed = true);
-        }
-    }
-
-    /// More may be known of how the stream is protected.
-    pub fn reseal(&mut self) {
-        self.seal.forget();
-    }
-
-    /// How the stream is encrypted, if none of its packets could be decrypted, or those that come now cannot.
-    pub fn encryption(&self) -> Option<Encryption> {
-        self.seal.encryption()
-    }
-
-    /// Packets that were decrypted, and those that were not authentic although the key is known.
-    pub fn decrypted(&self) -> (u64, u64) {
-        (self.seal.opened(), self.seal.failed())
     }
 
     /// Takes a packet of a stream that belongs to a call.
