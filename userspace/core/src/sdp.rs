@@ -13,6 +13,8 @@ use crate::wire::Endpoint;
 const MAX_MEDIA: usize = 16;
 /// Payload types read of one stream.
 const MAX_FORMATS: usize = 64;
+/// Bytes read of a format's parameters.
+const MAX_PARAMETERS: usize = 512;
 /// Bytes kept of a label.
 const MAX_LABEL: usize = 64;
 
@@ -53,7 +55,7 @@ pub enum Kind {
 pub struct Format {
     /// RTP payload type.
     pub payload_type: u8,
-    /// By `a=rtpmap`, or by the static table of RFC 3551.
+    /// By `a=rtpmap`, or by the static table of RFC 3551, and by `a=fmtp`.
     pub codec: Codec,
 }
 
@@ -138,6 +140,8 @@ struct Section {
     direction: Option<Direction>,
     /// `a=rtpmap` by payload type.
     maps: Vec<(u8, Codec)>,
+    /// `a=fmtp` by payload type.
+    parameters: Vec<(u8, Box<str>)>,
     label: String,
 }
 
@@ -157,6 +161,10 @@ impl Section {
                     && self.maps.len() < MAX_FORMATS
                 {
                     self.maps.push(map);
+                } else if let Some(parameters) = other.strip_prefix(b"fmtp:").and_then(fmtp)
+                    && self.parameters.len() < MAX_FORMATS
+                {
+                    self.parameters.push(parameters);
                 }
             }
         }
@@ -216,9 +224,11 @@ impl<'a> MediaLine<'a> {
 
 fn codec(payload_type: u8, session: &Section, section: &Section) -> Codec {
     let mapped = section.maps.iter().chain(&session.maps).find(|(number, _)| *number == payload_type);
-    match mapped {
-        Some((_, codec)) => codec.clone(),
-        None => Codec::from_static(payload_type),
+    let codec = mapped.map_or_else(|| Codec::from_static(payload_type), |(_, codec)| codec.clone());
+    let mut parameters = section.parameters.iter().chain(&session.parameters);
+    match parameters.find(|(number, _)| *number == payload_type) {
+        Some((_, parameters)) => codec.with_parameters(parameters),
+        None => codec,
     }
 }
 
@@ -243,6 +253,14 @@ fn rtpmap(value: &[u8]) -> Option<(u8, Codec)> {
     Some((payload_type, Codec::from_rtpmap(name, clock, channels)))
 }
 
+/// `96 useinbandfec=1; minptime=10`
+fn fmtp(value: &[u8]) -> Option<(u8, Box<str>)> {
+    let text = std::str::from_utf8(value).ok()?.trim();
+    let (payload_type, parameters) = text.split_once(|c: char| c.is_ascii_whitespace())?;
+    let payload_type: u8 = payload_type.parse().ok().filter(|&number: &u8| number < 128)?;
+    (parameters.len() <= MAX_PARAMETERS).then(|| (payload_type, parameters.into()))
+}
+
 fn number<T: std::str::FromStr>(word: &[u8]) -> Option<T> {
     std::str::from_utf8(word).ok()?.parse().ok()
 }
@@ -252,6 +270,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::codec::CodecKind;
 
     #[test]
     fn two_streams_with_their_own_addresses() {
@@ -274,6 +293,16 @@ mod tests {
         let media = parse(b"v=0\nc=IN IP4 0.0.0.0\nm=audio 4000 RTP/AVP 8\nm=image 0 udptl t38\n");
         assert!(media[0].holds() && media[0].endpoint.is_none());
         assert_eq!((media[1].kind, media[1].endpoint), (Kind::Other, None));
+    }
+
+    #[test]
+    fn parameters_of_a_format() {
+        let media = parse(
+            b"v=0\nc=IN IP4 10.0.0.1\nm=audio 4000 RTP/AVP 97 98 18\na=fmtp:97 mode=20\n\
+              a=rtpmap:97 iLBC/8000\na=rtpmap:98 iLBC/8000\na=fmtp:18 annexb=no\na=fmtp:x\na=fmtp:999 a\n",
+        );
+        let kinds: Vec<_> = media[0].formats.iter().map(|format| format.codec.kind).collect();
+        assert_eq!(kinds, [CodecKind::Ilbc { mode: 20 }, CodecKind::Ilbc { mode: 30 }, CodecKind::G729]);
     }
 
     #[test]

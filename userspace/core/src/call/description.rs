@@ -202,7 +202,7 @@ impl Descriptions {
         let Some((codec, secure, kind)) = found else { return Codec::from_static(payload_type) };
         let mut codec = codec.clone();
         // Ciphertext must not be decoded to noise, nor video be taken for audio.
-        if (secure || kind != Kind::Audio) && !codec.is_auxiliary() {
+        if (secure || kind != Kind::Audio) && (codec.kind == CodecKind::Red || !codec.is_auxiliary()) {
             codec.kind = CodecKind::Unsupported;
         }
         codec
