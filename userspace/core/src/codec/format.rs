@@ -19,6 +19,8 @@ pub struct Codec {
     pub channels: u8,
     /// How it is decoded.
     pub kind: CodecKind,
+    /// Nobody announced the payload type: the static table says what it should be.
+    pub guessed: bool,
 }
 
 /// What to do with the payload of a [`Codec`].
@@ -137,7 +139,7 @@ impl Codec {
             Some((name, _)) => Cow::Borrowed(*name),
             None => Cow::Owned(name.chars().take(MAX_NAME).collect()),
         };
-        Codec { name, clock, channels, kind }
+        Codec { name, clock, channels, kind, guessed: false }
     }
 
     /// With what `a=fmtp` says of it: `name=value` pairs between semicolons (RFC 8866 section 6.15). What is not
@@ -198,7 +200,7 @@ impl Codec {
             34 => ("H263", 90_000, 1),
             _ => {
                 let name = Cow::Owned(format!("PT{payload_type}"));
-                return Codec { name, clock: 0, channels: 1, kind: CodecKind::Unsupported };
+                return Codec { name, clock: 0, channels: 1, kind: CodecKind::Unsupported, guessed: false };
             }
         };
         Codec { name: Cow::Borrowed(name), ..Codec::from_rtpmap(name, clock, channels) }
@@ -211,12 +213,33 @@ impl Codec {
 
     /// Whether the payload can be made audible here.
     pub fn is_decodable(&self) -> bool {
-        matches!(self.kind, CodecKind::Pcmu | CodecKind::Pcma | CodecKind::G722 | CodecKind::L16)
+        matches!(
+            self.kind,
+            CodecKind::Pcmu
+                | CodecKind::Pcma
+                | CodecKind::G722
+                | CodecKind::L16
+                | CodecKind::Gsm
+                | CodecKind::G726 { .. }
+                | CodecKind::Dvi4
+                | CodecKind::Opus { .. }
+        )
     }
 
     /// Whether this goes along with audio, or around it, and is none itself.
     pub fn is_auxiliary(&self) -> bool {
         matches!(self.kind, CodecKind::ComfortNoise | CodecKind::TelephoneEvent | CodecKind::Red)
+    }
+
+    /// By the static table, although nobody announced it.
+    pub fn guess(payload_type: u8) -> Codec {
+        let codec = Codec::from_static(payload_type);
+        Codec { guessed: codec.clock != 0, ..codec }
+    }
+
+    /// Whether both are decoded in the same way.
+    pub fn is_decoded_as(&self, other: &Codec) -> bool {
+        (self.kind, self.clock, self.channels) == (other.kind, other.clock, other.channels)
     }
 
     /// Samples a second of the decoded audio; 0 when the clock rate is not known.

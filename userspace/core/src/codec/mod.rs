@@ -1,8 +1,12 @@
 //! Codecs: what a payload type stands for, and how its payload becomes samples.
 
 mod conceal;
+mod dvi4;
 mod format;
 mod g711;
+mod g726;
+mod gsm;
+mod opus;
 mod resample;
 
 use audio_codec::g722::G722Decoder;
@@ -10,6 +14,10 @@ use audio_codec::g722::G722Decoder;
 pub use conceal::Concealer;
 pub use format::{Codec, CodecKind};
 pub use resample::Upsampler;
+
+use g726::G726;
+use gsm::Gsm;
+use opus::Opus;
 
 /// Turns the payloads of one stream, in order, into samples.
 pub enum Decoder {
@@ -19,6 +27,14 @@ pub enum Decoder {
     G722(Box<G722Decoder>),
     /// Channels, which are mixed down.
     L16(u8),
+    /// Keeps half a kilobyte from frame to frame.
+    Gsm(Box<Gsm>),
+    /// Keeps state from packet to packet.
+    G726(Box<G726>),
+    /// Begins anew with each packet.
+    Dvi4,
+    /// By a library, with some 200 kB of state.
+    Opus(Box<Opus>),
 }
 
 impl Decoder {
@@ -29,6 +45,12 @@ impl Decoder {
             CodecKind::Pcma => Some(Decoder::Table(&g711::ALAW)),
             CodecKind::G722 => Some(Decoder::G722(Box::default())),
             CodecKind::L16 => Some(Decoder::L16(codec.channels)),
+            CodecKind::Gsm => Some(Decoder::Gsm(Box::default())),
+            CodecKind::G726 { bits, big_endian } => {
+                G726::new(bits, big_endian).map(|state| Decoder::G726(Box::new(state)))
+            }
+            CodecKind::Dvi4 => Some(Decoder::Dvi4),
+            CodecKind::Opus { rate } => Some(Decoder::Opus(Box::new(Opus::new(rate)))),
             _ => None,
         }
     }
@@ -51,6 +73,36 @@ impl Decoder {
             Decoder::L16(_) => {
                 out.extend(payload.chunks_exact(2).map(|sample| i16::from_be_bytes([sample[0], sample[1]])));
             }
+            Decoder::Gsm(state) => state.decode(payload, out),
+            Decoder::G726(state) => state.decode(payload, out),
+            Decoder::Dvi4 => dvi4::decode(payload, out),
+            Decoder::Opus(state) => state.decode(payload, out),
+        }
+    }
+
+    /// Appends samples in the place of `lost` ones, if the codec has a way of its own to conceal a loss. Fewer when
+    /// the loss is long.
+    pub fn conceal(&mut self, lost: usize, out: &mut Vec<i16>) {
+        if let Decoder::Opus(state) = self {
+            state.conceal(lost, out);
+        }
+    }
+
+    /// How many samples of what comes right before `packet` that packet carries as well, for the case of its loss.
+    pub fn redundancy(&self, packet: &[u8]) -> Option<usize> {
+        match self {
+            Decoder::Opus(state) => state.redundancy(packet),
+            _ => None,
+        }
+    }
+
+    /// Appends those samples. `packet` itself is to be decoded after them.
+    pub fn recover(&mut self, packet: &[u8], out: &mut Vec<i16>) {
+        if let Decoder::Opus(state) = self {
+            state.recover(packet, out);
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
