@@ -199,6 +199,8 @@ pub struct Completeness {
     pub received: u64,
     /// Never seen: lost before the mirror port.
     pub lost: u64,
+    /// Of those lost, how many a later packet carried once more: by redundancy (RFC 2198) or by the codec (Opus).
+    pub recovered: u64,
     /// Came, but after their place in the recording had been written.
     pub late: u64,
     /// Second copies.
@@ -269,6 +271,8 @@ pub struct StreamRow {
     pub kind: &'static str,
     /// `name/clock` of each payload type in order of appearance.
     pub codecs: Vec<String>,
+    /// Some of them were not announced: the static table of RFC 3551 says what they should be.
+    pub guessed: bool,
     /// First packet.
     pub start: Timestamp,
     /// Last packet.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::codec::{Codec, CodecKind};
 use crate::media::{CallKey, Flows};
 use crate::record::Side;
+use crate::rtp::red;
 use crate::sdp::{Kind, Media};
 use crate::time::{SECOND, Timestamp};
 use crate::wire::{Endpoint, FlowKey};
@@ -199,13 +200,22 @@ impl Descriptions {
         let found = self
             .media(flow, speaker)
             .find_map(|media| media.codec(payload_type).map(|codec| (codec, media.secure, media.kind)));
-        let Some((codec, secure, kind)) = found else { return Codec::from_static(payload_type) };
+        let Some((codec, secure, kind)) = found else { return Codec::guess(payload_type) };
         let mut codec = codec.clone();
         // Ciphertext must not be decoded to noise, nor video be taken for audio.
         if (secure || kind != Kind::Audio) && (codec.kind == CodecKind::Red || !codec.is_auxiliary()) {
             codec.kind = CodecKind::Unsupported;
         }
         codec
+    }
+
+    /// What is inside a packet, which carries that payload type: with redundancy (RFC 2198) its payload says so.
+    pub(super) fn carried(&self, flow: &FlowKey, speaker: Side, payload_type: u8, payload: &[u8]) -> Codec {
+        let codec = self.codec(flow, speaker, payload_type);
+        match red::primary(payload).filter(|_| codec.kind == CodecKind::Red) {
+            Some((inner, _)) => self.codec(flow, speaker, inner),
+            None => codec,
+        }
     }
 
     /// `audio`, `video` or `unknown`.

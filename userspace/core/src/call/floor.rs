@@ -3,6 +3,7 @@
 //! hops. One is heard, as on a phone; mixed together they would be noise.
 
 use super::{Call, Context, MIN_PACKETS};
+use crate::codec::Codec;
 use crate::media::FlowId;
 use crate::record::Side;
 use crate::rtp::Packet;
@@ -54,7 +55,8 @@ impl Call {
         let free = floor.holder.is_none_or(|holder| packet.at.since(holder.last) > IDLE);
         let newer =
             floor.holder.is_some_and(|holder| stream.first > holder.began) && stream.unique() >= MIN_PACKETS;
-        let audible = || self.descriptions.codec(&found.key, speaker, packet.payload_type).is_decodable();
+        let codec = || self.descriptions.carried(&found.key, speaker, packet.payload_type, packet.payload);
+        let audible = || codec().is_decodable();
         if (free || newer) && !self.void.contains(&found.key.source) && audible() {
             let holder = Holder { flow, ssrc: stream.ssrc, began: stream.first, last: packet.at };
             self.finish_speaking(speaker, context);
@@ -82,14 +84,13 @@ impl Call {
         flow: FlowId,
         speaker: Side,
         stream: usize,
-        payload_type: u8,
+        codec: &Codec,
         context: &Context<'_>,
     ) {
         let found = context.flows.get(flow);
         let Some(stream) = found.streams.get(stream) else { return };
         let floor = &mut self.floors[speaker.channel()];
-        let audible = || self.descriptions.codec(&found.key, speaker, payload_type).is_decodable();
-        if floor.holder.is_none() && audible() {
+        if floor.holder.is_none() && codec.is_decodable() {
             floor.holder = Some(Holder { flow, ssrc: stream.ssrc, began: stream.first, last: stream.last });
         }
     }

@@ -319,7 +319,9 @@ impl Call {
         self.is_stirred |= self.last_media.is_none();
         self.last_media = Some(self.last_media.map_or(packet.at, |last| last.max(packet.at)));
         if self.recorder.tape.is_none() {
-            self.begin_recording(id, stream, packet.at, packet.payload_type, context);
+            let key = context.flows.get(id).key;
+            let codec = self.descriptions.carried(&key, binding.speaker, packet.payload_type, packet.payload);
+            self.begin_recording(id, stream, packet.at, &codec, context);
         }
         self.take_floor(id, binding.speaker, stream, packet, context);
         self.with_stream(id, binding.speaker, stream, context, |stream, out| stream.receive(packet, out));
@@ -339,15 +341,20 @@ impl Call {
         }
         for index in 0..context.flows.get(id).streams.len() {
             let stream = &context.flows.get(id).streams[index];
-            let (last, Some((at, payload_type))) = (stream.last, stream.first_held()) else { continue };
+            let (last, Some((at, payload_type, payload))) = (stream.last, stream.first_held()) else {
+                continue;
+            };
+            let (key, binding) = (context.flows.get(id).key, context.flows.get(id).binding);
+            let codec = binding
+                .map(|binding| self.descriptions.carried(&key, binding.speaker, payload_type, payload));
             self.last_media = Some(self.last_media.map_or(last, |media| media.max(last)));
             // What was up before it was heard of began with its media.
             self.start = self.start.min(at);
-            if self.recorder.tape.is_none() {
-                self.begin_recording(id, index, at, payload_type, context);
-            }
-            if let Some(speaker) = context.flows.get(id).binding.map(|binding| binding.speaker) {
-                self.offer_floor(id, speaker, index, payload_type, context);
+            if let Some((binding, codec)) = binding.zip(codec) {
+                if self.recorder.tape.is_none() {
+                    self.begin_recording(id, index, at, &codec, context);
+                }
+                self.offer_floor(id, binding.speaker, index, &codec, context);
             }
             // There may be no further packet to push these on.
             self.drain_at = context.now + HELD_TOGETHER;

@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use super::triggers::Pending;
 use super::{Call, Context, MIN_PACKETS};
+use crate::codec::Codec;
 use crate::event::{Event, kept};
 use crate::media::{Figures, FlowId, LATENCY, Reel, Tape, TapeId};
 use crate::record::{EndReason, EventRow, Id, RecordingRow, Side};
@@ -108,18 +109,15 @@ impl Call {
         id: FlowId,
         stream: usize,
         at: Timestamp,
-        payload_type: u8,
+        codec: &Codec,
         context: &mut Context<'_>,
     ) {
-        let Some(binding) = context.flows.get(id).binding else { return };
-        let key = context.flows.get(id).key;
-        let codec = self.descriptions.codec(&key, binding.speaker, payload_type);
         let Some(found) = context.flows.get(id).streams.get(stream) else { return };
         if found.unique() + 1 < MIN_PACKETS || self.is_over() {
             return;
         }
         let is_session = !self.is_conversation();
-        let rule = self.decide(Some(&codec), context.flows);
+        let rule = self.decide(Some(codec), context.flows);
         if !codec.is_decodable() {
             return;
         }
@@ -329,7 +327,9 @@ impl Call {
         for &id in &self.flows {
             let flow = context.flows.get(id);
             let Some(binding) = flow.binding else { continue };
-            let codec = |payload_type: u8| self.descriptions.codec(&flow.key, binding.speaker, payload_type);
+            let codec = |payload_type, payload: &[u8]| {
+                self.descriptions.carried(&flow.key, binding.speaker, payload_type, payload)
+            };
             let upcoming = flow.streams.iter().filter_map(|stream| {
                 stream.current_rate().into_iter().chain(stream.upcoming_rate(&codec)).max()
             });

@@ -103,6 +103,7 @@ impl Call {
             ssrc: stream.ssrc,
             kind: if event_only { "event" } else { kind },
             codecs: stream.codecs(),
+            guessed: stream.is_guessed(),
             start: stream.first,
             end: stream.last,
             packets: stream.packets,

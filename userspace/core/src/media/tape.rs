@@ -356,6 +356,7 @@ impl Tape {
                 expected: received + lost,
                 received,
                 lost,
+                recovered: to.recovered.saturating_sub(from.recovered),
                 late: to.late.saturating_sub(from.late),
                 duplicate: to.duplicate.saturating_sub(from.duplicate),
                 dropped: to.dropped.saturating_sub(from.dropped),

@@ -2,6 +2,7 @@
 
 mod dtmf;
 mod quality;
+pub mod red;
 mod sequence;
 mod span;
 mod stream;

@@ -3,14 +3,17 @@
 //! A packet that comes in order is decoded straight from the frame. Only what must wait is copied: the
 //! first packets of a run, whose least delay anchors it, and those that came before one that is missing.
 
+mod play;
+
 use std::collections::VecDeque;
 
 use super::dtmf::Dtmf;
 use super::quality::{Jitter, opinion_score};
+use super::red;
 use super::sequence::{Sequence, Verdict};
 use super::span::Span;
 use super::timeline::Timeline;
-use super::voice::{Place, Voice};
+use super::voice::Voice;
 use crate::codec::{Codec, CodecKind, Decoder};
 use crate::media::{Tape, TapeId};
 use crate::record::{Completeness, Side};
@@ -32,8 +35,6 @@ const MAX_HELD: usize = 256;
 const MAX_UNCLAIMED: i64 = 5 * SECOND;
 /// So many packets missing in a row are an event of their own.
 const LOSS_EVENT: u64 = 5;
-/// Payload types told apart in one stream.
-const MAX_FORMATS: usize = 16;
 
 /// An RTP packet.
 #[derive(Clone, Copy, Debug)]
@@ -126,6 +127,8 @@ pub struct Stream {
     pub packets: u64,
     /// Came after their place had been written.
     pub late: u64,
+    /// Lost packets that a later one carried once more.
+    recovered: u64,
     sequence: Sequence,
     state: State,
     held: VecDeque<Held>,
@@ -138,6 +141,8 @@ pub struct Stream {
     timeline: Option<Timeline>,
     /// Timestamp of the last packet without the wrap.
     timestamp: i64,
+    /// Timestamp at which the last packet on the tape ends.
+    played_to: Option<i64>,
     formats: Vec<Format>,
     current: Option<usize>,
     dtmf: Dtmf,
@@ -157,6 +162,7 @@ impl Stream {
             last: at,
             packets: 0,
             late: 0,
+            recovered: 0,
             sequence: Sequence::default(),
             state: State::Probation,
             held: VecDeque::new(),
@@ -165,6 +171,7 @@ impl Stream {
             missing: 0,
             timeline: None,
             timestamp: 0,
+            played_to: None,
             formats: Vec::new(),
             current: None,
             dtmf: Dtmf::default(),
@@ -228,7 +235,7 @@ impl Stream {
         self.held.retain(|held| held.at >= not_before);
         self.state = State::Probation;
         self.timeline = None;
-        self.voice.interrupt();
+        self.interrupt();
         self.stray = None;
         self.held.len() as u64
     }
@@ -238,9 +245,9 @@ impl Stream {
         self.held.iter().map(|held| held.at).min()
     }
 
-    /// Arrival and payload type of the packet that will be heard first.
-    pub fn first_held(&self) -> Option<(Timestamp, u8)> {
-        self.held.front().map(|held| (held.at, held.payload_type))
+    /// Arrival, payload type and payload of the packet that will be heard first.
+    pub fn first_held(&self) -> Option<(Timestamp, u8, &[u8])> {
+        self.held.front().map(|held| (held.at, held.payload_type, &*held.payload))
     }
 
     /// Whether packets wait to be heard.
@@ -252,8 +259,10 @@ impl Stream {
     pub fn renegotiate(&mut self, codec: &dyn Fn(u8) -> Codec) {
         for format in &mut self.formats {
             let now = codec(format.payload_type);
-            if now != format.codec {
+            if !now.is_decoded_as(&format.codec) {
                 format.decoder = Decoder::new(&now);
+            }
+            if now != format.codec {
                 format.codec = now;
             }
         }
@@ -297,6 +306,7 @@ impl Stream {
             expected: self.sequence.expected(),
             received: self.sequence.unique,
             lost: self.sequence.lost(),
+            recovered: self.recovered,
             late: self.late,
             duplicate: self.sequence.duplicate,
             dropped: 0,
@@ -336,7 +346,7 @@ impl Stream {
     pub fn opinion_score(&self) -> f64 {
         let Some(format) = self.main_format().filter(|format| format.codec.clock != 0) else { return 0.0 };
         let expected = self.sequence.expected().max(1) as f64;
-        let useless = self.sequence.lost() + self.late;
+        let useless = (self.sequence.lost() + self.late).saturating_sub(self.recovered);
         let packet_ms = 1000.0 * self.span.packet() as f64 / f64::from(format.codec.clock);
         opinion_score(&format.codec, useless as f64 / expected, packet_ms, self.jitter_ms().0)
     }
@@ -344,6 +354,11 @@ impl Stream {
     /// Codecs by name, in order of appearance.
     pub fn codecs(&self) -> Vec<String> {
         self.formats.iter().map(|format| format.codec.to_string()).collect()
+    }
+
+    /// Whether some codecs are only what their payload types usually stand for.
+    pub fn is_guessed(&self) -> bool {
+        self.formats.iter().any(|format| format.codec.guessed)
     }
 
     /// Names of the codecs that carry media here and have no decoder.
@@ -383,10 +398,11 @@ impl Stream {
         with_time || ticks == i64::from(ahead) * self.span.packet()
     }
 
-    /// The audio rate of the next packet to be heard, if it can be.
-    pub fn upcoming_rate(&self, codec: &dyn Fn(u8) -> Codec) -> Option<u32> {
-        let rates = self.held.iter().map(|held| codec(held.payload_type)).filter(Codec::is_decodable);
-        rates.map(|codec| codec.sample_rate()).max()
+    /// The audio rate of the next packet to be heard, if it can be. `codec` tells by payload type and payload what
+    /// is inside.
+    pub fn upcoming_rate(&self, codec: &dyn Fn(u8, &[u8]) -> Codec) -> Option<u32> {
+        let codecs = self.held.iter().map(|held| codec(held.payload_type, &held.payload));
+        codecs.filter(Codec::is_decodable).map(|codec| codec.sample_rate()).max()
     }
 
     fn main_format(&self) -> Option<&Format> {
@@ -403,7 +419,12 @@ impl Stream {
     }
 
     fn lateness(&self, packet: &Packet<'_>) -> i64 {
-        let mut formats = self.formats.iter().filter(|format| format.payload_type == packet.payload_type);
+        let inner = match self.kind(packet.payload_type) {
+            Some(CodecKind::Red) => red::primary(packet.payload).map(|(inner, _)| inner),
+            _ => None,
+        };
+        let payload_type = inner.unwrap_or(packet.payload_type);
+        let mut formats = self.formats.iter().filter(|format| format.payload_type == payload_type);
         if formats.any(|format| format.codec.kind == CodecKind::TelephoneEvent) {
             // All packets of a key press carry the time of its beginning.
             return 0;
@@ -412,6 +433,12 @@ impl Stream {
             Some(timeline) => timeline.lateness(self.unwrap(packet.timestamp), packet.at),
             None => 0,
         }
+    }
+
+    /// What a payload type stands for, if it has been heard.
+    fn kind(&self, payload_type: u8) -> Option<CodecKind> {
+        let format = self.formats.iter().find(|format| format.payload_type == payload_type);
+        format.map(|format| format.codec.kind)
     }
 
     /// An RTP timestamp without the wrap: near that of the packet before.
@@ -511,6 +538,12 @@ impl Stream {
         }
         self.timestamp = at;
         self.timeline = Some(Timeline::new(clock, at, anchor));
+        self.interrupt();
+    }
+
+    /// What comes next does not follow what came before.
+    fn interrupt(&mut self) {
+        self.played_to = None;
         self.voice.interrupt();
     }
 
@@ -527,7 +560,15 @@ impl Stream {
 
     fn hear_in_time(&mut self, packet: &Packet<'_>, out: &mut Playout<'_>) {
         let missing = std::mem::take(&mut self.missing);
-        let index = self.format(packet.payload_type, out);
+        let mut index = self.format(packet.payload_type, out);
+        let outer = packet;
+        let mut packet = *packet;
+        if self.formats[index].codec.kind == CodecKind::Red
+            && let Some((payload_type, payload)) = red::primary(packet.payload)
+        {
+            packet = Packet { payload_type, payload, ..packet };
+            index = self.format(payload_type, out);
+        }
         let kind = self.formats[index].codec.kind;
         self.formats[index].packets += 1;
         if let Some(tape) = &mut out.tape {
@@ -540,7 +581,8 @@ impl Stream {
                 }
                 return;
             }
-            CodecKind::ComfortNoise => return,
+            // One within another is none that anybody sends.
+            CodecKind::ComfortNoise | CodecKind::Red => return,
             _ => {}
         }
         let clock = self.formats[index].codec.clock;
@@ -550,7 +592,7 @@ impl Stream {
         if self.timeline.as_ref().is_none_or(|timeline| timeline.clock() != clock) {
             self.timestamp = i64::from(packet.timestamp);
             self.timeline = Some(Timeline::new(clock, self.timestamp, packet.at));
-            self.voice.interrupt();
+            self.interrupt();
             self.span.close();
         }
         let timestamp = self.unwrap(packet.timestamp);
@@ -567,7 +609,7 @@ impl Stream {
             }
             let number = self.next;
             self.span.renew();
-            self.held.push_front(hold(number, packet));
+            self.held.push_front(hold(number, outer));
             return;
         }
         if off {
@@ -583,65 +625,10 @@ impl Stream {
         self.timestamp = timestamp;
         self.span.add(timestamp, packet.sequence);
         if out.tape.is_some() && self.formats[index].decoder.is_some() {
+            if missing > 0 {
+                self.play_copies(missing, timestamp, outer, out);
+            }
             self.play(index, timestamp, missing > 0, packet.payload, out);
-        }
-    }
-
-    /// The format of a payload type, which becomes the current one.
-    fn format(&mut self, payload_type: u8, out: &mut Playout<'_>) -> usize {
-        if let Some(current) = self.current
-            && self.formats[current].payload_type == payload_type
-            && (out.tape.is_none() || self.listed == out.tape.as_ref().map(|tape| tape.id))
-        {
-            return current;
-        }
-        let known = self.formats.iter().position(|format| format.payload_type == payload_type);
-        let index = known.unwrap_or_else(|| {
-            if self.formats.len() == MAX_FORMATS {
-                self.formats.pop();
-            }
-            let codec = (out.codec)(payload_type);
-            let decoder = Decoder::new(&codec);
-            self.formats.push(Format { payload_type, codec, decoder, packets: 0 });
-            self.formats.len() - 1
-        });
-        let codec = &self.formats[index].codec;
-        if codec.is_auxiliary() {
-            return index;
-        }
-        if let Some(before) = self.current.filter(|&before| before != index && before < self.formats.len()) {
-            let note = Note::Codec { from: self.formats[before].codec.to_string(), to: codec.to_string() };
-            out.notes.push((self.last, note));
-        }
-        self.current = Some(index);
-        if let Some(tape) = &mut out.tape {
-            self.listed = Some(tape.id);
-            let name = codec.to_string();
-            if codec.is_decodable() && !tape.codecs.contains(&name) {
-                tape.codecs.push(name);
-            }
-        }
-        index
-    }
-
-    /// Decodes a packet and puts it where it belongs.
-    fn play(
-        &mut self,
-        index: usize,
-        timestamp: i64,
-        after_loss: bool,
-        payload: &[u8],
-        out: &mut Playout<'_>,
-    ) {
-        let (Some(tape), Some(timeline)) = (&mut out.tape, &mut self.timeline) else { return };
-        let format = &mut self.formats[index];
-        let Some(decoder) = &mut format.decoder else { return };
-        let samples = &mut *out.scratch;
-        samples.clear();
-        decoder.decode(payload, samples);
-        if !samples.is_empty() {
-            let place = Place { timestamp, after_loss, side: out.side, rate: format.codec.sample_rate() };
-            self.voice.play(samples, &place, timeline, tape);
         }
     }
 }

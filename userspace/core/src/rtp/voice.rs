@@ -40,6 +40,8 @@ pub(super) struct Place {
     pub(super) timestamp: i64,
     /// Packets right before it are lost.
     pub(super) after_loss: bool,
+    /// So many samples at the beginning are the decoder's own concealment of that loss.
+    pub(super) concealed: usize,
     pub(super) side: Side,
     /// Samples a second of what was decoded.
     pub(super) rate: u32,
@@ -80,17 +82,21 @@ impl Voice {
 
         if lossy {
             let lost = (gap * i64::from(place.rate) / i64::from(tape.rate)) as usize;
-            let filled = conceal(concealer, lost, place.rate, samples);
+            let filled = match place.concealed {
+                0 => conceal(concealer, lost, place.rate, samples),
+                own => own.min(samples.len()),
+            };
             self.concealed += filled as u64 * SECOND as u64 / u64::from(place.rate);
             let mut piece: Vec<i16> = samples.drain(..filled).collect();
             if let Some(upsampler) = upsampler {
                 upsampler.convert(&mut piece);
             }
             tape.mix(place.side, frame - gap, &piece, true);
-        } else if let Some(upsampler) = upsampler
-            && gap > pause
-        {
-            upsampler.reset();
+        } else {
+            samples.drain(..place.concealed.min(samples.len()));
+            if let Some(upsampler) = upsampler.as_mut().filter(|_| gap > pause) {
+                upsampler.reset();
+            }
         }
         concealer.hear(samples);
         if let Some(upsampler) = upsampler {

@@ -180,7 +180,7 @@ fn streams(screen: Screen, found: &Found) -> String {
         vec![
             format!("  {}", stream.text("side")),
             format!("{} > {}", address(stream, "source"), address(stream, "destination")),
-            stream.text("codecs").replace(',', " "),
+            stream.text("codecs").replace(',', " ") + if stream.flag("guessed") { " (guessed)" } else { "" },
             stream.text("packets"),
             loss(stream),
             stream.text("late"),
@@ -239,6 +239,7 @@ fn completeness(screen: Screen, recording: &Record) -> String {
         ("expected", "expected", ""),
         ("received", "received", ""),
         ("lost on the network", "lost", ""),
+        ("recovered of them", "recovered", ""),
         ("late", "late", ""),
         ("duplicate", "duplicate", ""),
         ("dropped by spantape", "dropped", ""),

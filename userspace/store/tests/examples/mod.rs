@@ -88,6 +88,7 @@ pub fn stream(n: u64) -> StreamRow {
         ssrc: 0x1234_5678,
         kind: "audio",
         codecs: vec!["PCMU/8000".to_owned(), "telephone-event/8000".to_owned()],
+        guessed: false,
         start: at(n),
         end: at(n + 60),
         packets: 3000,
