@@ -318,10 +318,17 @@ impl Call {
         }
         self.is_stirred |= self.last_media.is_none();
         self.last_media = Some(self.last_media.map_or(packet.at, |last| last.max(packet.at)));
-        if self.recorder.tape.is_none() {
-            let key = context.flows.get(id).key;
-            let codec = self.descriptions.carried(&key, binding.speaker, packet.payload_type, packet.payload);
-            self.begin_recording(id, stream, packet.at, &codec, context);
+        let flow = context.flows.get(id);
+        let current = flow.streams.get(stream).and_then(Stream::current_type);
+        if self.recorder.tape.is_none() || current != Some(packet.payload_type) {
+            let codec =
+                self.descriptions.carried(&flow.key, binding.speaker, packet.payload_type, packet.payload);
+            if self.recorder.tape.is_none() {
+                self.begin_recording(id, stream, packet.at, &codec, context);
+            } else if codec.is_decodable() {
+                // Before it is heard, so that none of it is brought to a lower rate.
+                self.raise_rate(codec.sample_rate(), context);
+            }
         }
         self.take_floor(id, binding.speaker, stream, packet, context);
         self.with_stream(id, binding.speaker, stream, context, |stream, out| stream.receive(packet, out));

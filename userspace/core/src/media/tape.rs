@@ -308,10 +308,11 @@ impl Tape {
                 *count = convert(*count);
             }
         }
-        let samples = (rate / BLOCKS_PER_SECOND) as usize * CHANNELS;
-        let mut upsamplers = [Upsampler::new(old, rate), Upsampler::new(old, rate)];
-        for block in self.blocks.iter_mut().flatten() {
-            *block = upsample(block, samples, &mut upsamplers);
+        let raised = [0, 1].map(|channel| upsample(&self.blocks, channel, old, rate));
+        let frames = (rate / BLOCKS_PER_SECOND) as usize;
+        for (index, block) in self.blocks.iter_mut().enumerate().filter(|(_, block)| block.is_some()) {
+            let frame = |frame: usize| raised.each_ref().map(|all| all.get(index * frames + frame).copied());
+            *block = Some((0..frames).flat_map(frame).map(Option::unwrap_or_default).collect());
         }
         self.rate = rate;
     }
@@ -408,19 +409,22 @@ impl Tape {
     }
 }
 
-/// Brings a block to another rate, channel by channel.
-fn upsample(block: &[i16], length: usize, upsamplers: &mut [Option<Upsampler>; CHANNELS]) -> Vec<i16> {
-    let mut result = vec![0; length];
-    for (channel, upsampler) in upsamplers.iter_mut().enumerate() {
-        let mut samples: Vec<i16> = block.iter().skip(channel).step_by(CHANNELS).copied().collect();
-        if let Some(upsampler) = upsampler {
-            upsampler.convert(&mut samples);
-        }
-        for (frame, sample) in result.chunks_exact_mut(CHANNELS).zip(samples) {
-            frame[channel] = sample;
+/// A channel of all blocks at another rate, where it is at the old one.
+fn upsample(blocks: &VecDeque<Option<Vec<i16>>>, channel: usize, old: u32, rate: u32) -> Vec<i16> {
+    let frames = (old / BLOCKS_PER_SECOND) as usize;
+    let mut samples: Vec<i16> = Vec::with_capacity(blocks.len() * frames);
+    for block in blocks {
+        match block {
+            Some(block) => samples.extend(block.iter().skip(channel).step_by(CHANNELS)),
+            None => samples.resize(samples.len() + frames, 0),
         }
     }
-    result
+    if let Some(mut upsampler) = Upsampler::new(old, rate) {
+        upsampler.begin(&samples);
+        upsampler.convert(&mut samples);
+        samples.drain(..(upsampler.delay() as usize).min(samples.len()));
+    }
+    samples
 }
 
 #[cfg(test)]
@@ -469,6 +473,26 @@ mod tests {
         assert_eq!(frames, 2500);
         let (before, after) = (Figures::default(), tape.figures(Timestamp(SECOND)));
         assert_eq!(tape.report(2500, &before, &after)[1].silent_ms, 312);
+    }
+
+    #[test]
+    fn a_higher_rate_leaves_everything_in_its_place() {
+        let tone = |rate: f64, count: usize| -> Vec<i16> {
+            (0..count)
+                .map(|i| ((i as f64 / rate * 300.0 * std::f64::consts::TAU).sin() * 9000.0) as i16)
+                .collect()
+        };
+        let mut tape = Tape::new(TapeId(1), Timestamp(0), 8000);
+        tape.mix(Side::Callee, 0, &tone(8000.0, 5000), false);
+        tape.raise(16_000);
+        let mut heard = Vec::new();
+        tape.finish(9900, &mut |reel| {
+            if let Reel::Samples(samples) = reel {
+                heard.extend(samples.into_iter().skip(1).step_by(2));
+            }
+        });
+        let off = heard.iter().zip(tone(16_000.0, 9900)).map(|(&a, b)| (a - b).abs()).max().unwrap();
+        assert!(heard.len() == 9900 && off < 300, "{off}");
     }
 
     #[test]

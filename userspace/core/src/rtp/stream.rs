@@ -380,6 +380,11 @@ impl Stream {
         self.voice.is_heard()
     }
 
+    /// The payload type of the packets heard last.
+    pub fn current_type(&self) -> Option<u8> {
+        Some(self.formats.get(self.current?)?.payload_type)
+    }
+
     /// The audio rate of the packets heard last.
     pub fn current_rate(&self) -> Option<u32> {
         let codec = &self.formats.get(self.current?)?.codec;
