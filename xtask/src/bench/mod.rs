@@ -6,6 +6,7 @@
 
 mod call;
 mod capture;
+mod codecs;
 mod figures;
 mod floor;
 mod load;
@@ -36,6 +37,8 @@ enum What {
     Load(LoadArgs),
     /// Replay such a capture, in turn with the floor program, and compare what they cost.
     Replay(replay::Args),
+    /// Decode, codec by codec, and compare with decoding by table.
+    Codecs(codecs::Args),
     /// Capture live, in network namespaces, in turn with others that listen, and compare; needs root.
     Capture(capture::Args),
     /// What sends frames for that.
@@ -74,6 +77,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             Ok(())
         }
         What::Replay(args) => replay::run(args),
+        What::Codecs(args) => codecs::run(args),
         What::Capture(args) => capture::run(args),
         What::Send(args) => capture::send::run(args),
         What::Floor(args) => floor::run(&args.file, &args.folder),
