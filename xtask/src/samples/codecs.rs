@@ -47,9 +47,10 @@ pub(super) fn g726(bench: &Bench) -> Result<Capture> {
 
 /// Opus with in-band FEC, and in redundant audio as WebRTC sends it, with loss either way.
 pub(super) fn opus(bench: &Bench) -> Result<Capture> {
-    let encoder = "-c:a libopus -application voip -b:a 24k -frame_duration 20 -page_duration 20000 -f ogg";
-    let [caller, _] = both(bench, 16_000, &format!("-fec 1 -packet_loss 20 {encoder}"))?;
-    let [_, callee] = both(bench, 16_000, encoder)?;
+    let encoder = "-c:a libopus -application voip -frame_duration 20 -page_duration 20000 -f ogg";
+    // What is sent twice takes its share of the bits.
+    let [caller, _] = both(bench, 16_000, &format!("-b:a 40k -fec 1 -packet_loss 20 {encoder}"))?;
+    let [_, callee] = both(bench, 16_000, &format!("-b:a 24k {encoder}"))?;
     let lines = "m=audio PORT RTP/AVP 63 111\r\na=rtpmap:63 red/48000/2\r\na=fmtp:63 111/111\r\n\
                  a=rtpmap:111 opus/48000/2\r\na=fmtp:111 minptime=10;useinbandfec=1;maxplaybackrate=16000\r\n";
     let caller = Voice { payload_type: 111, ticks: 960, payloads: ogg_packets(&caller)?, lost: every_tenth };
