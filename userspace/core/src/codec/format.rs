@@ -214,6 +214,30 @@ impl Codec {
         matches!(self.kind, CodecKind::Pcmu | CodecKind::Pcma | CodecKind::G722 | CodecKind::L16)
     }
 
+    /// Whether it is audio, as far as its name tells, that has no decoder in this program.
+    pub fn is_undecoded_audio(&self) -> bool {
+        const NO_AUDIO: [&str; 5] = ["JPEG", "H261", "MPV", "MP2T", "H263"];
+        !self.is_decodable() && !self.is_auxiliary() && !NO_AUDIO.contains(&self.name())
+    }
+
+    /// Whether a program outside can decode it.
+    pub fn is_external(&self) -> bool {
+        matches!(
+            self.kind,
+            CodecKind::G729
+                | CodecKind::G7231
+                | CodecKind::Ilbc { .. }
+                | CodecKind::Amr { .. }
+                | CodecKind::AmrWb { .. }
+                | CodecKind::Speex
+        )
+    }
+
+    /// Samples a second that a recording of it should have; 0 when it does not matter.
+    pub fn recorded_rate(&self) -> u32 {
+        if self.is_decodable() || self.is_external() { self.sample_rate() } else { 0 }
+    }
+
     /// Whether this goes along with audio, or around it, and is none itself.
     pub fn is_auxiliary(&self) -> bool {
         matches!(self.kind, CodecKind::ComfortNoise | CodecKind::TelephoneEvent | CodecKind::Red)

@@ -1,6 +1,7 @@
 //! Codecs: what a payload type stands for, and how its payload becomes samples.
 
 mod conceal;
+pub mod external;
 mod format;
 mod g711;
 mod resample;
