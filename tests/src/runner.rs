@@ -65,11 +65,12 @@ impl Outcome {
 
     fn take(&mut self, event: Event) {
         match event {
-            Event::Media { .. } => {}
+            Event::Media { .. } | Event::TapePacket { .. } => {}
             Event::TapeErase { tape, range } => {
                 let Open { channels, samples, .. } = self.tape(tape);
                 let end = (range.end as usize * *channels).min(samples.len());
-                samples[range.start as usize * *channels..end].fill(0);
+                let start = (range.start as usize * *channels).min(end);
+                samples[start..end].fill(0);
             }
             Event::TapeOpened { tape, channels, sample_rate } => {
                 let channels = channels.into();

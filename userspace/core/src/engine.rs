@@ -229,7 +229,7 @@ impl Engine {
                 self.counters.rtcp_packets += 1;
             } else if let Ok(reader) = RtpReader::new(payload) {
                 self.counters.rtp_packets += 1;
-                self.handle_rtp(flow, &reader);
+                self.handle_rtp(flow, &reader, &payload[..reader.payload_offset().min(payload.len())]);
             } else {
                 self.counters.udp_other += 1;
             }
@@ -290,7 +290,7 @@ impl Engine {
         }
     }
 
-    fn handle_rtp(&mut self, key: &FlowKey, reader: &RtpReader<'_>) {
+    fn handle_rtp(&mut self, key: &FlowKey, reader: &RtpReader<'_>, head: &[u8]) {
         if self.flows.is_unwanted(key) {
             self.counters.rtp_unwanted += 1;
             return;
@@ -301,6 +301,7 @@ impl Engine {
             sequence: reader.sequence_number().into(),
             timestamp: reader.timestamp(),
             payload_type: reader.payload_type(),
+            head,
             payload: reader.payload(),
         };
         let id = match self.flows.find(key) {

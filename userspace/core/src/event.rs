@@ -1,9 +1,11 @@
 //! What comes out of the engine.
 
+use std::net::SocketAddr;
 use std::ops::Range;
 
 use crate::media::TapeId;
 use crate::record::{CallRow, EventRow, RecordingRow, Side, StreamRow};
+use crate::rtp::Undecoded;
 use crate::wire::Endpoint;
 
 /// In the order in which they must be carried out.
@@ -50,6 +52,20 @@ pub enum Event {
         /// Frames a second from here on.
         sample_rate: u32,
     },
+    /// A packet of a stream for which there is no decoder here, in the order in which it would be heard. It is kept
+    /// beside the tape as long as the samples of its time are.
+    TapePacket {
+        /// Which tape.
+        tape: TapeId,
+        /// Who speaks.
+        side: Side,
+        /// Sender.
+        source: SocketAddr,
+        /// Receiver.
+        destination: SocketAddr,
+        /// The packet and what is known of it.
+        packet: Box<Undecoded>,
+    },
     /// A part of a tape is a recording. The tape is longer than the part's end, or ends there.
     Recording {
         /// Which tape.
@@ -74,11 +90,11 @@ pub enum Event {
     Stream(Box<StreamRow>),
     /// Something has happened.
     Happened(Box<EventRow>),
-    /// What is on a tape of these frames is made silence, without a trace: it must not be kept.
+    /// What is on a tape of these frames, or beside it, is made silence, without a trace: it must not be kept.
     TapeErase {
         /// Which.
         tape: TapeId,
-        /// Frames that have been handed over before.
+        /// Frames, of which some or all have been handed over before.
         range: Range<u64>,
     },
     /// What is wanted of the media from and to an endpoint has changed. Only where

@@ -217,6 +217,12 @@ impl Descriptions {
         }
     }
 
+    /// Whether a packet of a flow is audio, decodable here or not.
+    pub(super) fn is_audio(&self, flow: &FlowKey, speaker: Side, payload_type: u8) -> bool {
+        let codec = self.codec(flow, speaker, payload_type);
+        codec.is_decodable() || codec.is_undecoded_audio() && self.kind(flow, speaker) == "audio"
+    }
+
     /// Whether the media of a flow is encrypted.
     pub(super) fn is_secure(&self, flow: &FlowKey, speaker: Side) -> bool {
         self.media(flow, speaker).next().is_some_and(|media| media.secure)
@@ -232,7 +238,7 @@ impl Descriptions {
         let common = callee.formats.iter().find(|format| {
             caller.formats.iter().any(|other| other.codec.name().eq_ignore_ascii_case(format.codec.name()))
         })?;
-        common.codec.is_decodable().then(|| common.codec.sample_rate())
+        Some(common.codec.recorded_rate()).filter(|&rate| rate != 0)
     }
 
     /// Endpoints that any description names.

@@ -24,6 +24,8 @@ struct Holder {
     /// When that stream began.
     began: Timestamp,
     last: Timestamp,
+    /// It can be decoded here.
+    is_audible: bool,
 }
 
 impl Floor {
@@ -54,9 +56,17 @@ impl Call {
         let free = floor.holder.is_none_or(|holder| packet.at.since(holder.last) > IDLE);
         let newer =
             floor.holder.is_some_and(|holder| stream.first > holder.began) && stream.unique() >= MIN_PACKETS;
-        let audible = || self.descriptions.codec(&found.key, speaker, packet.payload_type).is_decodable();
-        if (free || newer) && !self.void.contains(&found.key.source) && audible() {
-            let holder = Holder { flow, ssrc: stream.ssrc, began: stream.first, last: packet.at };
+        let is_audible = self.descriptions.codec(&found.key, speaker, packet.payload_type).is_decodable();
+        // What is of no known use, as may be error correction, gives way to what can be heard.
+        let may_speak = match floor.holder {
+            Some(holder) if is_audible && !holder.is_audible => true,
+            Some(holder) if holder.is_audible && !is_audible => free,
+            _ => free || newer,
+        };
+        let is_audio = || is_audible || self.descriptions.is_audio(&found.key, speaker, packet.payload_type);
+        if may_speak && !self.void.contains(&found.key.source) && is_audio() {
+            let holder =
+                Holder { flow, ssrc: stream.ssrc, began: stream.first, last: packet.at, is_audible };
             self.finish_speaking(speaker, context);
             self.floors[speaker.channel()].holder = Some(holder);
         }
@@ -88,9 +98,12 @@ impl Call {
         let found = context.flows.get(flow);
         let Some(stream) = found.streams.get(stream) else { return };
         let floor = &mut self.floors[speaker.channel()];
-        let audible = || self.descriptions.codec(&found.key, speaker, payload_type).is_decodable();
-        if floor.holder.is_none() && audible() {
-            floor.holder = Some(Holder { flow, ssrc: stream.ssrc, began: stream.first, last: stream.last });
+        let is_audible = self.descriptions.codec(&found.key, speaker, payload_type).is_decodable();
+        let is_audio = || is_audible || self.descriptions.is_audio(&found.key, speaker, payload_type);
+        let is_free = floor.holder.is_none_or(|holder| is_audible && !holder.is_audible);
+        if is_free && is_audio() {
+            let (began, last) = (stream.first, stream.last);
+            floor.holder = Some(Holder { flow, ssrc: stream.ssrc, began, last, is_audible });
         }
     }
 
@@ -107,7 +120,8 @@ impl Call {
             let flow = context.flows.get(flow);
             (flow.key.source, &flow.streams[stream])
         };
-        let successor = Holder { flow, ssrc: found.ssrc, began: found.first, last: found.last };
+        let is_audible = found.current_rate().is_some();
+        let successor = Holder { flow, ssrc: found.ssrc, began: found.first, last: found.last, is_audible };
         let follows = |holder: Holder| successor.began > holder.last && !self.void.contains(&source);
         if self.floors[speaker.channel()].holder.is_some_and(follows) {
             self.finish_speaking(speaker, context);

@@ -29,7 +29,7 @@ use crate::codec::Codec;
 use crate::event::Event;
 use crate::media::{Binding, BoundBy, CallKey, Flow, FlowId, Flows};
 use crate::record::{EndReason, EventRow, Id, Party, Side};
-use crate::rtp::{Note, Packet, Playout, Stream};
+use crate::rtp::{Note, Packet, Playout, Stream, Undecoded};
 use crate::rules::{Action, Config, Facts, Rule, Rules};
 use crate::time::{SECOND, Timestamp};
 use crate::trigger::feature_code::{Keys, Way};
@@ -143,6 +143,7 @@ pub struct Call {
     recordings: u32,
     undecodable: Vec<String>,
     notes: Vec<(Timestamp, Note)>,
+    undecoded: Vec<Undecoded>,
     /// When to let go what streams hold.
     drain_at: Timestamp,
     /// When to look after it next, as the table knows it.
@@ -198,6 +199,7 @@ impl Call {
             recordings: 0,
             undecodable: Vec::new(),
             notes: Vec::new(),
+            undecoded: Vec::new(),
             drain_at: Timestamp::FAR_FUTURE,
             deadline: Timestamp::FAR_FUTURE,
         }
@@ -368,6 +370,7 @@ impl Call {
         let Some(stream) = flow.streams.get_mut(stream) else { return };
         let codec = |payload_type: u8| descriptions.codec(&key, speaker, payload_type);
         let heard = self.floors[speaker.channel()].is_held_by(id, stream.ssrc);
+        let has_place = self.recorder.keeps(speaker);
         let tape = self.recorder.tape.as_mut().filter(|_| heard);
         let until = self.end.map_or(Timestamp::FAR_FUTURE, |end| end.at);
         let mut out = Playout {
@@ -375,6 +378,9 @@ impl Call {
             until,
             side: speaker,
             codec: &codec,
+            keeps: &|| has_place && descriptions.kind(&key, speaker) == "audio",
+            secure: &|| descriptions.is_secure(&key, speaker),
+            undecoded: &mut self.undecoded,
             notes: &mut self.notes,
             scratch: context.scratch,
         };
@@ -382,6 +388,16 @@ impl Call {
         self.recorder.overdub(context);
         if !self.notes.is_empty() {
             self.tell_notes(&key, speaker, context);
+        }
+        if let (false, Some(tape)) = (self.undecoded.is_empty(), self.recorder.tape.as_ref().map(|tape| tape.id)) {
+            let (source, destination) = (key.source.socket(), key.destination.socket());
+            context.events.extend(self.undecoded.drain(..).map(|packet| Event::TapePacket {
+                tape,
+                side: speaker,
+                source,
+                destination,
+                packet: Box::new(packet),
+            }));
         }
     }
 

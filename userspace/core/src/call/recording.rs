@@ -69,6 +69,11 @@ impl Recorder {
         }
     }
 
+    /// Whether what a side says has a place in the recording: of what has one channel, only the caller's does.
+    pub(super) fn keeps(&self, side: Side) -> bool {
+        self.channels != 1 || side == Side::Caller
+    }
+
     /// Since when nothing is kept.
     pub(super) fn paused_since(&self) -> Option<Timestamp> {
         self.paused_since
@@ -119,8 +124,9 @@ impl Call {
             return;
         }
         let is_session = !self.is_conversation();
+        let is_audio = self.descriptions.is_audio(&key, binding.speaker, payload_type);
         let rule = self.decide(Some(&codec), context.flows);
-        if !codec.is_decodable() {
+        if !is_audio {
             return;
         }
         let (action, beginning) = (rule.action, rule.beginning);
@@ -135,7 +141,7 @@ impl Call {
             (Action::All, Beginning::Answer, None) if !self.joined && !self.orphan => return,
             _ => self.oldest_held(context).unwrap_or(at).min(at),
         };
-        let rate = self.rate(codec.sample_rate(), context);
+        let rate = self.rate(codec.recorded_rate(), context);
         self.open_tape(start, rate, context);
         self.note_early_copies(context);
         if begins_recorded {

@@ -16,6 +16,8 @@ use crate::time::{MILLISECOND, SECOND, Timestamp};
 pub(crate) const LATENCY: i64 = 600 * MILLISECOND;
 /// Blocks a second.
 const BLOCKS_PER_SECOND: u32 = 4;
+/// A packet of which it is not known how long it is heard may be heard so long.
+pub const LONGEST_PACKET: i64 = 200 * MILLISECOND;
 /// Times in which nothing is kept, of one tape.
 const MOST_MUTED: usize = 256;
 /// Caller and callee.
@@ -73,6 +75,8 @@ pub struct Tape {
     overdubs: Vec<Reel>,
     /// Frame after the last audio.
     extent: u64,
+    /// Packets are kept beside it.
+    has_packets: bool,
     /// When nothing is to be kept, in order.
     muted: Vec<Range<Timestamp>>,
     /// The same, but none of them ever made one with another, as far as there is room.
@@ -105,6 +109,7 @@ impl Tape {
             blocks: VecDeque::new(),
             overdubs: Vec::new(),
             extent: 0,
+            has_packets: false,
             muted: Vec::new(),
             pauses: Vec::new(),
             history: None,
@@ -150,6 +155,20 @@ impl Tape {
         before + self.mix_heard(side, at, rest, concealed)
     }
 
+    /// Whether a packet that would be heard at that time, for `length` nanoseconds, may be kept beside the tape.
+    /// The tape is then as long as if it were heard.
+    pub fn reserve(&mut self, place: Timestamp, length: i64) -> bool {
+        let end = place + length;
+        let sound = place..if length == 0 { place + LONGEST_PACKET } else { end };
+        let is_muted = self.muted.iter().any(|time| sound.start < time.end && time.start < sound.end);
+        if is_muted || place < self.start {
+            return false;
+        }
+        self.has_packets = true;
+        self.extent = self.extent.max(self.frame(end).max(0) as u64);
+        true
+    }
+
     /// Nothing is kept of a time, also of what has been kept of it until now.
     pub fn mute(&mut self, time: Range<Timestamp>, deliver: &mut impl FnMut(Reel)) {
         if self.muted.last().is_some_and(|last| last.end > time.start) {
@@ -169,8 +188,10 @@ impl Tape {
         self.muted.push(time);
         // What was held up belongs where it has left: before what is erased now.
         self.overdub(deliver);
-        if from < self.base {
-            deliver(Reel::Erase(from..to.min(self.base)));
+        // Packets are handed over before the samples of their time are.
+        let end = if self.has_packets { to } else { to.min(self.base) };
+        if from < end {
+            deliver(Reel::Erase(from..end));
         }
         let frames = self.block_frames() as u64;
         for (index, block) in self.blocks.iter_mut().enumerate() {

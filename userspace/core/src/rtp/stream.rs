@@ -34,6 +34,8 @@ const MAX_UNCLAIMED: i64 = 5 * SECOND;
 const LOSS_EVENT: u64 = 5;
 /// Payload types told apart in one stream.
 const MAX_FORMATS: usize = 16;
+/// The bit of an RTP header's first byte that says that there is padding behind the payload.
+const PADDING: u8 = 0x20;
 
 /// An RTP packet.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +48,8 @@ pub struct Packet<'a> {
     pub timestamp: u32,
     /// Payload type.
     pub payload_type: u8,
+    /// All before the payload: the header with its sources and extension.
+    pub head: &'a [u8],
     /// What it carries.
     pub payload: &'a [u8],
 }
@@ -56,7 +60,27 @@ pub struct Held {
     number: u64,
     timestamp: u32,
     payload_type: u8,
-    payload: Box<[u8]>,
+    /// Head and payload.
+    bytes: Box<[u8]>,
+    /// Length of the head.
+    head: usize,
+}
+
+/// A packet of a stream that is recorded and has no decoder here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undecoded {
+    /// What it carries, in which format.
+    pub codec: Codec,
+    /// Nobody but the parties has the key.
+    pub secure: bool,
+    /// When it came: nanoseconds from the tape's start.
+    pub at: i64,
+    /// When it is to be heard, likewise.
+    pub place: i64,
+    /// How long it is heard, in nanoseconds; 0 when that is not known.
+    pub length: i64,
+    /// The RTP packet, without padding.
+    pub packet: Vec<u8>,
 }
 
 /// Something worth telling that was found in a stream.
@@ -85,6 +109,12 @@ pub struct Playout<'a> {
     pub side: Side,
     /// What a payload type stands for in this call.
     pub codec: &'a dyn Fn(u8) -> Codec,
+    /// Whether packets without a decoder are audio all the same, and are kept.
+    pub keeps: &'a dyn Fn() -> bool,
+    /// Whether they are encrypted.
+    pub secure: &'a dyn Fn() -> bool,
+    /// Takes packets without a decoder.
+    pub undecoded: &'a mut Vec<Undecoded>,
     /// Takes notes.
     pub notes: &'a mut Vec<(Timestamp, Note)>,
     /// Decoded samples on their way; kept for its memory.
@@ -282,7 +312,8 @@ impl Stream {
                         sequence: held.number as u16,
                         timestamp: held.timestamp,
                         payload_type: held.payload_type,
-                        payload: &held.payload,
+                        head: &held.bytes[..held.head],
+                        payload: &held.bytes[held.head..],
                     };
                     self.step_to(held.number, now, out);
                     self.hear(&packet, out);
@@ -368,7 +399,7 @@ impl Stream {
     /// The audio rate of the packets heard last.
     pub fn current_rate(&self) -> Option<u32> {
         let codec = &self.formats.get(self.current?)?.codec;
-        codec.is_decodable().then(|| codec.sample_rate())
+        Some(codec.recorded_rate()).filter(|&rate| rate != 0)
     }
 
     /// Whether a packet that comes after a long silence goes on where the stream had stopped: its number
@@ -385,8 +416,8 @@ impl Stream {
 
     /// The audio rate of the next packet to be heard, if it can be.
     pub fn upcoming_rate(&self, codec: &dyn Fn(u8) -> Codec) -> Option<u32> {
-        let rates = self.held.iter().map(|held| codec(held.payload_type)).filter(Codec::is_decodable);
-        rates.map(|codec| codec.sample_rate()).max()
+        let rates = self.held.iter().map(|held| codec(held.payload_type).recorded_rate());
+        rates.filter(|&rate| rate != 0).max()
     }
 
     fn main_format(&self) -> Option<&Format> {
@@ -545,6 +576,7 @@ impl Stream {
         }
         let clock = self.formats[index].codec.clock;
         if clock == 0 {
+            self.keep(index, packet, packet.at, out);
             return;
         }
         if self.timeline.as_ref().is_none_or(|timeline| timeline.clock() != clock) {
@@ -582,9 +614,36 @@ impl Stream {
         self.jitter.receive(packet.at, timeline.place(timestamp).0);
         self.timestamp = timestamp;
         self.span.add(timestamp, packet.sequence);
+        let place = timeline.place(timestamp);
         if out.tape.is_some() && self.formats[index].decoder.is_some() {
             self.play(index, timestamp, missing > 0, packet.payload, out);
+        } else {
+            self.keep(index, packet, place, out);
         }
+    }
+
+    /// Keeps a packet that has no decoder here, if it is to be recorded.
+    fn keep(&mut self, index: usize, packet: &Packet<'_>, place: Timestamp, out: &mut Playout<'_>) {
+        let codec = &self.formats[index].codec;
+        let Some(tape) = out.tape.as_mut().filter(|_| codec.is_undecoded_audio() && (out.keeps)()) else { return };
+        let clock = i64::from(codec.clock.max(1));
+        let length = if codec.clock == 0 { 0 } else { self.span.packet().saturating_mul(SECOND) / clock };
+        if !tape.reserve(place, length) {
+            return;
+        }
+        let mut bytes = [packet.head, packet.payload].concat();
+        if let Some(first) = bytes.first_mut() {
+            // The padding is left out.
+            *first &= !PADDING;
+        }
+        out.undecoded.push(Undecoded {
+            codec: codec.clone(),
+            secure: (out.secure)(),
+            at: packet.at.since(tape.start),
+            place: place.since(tape.start),
+            length,
+            packet: bytes,
+        });
     }
 
     /// The format of a payload type, which becomes the current one.
@@ -652,6 +711,7 @@ fn hold(number: u64, packet: &Packet<'_>) -> Held {
         number,
         timestamp: packet.timestamp,
         payload_type: packet.payload_type,
-        payload: packet.payload.into(),
+        bytes: [packet.head, packet.payload].concat().into(),
+        head: packet.head.len(),
     }
 }
