@@ -65,8 +65,7 @@ impl Call {
         };
         let is_audio = || is_audible || self.descriptions.is_audio(&found.key, speaker, packet.payload_type);
         if may_speak && !self.void.contains(&found.key.source) && is_audio() {
-            let holder =
-                Holder { flow, ssrc: stream.ssrc, began: stream.first, last: packet.at, is_audible };
+            let holder = Holder { flow, ssrc: stream.ssrc, began: stream.first, last: packet.at, is_audible };
             self.finish_speaking(speaker, context);
             self.floors[speaker.channel()].holder = Some(holder);
         }

@@ -389,7 +389,9 @@ impl Call {
         if !self.notes.is_empty() {
             self.tell_notes(&key, speaker, context);
         }
-        if let (false, Some(tape)) = (self.undecoded.is_empty(), self.recorder.tape.as_ref().map(|tape| tape.id)) {
+        if let (false, Some(tape)) =
+            (self.undecoded.is_empty(), self.recorder.tape.as_ref().map(|tape| tape.id))
+        {
             let (source, destination) = (key.source.socket(), key.destination.socket());
             context.events.extend(self.undecoded.drain(..).map(|packet| Event::TapePacket {
                 tape,

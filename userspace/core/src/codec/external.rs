@@ -62,10 +62,14 @@ impl External {
             CodecKind::G729 => External::G729,
             CodecKind::G7231 => External::G7231,
             // Whatever was said, the length tells.
-            CodecKind::Ilbc { mode: 20 } if !payload.len().is_multiple_of(38) && payload.len().is_multiple_of(50) => {
+            CodecKind::Ilbc { mode: 20 }
+                if !payload.len().is_multiple_of(38) && payload.len().is_multiple_of(50) =>
+            {
                 External::Ilbc { mode: 30 }
             }
-            CodecKind::Ilbc { mode: 30 } if !payload.len().is_multiple_of(50) && payload.len().is_multiple_of(38) => {
+            CodecKind::Ilbc { mode: 30 }
+                if !payload.len().is_multiple_of(50) && payload.len().is_multiple_of(38) =>
+            {
                 External::Ilbc { mode: 20 }
             }
             CodecKind::Ilbc { mode } => External::Ilbc { mode },
@@ -113,6 +117,13 @@ impl External {
             _ => Err(Unreadable::UnknownFrame),
         }
     }
+}
+
+/// How many ticks of its clock a payload is heard, if it can be told from the payload alone.
+pub fn ticks(codec: &Codec, payload: &[u8]) -> Option<i64> {
+    let format = External::of(codec, payload).filter(|format| !matches!(format, External::Speex { .. }))?;
+    let frames = format.frames(codec, payload).ok()?;
+    i64::try_from(frames.len() * format.frame_samples()).ok()
 }
 
 /// RFC 3551, 4.5.6: frames of 10 bytes; the last may be of 2, which describe noise (Annex B).

@@ -6,10 +6,12 @@ mod sequence;
 mod span;
 mod stream;
 mod timeline;
+mod undecoded;
 mod voice;
 
 pub use sequence::{Sequence, Verdict};
-pub use stream::{Held, Note, Packet, Playout, Stream, Undecoded};
+pub use stream::{Held, Note, Packet, Playout, Stream};
+pub use undecoded::Undecoded;
 
 /// Whether a UDP payload may be RTP or RTCP: version 2 (RFC 7983 keeps STUN, DTLS and TURN apart by it).
 pub fn is_version_2(payload: &[u8]) -> bool {

@@ -10,8 +10,9 @@ use super::quality::{Jitter, opinion_score};
 use super::sequence::{Sequence, Verdict};
 use super::span::Span;
 use super::timeline::Timeline;
+use super::undecoded::Undecoded;
 use super::voice::{Place, Voice};
-use crate::codec::{Codec, CodecKind, Decoder};
+use crate::codec::{Codec, CodecKind, Decoder, external};
 use crate::media::{Tape, TapeId};
 use crate::record::{Completeness, Side};
 use crate::time::{MILLISECOND, SECOND, Timestamp};
@@ -34,8 +35,6 @@ const MAX_UNCLAIMED: i64 = 5 * SECOND;
 const LOSS_EVENT: u64 = 5;
 /// Payload types told apart in one stream.
 const MAX_FORMATS: usize = 16;
-/// The bit of an RTP header's first byte that says that there is padding behind the payload.
-const PADDING: u8 = 0x20;
 
 /// An RTP packet.
 #[derive(Clone, Copy, Debug)]
@@ -64,23 +63,6 @@ pub struct Held {
     bytes: Box<[u8]>,
     /// Length of the head.
     head: usize,
-}
-
-/// A packet of a stream that is recorded and has no decoder here.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Undecoded {
-    /// What it carries, in which format.
-    pub codec: Codec,
-    /// Nobody but the parties has the key.
-    pub secure: bool,
-    /// When it came: nanoseconds from the tape's start.
-    pub at: i64,
-    /// When it is to be heard, likewise.
-    pub place: i64,
-    /// How long it is heard, in nanoseconds; 0 when that is not known.
-    pub length: i64,
-    /// The RTP packet, without padding.
-    pub packet: Vec<u8>,
 }
 
 /// Something worth telling that was found in a stream.
@@ -625,25 +607,26 @@ impl Stream {
     /// Keeps a packet that has no decoder here, if it is to be recorded.
     fn keep(&mut self, index: usize, packet: &Packet<'_>, place: Timestamp, out: &mut Playout<'_>) {
         let codec = &self.formats[index].codec;
-        let Some(tape) = out.tape.as_mut().filter(|_| codec.is_undecoded_audio() && (out.keeps)()) else { return };
-        let clock = i64::from(codec.clock.max(1));
-        let length = if codec.clock == 0 { 0 } else { self.span.packet().saturating_mul(SECOND) / clock };
-        if !tape.reserve(place, length) {
+        let Some(tape) = out.tape.as_mut().filter(|_| codec.is_undecoded_audio() && (out.keeps)()) else {
             return;
+        };
+        let ticks = match self.span.packet() {
+            _ if codec.clock == 0 => 0,
+            // The first packet.
+            0 => external::ticks(codec, packet.payload).unwrap_or(0),
+            ticks => ticks,
+        };
+        let length = ticks.saturating_mul(SECOND) / i64::from(codec.clock.max(1));
+        if tape.reserve(place, length) {
+            out.undecoded.push(Undecoded {
+                codec: codec.clone(),
+                secure: (out.secure)(),
+                at: packet.at.since(tape.start),
+                place: place.since(tape.start),
+                length,
+                packet: packet.without_padding(),
+            });
         }
-        let mut bytes = [packet.head, packet.payload].concat();
-        if let Some(first) = bytes.first_mut() {
-            // The padding is left out.
-            *first &= !PADDING;
-        }
-        out.undecoded.push(Undecoded {
-            codec: codec.clone(),
-            secure: (out.secure)(),
-            at: packet.at.since(tape.start),
-            place: place.since(tape.start),
-            length,
-            packet: bytes,
-        });
     }
 
     /// The format of a payload type, which becomes the current one.

@@ -20,11 +20,8 @@ pub(super) const NARROW: Kind = Kind {
 };
 
 /// 3GPP TS 26.201: nine modes and the noise description.
-pub(super) const WIDE: Kind = Kind {
-    speech: &[132, 177, 253, 285, 317, 365, 397, 461, 477],
-    noise: &[(9, 40)],
-    lost: Some(14),
-};
+pub(super) const WIDE: Kind =
+    Kind { speech: &[132, 177, 253, 285, 317, 365, 397, 461, 477], noise: &[(9, 40)], lost: Some(14) };
 
 /// Nothing was sent at that time.
 const NO_DATA: u8 = 15;
@@ -93,7 +90,8 @@ mod tests {
 
     /// Bits, highest first, as bytes.
     fn pack(bits: &str) -> Vec<u8> {
-        let bits: Vec<u8> = bits.bytes().filter(|bit| !bit.is_ascii_whitespace()).map(|bit| bit - b'0').collect();
+        let bits: Vec<u8> =
+            bits.bytes().filter(|bit| !bit.is_ascii_whitespace()).map(|bit| bit - b'0').collect();
         bits.chunks(8).map(|byte| byte.iter().enumerate().map(|(at, bit)| bit << (7 - at)).sum()).collect()
     }
 
