@@ -76,6 +76,8 @@ pub(crate) const RECORDINGS: &[Recording] = &[
     Recording::text("file", |(_, saved)| text(&saved.file)).unique(),
     Recording::int("bytes", |(_, saved)| count(saved.bytes)),
     Recording::text("sha256", |(_, saved)| saved.sha256.as_deref().map(Cow::Borrowed)).nullable().unique(),
+    Recording::text("caller_rtpdump", |(_, saved)| text(saved.rtpdump[0].as_deref().unwrap_or_default())),
+    Recording::text("callee_rtpdump", |(_, saved)| text(saved.rtpdump[1].as_deref().unwrap_or_default())),
     Recording::int("lost", |(r, _)| both(r, |side| side.lost)),
     Recording::int("concealed_ms", |(r, _)| both(r, |side| side.concealed_ms)),
     Recording::int("caller_expected", |(r, _)| count(r.completeness[0].expected)),

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <archive>/recordings/YYYY/MM/DD/*.wav                      finished recordings (spool, wav)
+//! <archive>/recordings/YYYY/MM/DD/*.rtpdump                  what of them has no decoder (packets, rtpdump)
 //! <archive>/catalog/<table>/day=YYYY-MM-DD/part-*.parquet    what is known of them (catalog, query)
 //! <archive>/spool/                                           recordings still going on (spool)
 //! ```
@@ -9,10 +10,13 @@
 pub mod catalog;
 mod columns;
 pub mod error;
+pub mod finished;
+mod packets;
 mod partition;
 mod predicate;
 pub mod query;
 pub mod rows;
+pub mod rtpdump;
 mod scan;
 pub mod schema;
 pub mod spool;
@@ -23,14 +27,17 @@ pub mod wav;
 #[path = "../tests/examples/mod.rs"]
 mod testing;
 
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::Path;
 
 use spantape_core::media::TapeId;
-use spantape_core::record::{CallRow, EventRow, RecordingRow, StreamRow};
+use spantape_core::record::{CallRow, EventRow, RecordingRow, Side, StreamRow};
+use spantape_core::rtp::Undecoded;
 
 pub use crate::catalog::Catalog;
 pub use crate::error::{Error, Result};
+pub use crate::finished::Finished;
 pub use crate::query::{Query, QueryStats, Rows};
 pub use crate::schema::Table;
 pub use crate::spool::{Saved, Spool, SpoolOptions};
@@ -88,6 +95,39 @@ impl Archive {
         self.spool.raise_rate(id, sample_rate)
     }
 
+    /// See [`Spool::packet`].
+    pub fn packet(
+        &mut self,
+        id: TapeId,
+        side: Side,
+        addresses: (SocketAddr, SocketAddr),
+        packet: &Undecoded,
+    ) -> Result<()> {
+        self.spool.packet(id, side, addresses, packet)
+    }
+
+    /// See [`Spool::cut`]. The recording is not in the catalog until [`Archive::recording`] has added it.
+    pub fn save(
+        &mut self,
+        id: TapeId,
+        range: Range<u64>,
+        left_out: &[Range<u64>],
+        row: &RecordingRow,
+        last: bool,
+    ) -> Result<Saved> {
+        self.spool.cut(id, range, left_out, row, last)
+    }
+
+    /// See [`Catalog::recording`].
+    pub fn recording(&mut self, row: &RecordingRow, saved: &Saved) -> Result<()> {
+        self.catalog.recording(row, saved)
+    }
+
+    /// The files of recordings that are finished.
+    pub fn finished(&self) -> Finished {
+        self.spool.finished()
+    }
+
     /// Makes a recording of a range of a tape ([`Spool::cut`]) and adds it to the catalog.
     pub fn cut(
         &mut self,
@@ -97,8 +137,8 @@ impl Archive {
         row: &RecordingRow,
         last: bool,
     ) -> Result<Saved> {
-        let saved = self.spool.cut(id, range, left_out, row, last)?;
-        self.catalog.recording(row, &saved)?;
+        let saved = self.save(id, range, left_out, row, last)?;
+        self.recording(row, &saved)?;
         Ok(saved)
     }
 

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::collections::hash_map::{Entry, HashMap};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -23,9 +24,13 @@ use sha2::{Digest, Sha256};
 use spantape_core::codec::Upsampler;
 use spantape_core::event::kept;
 use spantape_core::media::TapeId;
-use spantape_core::record::RecordingRow;
+use spantape_core::record::{RecordingRow, Side};
+use spantape_core::rtp::Undecoded;
+use spantape_core::time::SECOND;
 
 use crate::error::{Error, Result, io};
+use crate::finished::Finished;
+use crate::packets::{Packets, Part};
 use crate::utc;
 use crate::wav::{self, Format, HEADER_LEN};
 
@@ -55,6 +60,8 @@ pub struct Saved {
     pub bytes: u64,
     /// Hash of the file in hex, if the spool was asked for it.
     pub sha256: Option<String>,
+    /// Where packets without a decoder are kept, `[caller, callee]`, as in `file`.
+    pub rtpdump: [Option<String>; 2],
 }
 
 /// The tapes of an archive.
@@ -63,6 +70,7 @@ pub struct Spool {
     archive: PathBuf,
     options: SpoolOptions,
     tapes: HashMap<TapeId, Tape>,
+    packets: BTreeMap<(TapeId, Side), Packets>,
     files: Files,
     left: Vec<PathBuf>,
     /// A block of samples as bytes, used again and again.
@@ -83,13 +91,18 @@ impl Spool {
         let lock = lock(archive, &dir)?;
         let left = put_aside(&dir)?;
         let files = Files::new(dir, options.open_files);
-        let (tapes, bytes) = (HashMap::new(), Vec::new());
-        Ok(Spool { archive: archive.to_owned(), options, tapes, files, left, bytes, _lock: lock })
+        let (tapes, packets, bytes) = (HashMap::new(), BTreeMap::new(), Vec::new());
+        Ok(Spool { archive: archive.to_owned(), options, tapes, packets, files, left, bytes, _lock: lock })
     }
 
     /// Tapes that an earlier process left behind, oldest name first. They are WAV files.
     pub fn left(&self) -> &[PathBuf] {
         &self.left
+    }
+
+    /// The files of recordings that are finished.
+    pub fn finished(&self) -> Finished {
+        Finished::new(&self.archive, &self.options)
     }
 
     /// Begins a tape. Its file is made when the first sample comes.
@@ -106,7 +119,20 @@ impl Spool {
         let written = file.write_all_at(&self.bytes, tape.offset(tape.frames));
         written.map_err(|error| io("write", &self.files.path(id))(error))?;
         tape.frames += samples.len() as u64 / u64::from(tape.format.channels.max(1));
-        Ok(())
+        self.flush_packets(id)
+    }
+
+    /// Keeps a packet that has no decoder beside the tape. The addresses are those of its stream.
+    pub fn packet(
+        &mut self,
+        id: TapeId,
+        side: Side,
+        (source, destination): (SocketAddr, SocketAddr),
+        packet: &Undecoded,
+    ) -> Result<()> {
+        let dir = &self.files.dir;
+        let new = || Packets::new(dir.join(format!("{id}.{}.packets", side.as_str())), source, destination);
+        self.packets.entry((id, side)).or_insert_with(new).push(packet)
     }
 
     /// Adds samples to one channel of what is on the tape already.
@@ -133,6 +159,10 @@ impl Spool {
     pub fn erase(&mut self, id: TapeId, range: Range<u64>) -> Result<()> {
         let tape = self.tapes.get_mut(&id).ok_or(Error::NoTape(id))?;
         let (from, to) = (tape.offset(range.start), tape.offset(range.end.min(tape.frames)));
+        let time = tape.time(&range);
+        for side in SIDES {
+            self.packets.get_mut(&(id, side)).map_or(Ok(()), |packets| packets.erase(&time))?;
+        }
         if !tape.on_disk || from >= to {
             return Ok(());
         }
@@ -155,7 +185,7 @@ impl Spool {
     /// Appends frames of silence, which take no room on the disk.
     pub fn silence(&mut self, id: TapeId, frames: u64) -> Result<()> {
         self.tapes.get_mut(&id).ok_or(Error::NoTape(id))?.frames += frames;
-        Ok(())
+        self.flush_packets(id)
     }
 
     /// Goes on at a higher rate. What is on the tape is brought to it, so that `frames` of the old rate
@@ -196,6 +226,7 @@ impl Spool {
 
     /// Makes a recording of the tape's frames in `range` but those that are left out, which are in order; what
     /// lies beyond the tape's end is silence. `last` says that nothing more will be cut from this tape, and closes it.
+    /// Packets without a decoder that belong to those frames become files beside the recording.
     ///
     /// A recording that the archive has already is left as it is.
     pub fn cut(
@@ -212,6 +243,7 @@ impl Spool {
             if let Some(dir) = target.parent() {
                 fs::create_dir_all(dir).map_err(io("create", dir))?;
             }
+            self.cut_packets(id, &range, left_out, row, &target)?;
             if last && range.start == 0 && left_out.is_empty() {
                 self.keep_tape(id, range.end, row, &target)?;
             } else {
@@ -224,15 +256,43 @@ impl Spool {
         }
         let bytes = fs::metadata(&target).map_err(io("look at", &target))?.len();
         let sha256 = if self.options.sha256 { Some(hash(&target)?) } else { None };
-        Ok(Saved { file, bytes, sha256 })
+        let rtpdump =
+            SIDES.map(|side| Some(rtpdump_name(&file, side)).filter(|name| self.archive.join(name).exists()));
+        Ok(Saved { file, bytes, sha256, rtpdump })
     }
 
     /// Drops a tape and what is left of its file. One that is gone already is no error.
     pub fn close(&mut self, id: TapeId) -> Result<()> {
         self.files.forget(id);
+        for side in SIDES {
+            self.packets.remove(&(id, side)).map_or(Ok(()), Packets::remove)?;
+        }
         if self.tapes.remove(&id).is_some_and(|tape| tape.on_disk) {
             let path = self.files.path(id);
             fs::remove_file(&path).map_err(io("remove", &path))?;
+        }
+        Ok(())
+    }
+
+    fn flush_packets(&mut self, id: TapeId) -> Result<()> {
+        SIDES.iter().filter_map(|&side| self.packets.get_mut(&(id, side)).map(Packets::flush)).collect()
+    }
+
+    fn cut_packets(
+        &mut self,
+        id: TapeId,
+        range: &Range<u64>,
+        left_out: &[Range<u64>],
+        row: &RecordingRow,
+        target: &Path,
+    ) -> Result<()> {
+        let tape = self.tapes.get(&id).ok_or(Error::NoTape(id))?;
+        let left_out = left_out.iter().map(|out| tape.time(out)).collect();
+        let part = Part { range: tape.time(range), left_out, start: row.start };
+        for side in SIDES {
+            if let Some(packets) = self.packets.get_mut(&(id, side)) {
+                packets.cut(&part, &self.files.dir, &rtpdump_path(target, side))?;
+            }
         }
         Ok(())
     }
@@ -277,6 +337,7 @@ impl Spool {
     }
 }
 
+const SIDES: [Side; 2] = [Side::Caller, Side::Callee];
 /// Bytes.
 const ERASED_AT_ONCE: usize = 64 << 10;
 
@@ -310,6 +371,14 @@ struct Tape {
 impl Tape {
     fn offset(&self, frame: u64) -> u64 {
         HEADER_LEN as u64 + frame.saturating_mul(self.format.frame_bytes())
+    }
+
+    /// Frames as nanoseconds.
+    fn time(&self, frames: &Range<u64>) -> Range<i64> {
+        let rate = i128::from(self.format.sample_rate.max(1));
+        let time =
+            |frame: u64| i64::try_from(i128::from(frame) * i128::from(SECOND) / rate).unwrap_or(i64::MAX);
+        time(frames.start)..time(frames.end)
     }
 }
 
@@ -471,6 +540,11 @@ fn put_aside(dir: &Path) -> Result<Vec<PathBuf>> {
                 fs::rename(&path, &aside).map_err(io("rename", &path))?;
                 left.push(aside);
             }
+            Some("packets") => {
+                let mut free = (0..).map(|n| path.with_extension(format!("{n}.packets-left")));
+                let Some(aside) = free.find(|path| !path.exists()) else { continue };
+                fs::rename(&path, &aside).map_err(io("rename", &path))?;
+            }
             Some("tmp") => fs::remove_file(&path).map_err(io("remove", &path))?,
             _ => {}
         }
@@ -480,13 +554,22 @@ fn put_aside(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(left)
 }
 
+/// Where the undecoded packets of a recording's side lie.
+fn rtpdump_path(recording: &Path, side: Side) -> PathBuf {
+    recording.with_extension(format!("{}.rtpdump", side.as_str()))
+}
+
+fn rtpdump_name(file: &str, side: Side) -> String {
+    format!("{}.{}.rtpdump", file.trim_end_matches(".wav"), side.as_str())
+}
+
 fn safe(user: &str) -> String {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "+._-".contains(c);
     let name: String = user.chars().take(32).map(|c| if allowed(c) { c } else { '_' }).collect();
     if name.is_empty() { "unknown".to_owned() } else { name }
 }
 
-fn hash(path: &Path) -> Result<String> {
+pub(crate) fn hash(path: &Path) -> Result<String> {
     let mut file = File::open(path).map_err(io("open", path))?;
     let mut hash = Sha256::new();
     let mut block = vec![0; 1 << 16];
