@@ -3,6 +3,7 @@
 mod cli;
 mod config;
 mod control;
+mod decode;
 mod live;
 mod pipeline;
 mod privileges;

@@ -12,6 +12,7 @@ use spantape_core::rules::{Config, Rules};
 use spantape_core::time::Timestamp;
 use spantape_store::{Archive, Saved};
 
+use crate::decode::{Audio, Decoded, Decoding, Haste, Ready};
 use crate::source::Frame;
 use crate::source::tap::{Lost, Steer};
 
@@ -19,6 +20,7 @@ use crate::source::tap::{Lost, Steer};
 pub(crate) struct Pipeline {
     engine: Engine,
     archive: Archive,
+    decoding: Decoding,
     tally: Tally,
     steer: Option<Box<dyn Steer>>,
     tell: Option<Tell>,
@@ -50,14 +52,23 @@ pub(crate) struct Tally {
     pub(crate) missed: Lost,
     /// Announcements of media for which the sieve had no room.
     pub(crate) unsteered: u64,
+    /// Recordings with packets that were not decoded, as others took too long.
+    pub(crate) skipped: u64,
+    /// What could not be decoded by ffmpeg, the first few.
+    pub(crate) undecoded: Vec<String>,
 }
+
+/// Problems that are told.
+const PROBLEMS: usize = 20;
 
 impl Pipeline {
     /// Opens the archive, which is created if it is not there.
-    pub(crate) fn new(config: Config, archive: &Path) -> Result<Pipeline> {
+    pub(crate) fn new(config: Config, audio: &Audio, haste: Haste, archive: &Path) -> Result<Pipeline> {
+        let archive = Archive::create(archive)?;
         Ok(Pipeline {
             engine: Engine::new(config),
-            archive: Archive::create(archive)?,
+            decoding: Decoding::new(audio, haste, archive.finished()),
+            archive,
             tally: Tally::default(),
             steer: None,
             tell: None,
@@ -138,6 +149,7 @@ impl Pipeline {
 
     /// Writes what is known to the catalog.
     pub(crate) fn flush(&mut self) -> Result<()> {
+        self.keep_rows()?;
         Ok(self.archive.flush()?)
     }
 
@@ -145,7 +157,8 @@ impl Pipeline {
     pub(crate) fn finish(&mut self) -> Result<()> {
         self.engine.finish();
         self.carry_out()?;
-        Ok(self.archive.flush()?)
+        self.decoding.finish();
+        self.flush()
     }
 
     /// The engine's figures and our own.
@@ -165,34 +178,18 @@ impl Pipeline {
                 Event::TapeOverdub { tape, frame, side, samples } => {
                     archive.overdub(tape, side.channel(), frame, &samples)?;
                 }
+                Event::TapePacket { tape, side, source, destination, packet } => {
+                    archive.packet(tape, side, (source, destination), &packet)?;
+                }
                 Event::TapeErase { tape, range } => archive.erase(tape, range)?,
                 Event::TapeRate { tape, sample_rate } => archive.raise_rate(tape, sample_rate)?,
                 Event::TapeClosed { tape } => archive.close(tape)?,
                 Event::Recording { tape, range, left_out, last, row } => {
-                    let saved = archive.cut(tape, range, &left_out, &row, last)?;
-                    if let Some(tell) = &mut self.tell {
-                        tell(Done::Recording(&row, &saved));
-                    }
-                    self.tally.recordings += 1;
-                    self.tally.seconds += row.frames as f64 / f64::from(row.sample_rate);
+                    let saved = archive.save(tape, range, &left_out, &row, last)?;
+                    self.decoding.recording(row, saved);
                 }
-                Event::Call(row) => {
-                    self.tally.answered += u64::from(row.answer.is_some());
-                    for codec in &row.undecodable {
-                        *self.tally.undecodable.entry(codec.clone()).or_default() += 1;
-                    }
-                    archive.call(&row)?;
-                    if let Some(tell) = &mut self.tell {
-                        tell(Done::Call(&row));
-                    }
-                }
-                Event::Stream(row) => {
-                    self.tally.streams += 1;
-                    self.tally.lost += row.completeness.lost;
-                    self.tally.late += row.completeness.late;
-                    self.tally.duplicate += row.completeness.duplicate;
-                    archive.stream(&row)?;
-                }
+                Event::Call(row) => self.decoding.call(row),
+                Event::Stream(row) => self.decoding.stream(row),
                 Event::Happened(row) => archive.event(&row)?,
                 Event::Media { endpoint, wanted } => {
                     if let Some(steer) = &mut self.steer
@@ -200,6 +197,45 @@ impl Pipeline {
                     {
                         self.tally.unsteered += 1;
                     }
+                }
+            }
+            self.keep_rows()?;
+        }
+        Ok(())
+    }
+
+    /// Adds rows that are complete to the catalog.
+    fn keep_rows(&mut self) -> Result<()> {
+        while let Some(ready) = self.decoding.poll() {
+            match ready {
+                Ready::Recording(Decoded { row, saved, problems }) => {
+                    self.archive.recording(&row, &saved)?;
+                    if let Some(tell) = &mut self.tell {
+                        tell(Done::Recording(&row, &saved));
+                    }
+                    self.tally.recordings += 1;
+                    self.tally.seconds += row.frames as f64 / f64::from(row.sample_rate);
+                    let room = PROBLEMS.saturating_sub(self.tally.undecoded.len());
+                    let told = problems.into_iter().map(|problem| format!("{}: {problem}", saved.file));
+                    self.tally.undecoded.extend(told.take(room));
+                    self.tally.skipped = self.decoding.skipped;
+                }
+                Ready::Call(row) => {
+                    self.tally.answered += u64::from(row.answer.is_some());
+                    for codec in &row.undecodable {
+                        *self.tally.undecodable.entry(codec.clone()).or_default() += 1;
+                    }
+                    self.archive.call(&row)?;
+                    if let Some(tell) = &mut self.tell {
+                        tell(Done::Call(&row));
+                    }
+                }
+                Ready::Stream(row) => {
+                    self.tally.streams += 1;
+                    self.tally.lost += row.completeness.lost;
+                    self.tally.late += row.completeness.late;
+                    self.tally.duplicate += row.completeness.duplicate;
+                    self.archive.stream(&row)?;
                 }
             }
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{generate, record_key, recorders, rewrite, tunnels, url_record};
+use super::{external, generate, record_key, recorders, rewrite, tunnels, url_record};
 use crate::lab::Bench;
 use crate::lab::capture::Capture;
 use crate::lab::codec::Codec;
@@ -86,6 +86,8 @@ pub(super) const CASES: &[Case] = &[
     live("cancelled", |name| simple(name, "cancel-caller", "cancel-callee")),
     live("unanswered-busy", |name| simple(name, "busy-caller", "busy-callee")),
     Case { name: "l16", make: Make::Generate(generate::l16) },
+    Case { name: "undecodable", make: Make::Generate(external::undecodable) },
+    Case { name: "g723", make: Make::Generate(external::g723) },
     generated("record-both-sides", record_key::both_sides),
     generated("url-record", url_record::started_and_stopped),
     generated("url-record-refused", url_record::refused),

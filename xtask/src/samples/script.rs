@@ -190,7 +190,13 @@ impl Scene {
         Ok(())
     }
 
-    fn datagram(&mut self, at_ms: u64, from: Endpoint, to: Endpoint, payload: &[u8]) -> Result<()> {
+    pub(super) fn datagram(
+        &mut self,
+        at_ms: u64,
+        from: Endpoint,
+        to: Endpoint,
+        payload: &[u8],
+    ) -> Result<()> {
         let data = Datagram { from, to, payload }.build()?;
         self.frame(Duration::from_millis(at_ms), data);
         Ok(())

@@ -12,6 +12,7 @@ use spantape_core::trigger::feature_code::Effect;
 
 use crate::config;
 use crate::control::Settings;
+use crate::decode::Choice;
 
 /// Check a configuration file, and say what it means
 #[derive(clap::Args)]
@@ -26,7 +27,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let config::Configuration { engine: config, capture, control } = config::load(Some(&args.file))?;
+    let config::Configuration { engine: config, capture, audio, control } = config::load(Some(&args.file))?;
     println!("{} is valid. Of these rules the first that matches a call decides:", args.file.display());
     for (index, rule) in config.rules.iter().enumerate() {
         let (effect, paused) = (effect(rule), paused(rule));
@@ -49,6 +50,12 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         "Live capture: {rtp}; SIP on port {}, and wherever it shows itself",
         config.sip_ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     );
+    let decoder = match &audio.ffmpeg {
+        Choice::Auto => "by ffmpeg, if it is in PATH".to_owned(),
+        Choice::Off => "not".to_owned(),
+        Choice::At(path) => format!("by {}", path.display()),
+    };
+    println!("Codecs without a decoder here: decoded {decoder}");
     println!("Control: {}", listens(&control));
     Ok(ExitCode::SUCCESS)
 }

@@ -3,7 +3,9 @@
 mod capture;
 mod check_config;
 mod ctl;
+mod decode_sandbox;
 mod doctor;
+mod export;
 mod import;
 mod ladder;
 mod replay;
@@ -44,6 +46,9 @@ enum Command {
     Ctl(ctl::Args),
     CheckConfig(check_config::Args),
     Doctor(doctor::Args),
+    Export(export::Args),
+    #[command(name = crate::decode::SANDBOX, hide = true)]
+    DecodeSandbox(decode_sandbox::Args),
 }
 
 pub(crate) fn main() -> ExitCode {
@@ -53,6 +58,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Import(args) => import::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Export(args) => export::run(&args),
+        Command::DecodeSandbox(args) => decode_sandbox::run(&args),
         Command::Search(args) => search::run(&args),
         Command::Show(args) => show::run(&args),
         Command::Ctl(args) => ctl::run(&args),

@@ -12,6 +12,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{PARTLY, summary};
 use crate::config;
+use crate::decode::Haste;
 use crate::pipeline::Pipeline;
 use crate::source::genesys_log::GenesysLogs;
 use crate::source::merge::Merge;
@@ -54,7 +55,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let mut config = config::load(args.config.as_deref())?.engine;
+    let config::Configuration { engine: mut config, audio, .. } = config::load(args.config.as_deref())?;
     config.orphans |= args.orphans;
 
     let read = Arc::new(AtomicU64::new(0));
@@ -68,7 +69,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::from(PARTLY));
     }
     let mut logs = GenesysLogs::read(&args.genesys_log, config.rules.zone().clone())?;
-    let mut pipeline = Pipeline::new(config, &args.archive)?;
+    let mut pipeline = Pipeline::new(config, &audio, Haste::None, &args.archive)?;
     let progress = progress_bar(&args.files);
     let mut frames = 0u64;
     while let Some(frame) = source.next_frame() {
@@ -92,6 +93,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         eprintln!("spantape: warning: {text}");
     }
     let (counters, tally) = pipeline.figures();
+    for problem in &tally.undecoded {
+        eprintln!("spantape: warning: {problem}");
+    }
     if args.json {
         println!(
             "{:#}",

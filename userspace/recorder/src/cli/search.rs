@@ -29,6 +29,19 @@ pub(crate) struct Args {
     /// The archive to search
     #[arg(long, value_name = "DIR", env = "SPANTAPE_ARCHIVE")]
     archive: PathBuf,
+    #[command(flatten)]
+    filter: Filter,
+    /// Where to look
+    #[arg(long, value_name = "TABLE", default_value = "recordings", value_parser = clap::builder::PossibleValuesParser::new(["recordings", "calls", "streams", "events"]))]
+    table: String,
+    /// How to print what is found
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "table")]
+    format: Format,
+}
+
+/// What rows must be like, in any table.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub(super) struct Filter {
     /// Who called: user part of the URI, exact or with `*` and `?`
     #[arg(long, value_name = "USER")]
     from: Option<String>,
@@ -57,12 +70,6 @@ pub(crate) struct Args {
     /// A codec that is heard: `g722`, `PCMU/8000`
     #[arg(long, value_name = "NAME")]
     codec: Option<String>,
-    /// Where to look
-    #[arg(long, value_name = "TABLE", default_value = "recordings", value_parser = clap::builder::PossibleValuesParser::new(["recordings", "calls", "streams", "events"]))]
-    table: String,
-    /// How to print what is found
-    #[arg(long, value_enum, value_name = "FORMAT", default_value = "table")]
-    format: Format,
     /// Not more than so many, the earliest
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
@@ -81,7 +88,7 @@ enum Format {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let query = args.query()?;
+    let query = args.filter.query(args.table.parse().map_err(anyhow::Error::msg)?);
     let rows = query.run(&args.archive)?;
     let mut out = BufWriter::new(io::stdout().lock());
     let found = match print(&mut out, rows, query.table, args.format, Screen::stdout()) {
@@ -97,10 +104,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(PARTLY))
 }
 
-impl Args {
-    fn query(&self) -> anyhow::Result<Query> {
-        Ok(Query {
-            table: self.table.parse().map_err(anyhow::Error::msg)?,
+impl Filter {
+    /// What is asked of a table.
+    pub(super) fn query(&self, table: Table) -> Query {
+        Query {
+            table,
             from: self.from.clone(),
             to: self.to.clone(),
             party: self.party.clone(),
@@ -112,7 +120,7 @@ impl Args {
             trigger: self.trigger.clone(),
             codec: self.codec.clone(),
             limit: self.limit.and_then(|limit| usize::try_from(limit).ok()),
-        })
+        }
     }
 }
 
@@ -327,7 +335,7 @@ mod tests {
         let dir = testing::archive();
         let start = ["search", "--archive", dir.path().to_str().unwrap()];
         let args = Cli::try_parse_from(start.into_iter().chain(options.split_whitespace())).unwrap().args;
-        let query = args.query().unwrap();
+        let query = args.filter.query(args.table.parse().unwrap());
         let rows = query.run(&args.archive).unwrap();
         let mut out = Vec::new();
         let found = print(&mut out, rows, query.table, args.format, screen).unwrap();

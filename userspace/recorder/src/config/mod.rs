@@ -1,5 +1,6 @@
 //! The configuration file: what is typed, and what it means to the engine.
 
+mod audio;
 mod triggers;
 mod value;
 
@@ -26,6 +27,7 @@ use value::{
 };
 
 use crate::control::{SOCKET, Settings, Tcp};
+use crate::decode::Audio;
 use crate::source::memory::Sieving;
 
 /// A configuration file, as it is typed.
@@ -35,6 +37,7 @@ struct File {
     site: Site,
     signalling: Signalling,
     record: Record,
+    audio: audio::Typed,
     capture: TypedCapture,
     control: TypedControl,
     limits: Limits,
@@ -226,6 +229,8 @@ pub(crate) struct Configuration {
     pub(crate) engine: Config,
     /// To live capture.
     pub(crate) capture: Capture,
+    /// To whoever decodes.
+    pub(crate) audio: Audio,
     /// To whoever tells a recorder at work what to do.
     pub(crate) control: Settings,
 }
@@ -263,6 +268,7 @@ fn parse(text: &str) -> Result<Configuration, toml::de::Error> {
     signalling.http_paths.extend(Template::YEALINK.map(str::to_owned));
     let capture = capture(file.capture, signalling, &sip_ports);
     let urls = file.url.into_iter().map(url).collect::<Result<Vec<_>, _>>()?;
+    let audio = Audio::from(file.audio);
     let control = control(file.control)?;
     let engine = Config {
         sip_ports,
@@ -281,7 +287,7 @@ fn parse(text: &str) -> Result<Configuration, toml::de::Error> {
         max_tcp_flows: file.limits.tcp_connections.unwrap_or(defaults.max_tcp_flows).max(1),
         ..defaults
     };
-    Ok(Configuration { engine, capture, control })
+    Ok(Configuration { engine, capture, audio, control })
 }
 
 fn capture(typed: TypedCapture, signalling: Signalling, sip_ports: &[u16]) -> Capture {

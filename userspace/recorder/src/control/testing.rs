@@ -14,6 +14,7 @@ use tokio::runtime;
 use tokio::sync::oneshot;
 
 use super::{SOCKET, Server, Settings, Tcp};
+use crate::decode::{Audio, Haste};
 use crate::live::Live;
 use crate::pipeline::Pipeline;
 use crate::source::capture_file::CaptureFile;
@@ -99,7 +100,13 @@ impl Scene {
     pub(crate) fn begin(action: Action) -> Scene {
         let archive = TempDir::new().unwrap();
         let rules = Rules::new(vec![Rule::new("the-rule", action)], Vec::new());
-        let pipeline = Pipeline::new(Config { rules, ..Config::default() }, archive.path()).unwrap();
+        let pipeline = Pipeline::new(
+            Config { rules, ..Config::default() },
+            &Audio::default(),
+            Haste::Live,
+            archive.path(),
+        )
+        .unwrap();
         let live = Live::start(Box::new(Player::new()), pipeline, 0);
         let token_file = archive.path().join("token");
         std::fs::write(&token_file, format!("{TOKEN}\n")).unwrap();

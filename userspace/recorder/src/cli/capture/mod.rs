@@ -17,6 +17,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use self::report::{Frozen, Report};
 use crate::config::{self, Configuration};
 use crate::control;
+use crate::decode::Haste;
 use crate::live::Live;
 use crate::pipeline::Pipeline;
 use crate::privileges;
@@ -94,7 +95,7 @@ async fn capture(args: &Args, configuration: Configuration) -> Result<ExitCode> 
     let shared = !interface.addresses.is_empty() && !how.pass_rest;
     how.pass_rest |= shared;
     let queue = usize::try_from(how.queue).unwrap_or(usize::MAX);
-    let mut pipeline = Pipeline::new(configuration.engine, &args.archive)?;
+    let mut pipeline = Pipeline::new(configuration.engine, &configuration.audio, Haste::Live, &args.archive)?;
     let ear = listen(args.source, &interface, &how).await?;
     let watch = LinkWatch::new(interface.index)?;
     let control = control::Server::bind(&configuration.control, &args.archive)?;
