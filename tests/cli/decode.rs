@@ -358,7 +358,7 @@ fn without_ffmpeg_packets_are_kept_and_decoded_later() {
 
     let out = archive.path().join("out");
     let export = |more: &[&str]| {
-        let mut arguments = vec!["export", "--archive", text(archive.path()), "--to", text(&out)];
+        let mut arguments = vec!["export", "--archive", text(archive.path()), "--into", text(&out)];
         arguments.extend(more);
         let output = spantape(&arguments);
         assert!(output.status.success(), "{}", stderr(&output));
@@ -435,6 +435,86 @@ fn noise_and_loss_are_silent_and_in_their_places() {
     let quiet = |range: std::ops::Range<usize>| samples[range].iter().filter(|sample| **sample != 0).count();
     assert_eq!(quiet(70 * 160..80 * 160), 0);
     assert!(quiet(60 * 160..70 * 160) > 800 && quiet(80 * 160..90 * 160) > 800);
+}
+
+/// How loud it is, in pieces of 40 ms.
+fn loudness(samples: &[i16]) -> Vec<f64> {
+    let energy = |piece: &[i16]| piece.iter().map(|&sample| f64::from(sample).powi(2)).sum::<f64>();
+    samples.chunks_exact(320).map(|piece| (energy(piece) / 320.0).sqrt()).collect()
+}
+
+/// Pearson's coefficient.
+fn correlation(a: &[f64], b: &[f64]) -> f64 {
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+    let (mean_a, mean_b) = (mean(a), mean(b));
+    let product = |x: &dyn Fn(usize) -> f64, y: &dyn Fn(usize) -> f64| {
+        (0..a.len().min(b.len())).map(|at| x(at) * y(at)).sum::<f64>()
+    };
+    let (off_a, off_b) = (|at: usize| a[at] - mean_a, |at: usize| b[at] - mean_b);
+    product(&off_a, &off_b) / (product(&off_a, &off_a) * product(&off_b, &off_b)).sqrt()
+}
+
+#[test]
+fn speech_is_heard_as_it_was_spoken() {
+    if !has_ffmpeg() {
+        return;
+    }
+    let archive = super::archive(&["g723"]);
+    let found = row(archive.path(), "recordings");
+    assert_eq!(found["codecs"], "PCMU/8000,G723/8000");
+    let (_, samples) = left(&archive.path().join(found["file"].as_str().unwrap()));
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../samples/audio/caller-8k.wav");
+    let source: Vec<i16> =
+        hound::WavReader::open(path).unwrap().into_samples::<i16>().map(Result::unwrap).collect();
+    // The caller begins 5 ms after the callee, and the encoder looks 7.5 ms ahead.
+    let begin = 40 + 60;
+    let (heard, said) = (loudness(&samples[begin..72_000]), loudness(&source[..72_000 - begin]));
+    let alike = correlation(&heard, &said);
+    assert!(alike > 0.98, "{alike}");
+}
+
+#[test]
+fn speex_of_any_band_and_several_frames_a_packet() {
+    if !has_ffmpeg() {
+        return;
+    }
+    let speech = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../samples/audio/caller-16k.wav");
+    for (map, rate, frames) in
+        [("speex/8000", 8000, 1), ("speex/16000", 16_000, 2), ("speex/32000", 32_000, 1)]
+    {
+        let dir = TempDir::new().unwrap();
+        let file = dir.path().join("speech.ogg");
+        let mut encoder = Command::new("ffmpeg");
+        encoder.args(["-nostdin", "-loglevel", "error", "-t", "4", "-i"]).arg(&speech);
+        encoder.args([
+            "-ar",
+            &rate.to_string(),
+            "-c:a",
+            "libspeex",
+            "-frames_per_packet",
+            &frames.to_string(),
+        ]);
+        if !encoder.arg(&file).status().unwrap().success() {
+            eprintln!("SKIPPED: this ffmpeg encodes no Speex");
+            return;
+        }
+        let mut packets = ogg::PacketReader::new(fs::File::open(&file).unwrap());
+        let mut payloads = Vec::new();
+        while let Some(packet) = packets.read_packet().unwrap() {
+            payloads.push(packet.data);
+        }
+        // Header and comment.
+        payloads.drain(..2);
+        let kind = Kind { map, fmtp: "", payload_type: 111, ticks: rate / 50, frames, ..KINDS[0] };
+        let archive = replay(&capture(&kind, &payloads), "");
+        let found = row(archive.path(), "recordings");
+        assert_eq!((&found["codecs"], &found["sample_rate"]), (&map.into(), &rate.into()));
+        let (_, samples) = left(&archive.path().join(found["file"].as_str().unwrap()));
+        let expected = decoded(dir.path(), &[], &fs::read(&file).unwrap());
+        let same = samples.iter().zip(&expected).filter(|(a, b)| a == b).count();
+        assert!(same + rate as usize / 50 >= expected.len(), "{map}: {same} of {}", expected.len());
+        assert!(expected.len() >= 4 * rate as usize - 2 * rate as usize / 50, "{map}: {}", expected.len());
+    }
 }
 
 #[test]

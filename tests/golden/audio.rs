@@ -27,7 +27,10 @@ const WHOLE: &[(f64, f64)] = &[(1.0, 1.0), (3.5, 3.5), (6.0, 6.0)];
 
 const BOTH: &str = "caller-8k.wav+callee-8k.wav";
 
-const SIDES: [Side; 37] = [
+const SIDES: [Side; 39] = [
+    // What the caller says has no decoder, or needs one that is left out here.
+    Side { case: "undecodable", recording: 0, channel: 1, source: CALLEE, at: WHOLE },
+    Side { case: "g723", recording: 0, channel: 1, source: CALLEE, at: WHOLE },
     Side { case: "tunnels", recording: 0, channel: 0, source: CALLER, at: WHOLE },
     Side { case: "tunnels", recording: 0, channel: 1, source: CALLEE, at: WHOLE },
     // What is sent to recorders: of the session, and the copy that a phone has mixed.

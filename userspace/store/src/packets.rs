@@ -4,7 +4,7 @@
 //! <archive>/spool/17.caller.packets       of tape 17, what the caller sent
 //! <archive>/spool/17.caller.0.packets-left   of a tape that an earlier process could not finish
 //! offset  size  of each record, in the machine's byte order
-//!      0     1  1: RTP; 2: RTCP that says what a payload type stands for; 0: erased
+//!      0     1  1: RTP; 2: RTCP that says what a payload type stands for; 0: RTP of which the header alone is left
 //!      1     2  length of the packet
 //!      3    24  when it came, when it is to be heard, how long: nanoseconds, the first two from the tape's start
 //!     27        the packet
@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use spantape_core::codec::Codec;
 use spantape_core::media::LONGEST_PACKET;
-use spantape_core::rtp::Undecoded;
+use spantape_core::rtp::{BARE_HEADER, Undecoded, strip_payload};
 use spantape_core::time::Timestamp;
 
 use crate::error::{Result, io};
@@ -35,7 +35,7 @@ const MOST_DESCRIBED: usize = 64;
 /// Bytes before each packet.
 const HEAD: usize = 27;
 
-/// Zero is what an erased packet is.
+const BARE: u8 = 0;
 const RTP: u8 = 1;
 const RTCP: u8 = 2;
 
@@ -85,7 +85,8 @@ impl Packets {
             self.record(RTCP, packet, &text);
             self.described.push((ssrc, payload_type, codec.clone(), secure));
         }
-        self.record(RTP, packet, &packet.packet);
+        let kind = if packet.packet.len() > BARE_HEADER { RTP } else { BARE };
+        self.record(kind, packet, &packet.packet);
         if self.buffer.len() > BUFFERED { self.flush() } else { Ok(()) }
     }
 
@@ -102,7 +103,7 @@ impl Packets {
         Ok(())
     }
 
-    /// Overwrites the packets that would be heard in that time, or in a part of it.
+    /// Overwrites the payload of packets that would be heard in that time, or in a part of it.
     pub(crate) fn erase(&mut self, time: &Range<i64>) -> Result<()> {
         self.flush()?;
         if self.written == 0 {
@@ -114,9 +115,12 @@ impl Packets {
         while let Some(entry) = Entry::read(&mut reader).map_err(io("read", &self.path))? {
             let length = HEAD + entry.packet.len();
             if entry.kind == RTP && entry.is_heard_in(time) {
-                let mut nothing = vec![0; length];
-                nothing[1..3].copy_from_slice(&(entry.packet.len() as u16).to_ne_bytes());
-                file.write_all_at(&nothing, at).map_err(io("erase what must not be kept in", &self.path))?;
+                let mut bare = entry.packet;
+                strip_payload(&mut bare);
+                bare.resize(length - HEAD, 0);
+                file.write_all_at(&bare, at + HEAD as u64)
+                    .and_then(|()| file.write_all_at(&[BARE], at))
+                    .map_err(io("erase what must not be kept in", &self.path))?;
             }
             at += length as u64;
         }
@@ -264,7 +268,8 @@ mod tests {
         let [None, Some(file)] = &saved.rtpdump else { panic!("{saved:?}") };
         let file = fs::read(dir.join(file)).unwrap();
         let (_, rest) = rtpdump::read_header(&file).unwrap();
-        let rtp = rtpdump::records(rest).filter(|record| !record.is_rtcp);
+        let rtp =
+            rtpdump::records(rest).filter(|record| !record.is_rtcp && record.packet.len() > BARE_HEADER);
         rtp.map(|record| (record.offset, record.packet[12])).collect()
     }
 

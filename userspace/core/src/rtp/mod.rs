@@ -11,7 +11,7 @@ mod voice;
 
 pub use sequence::{Sequence, Verdict};
 pub use stream::{Held, Note, Packet, Playout, Stream};
-pub use undecoded::Undecoded;
+pub use undecoded::{BARE_HEADER, Undecoded, strip_payload};
 
 /// Whether a UDP payload may be RTP or RTCP: version 2 (RFC 7983 keeps STUN, DTLS and TURN apart by it).
 pub fn is_version_2(payload: &[u8]) -> bool {

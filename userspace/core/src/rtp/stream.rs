@@ -617,16 +617,21 @@ impl Stream {
             ticks => ticks,
         };
         let length = ticks.saturating_mul(SECOND) / i64::from(codec.clock.max(1));
-        if tape.reserve(place, length) {
-            out.undecoded.push(Undecoded {
-                codec: codec.clone(),
-                secure: (out.secure)(),
-                at: packet.at.since(tape.start),
-                place: place.since(tape.start),
-                length,
-                packet: packet.without_padding(),
-            });
+        if place < tape.start {
+            return;
         }
+        out.undecoded.push(Undecoded {
+            codec: codec.clone(),
+            secure: (out.secure)(),
+            at: packet.at.since(tape.start),
+            place: place.since(tape.start),
+            length,
+            packet: if tape.reserve(place, length) {
+                packet.without_padding()
+            } else {
+                packet.without_payload()
+            },
+        });
     }
 
     /// The format of a payload type, which becomes the current one.

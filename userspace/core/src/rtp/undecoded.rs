@@ -16,7 +16,8 @@ pub struct Undecoded {
     pub place: i64,
     /// How long it is heard, in nanoseconds; 0 when that is not known.
     pub length: i64,
-    /// The RTP packet, without padding.
+    /// The RTP packet, without padding; of one in a time of which nothing is kept only its first twelve bytes, so
+    /// that it is not taken for lost.
     pub packet: Vec<u8>,
 }
 
@@ -31,6 +32,25 @@ impl Packet<'_> {
             *first &= !PADDING;
         }
         bytes
+    }
+
+    /// The header alone.
+    pub(super) fn without_payload(&self) -> Vec<u8> {
+        let mut bytes = self.head.to_vec();
+        strip_payload(&mut bytes);
+        bytes
+    }
+}
+
+/// What of an RTP header says nothing of the payload: no extensions, which may tell how loud it is.
+pub const BARE_HEADER: usize = 12;
+
+/// Makes a packet one without payload.
+pub fn strip_payload(packet: &mut Vec<u8>) {
+    packet.truncate(BARE_HEADER);
+    if let Some(first) = packet.first_mut() {
+        // The version stays; there are no padding, no extension and no further sources.
+        *first &= 0xc0;
     }
 }
 
@@ -102,7 +122,9 @@ mod tests {
         tape.mute(Timestamp(90 * MILLISECOND)..Timestamp(170 * MILLISECOND), &mut |reel| reels.push(reel));
         let packets: Vec<(u16, i64)> = (0..15).map(|number| (number, i64::from(number) * 20)).collect();
         let found = run(&packets, &mut tape, true);
-        let numbers: Vec<u8> = found.iter().map(|kept| kept.packet[12]).collect();
+        let whole = found.iter().filter(|kept| kept.packet.len() > BARE_HEADER);
+        let numbers: Vec<u8> = whole.map(|kept| kept.packet[12]).collect();
+        assert_eq!((found.len(), &found[5].packet[..2]), (15, &[0x80, 18][..]));
         assert_eq!(numbers, [0, 1, 2, 3, 9, 10, 11, 12, 13, 14]);
         assert_eq!(reels, []);
         // What has been handed over is taken back.

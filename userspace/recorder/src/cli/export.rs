@@ -22,8 +22,8 @@ use crate::decode::{Ffmpeg, redecode};
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  spantape export --archive tape --party 1009 --since 2026-11-22 --to evidence
-  spantape export --archive tape --codec G729 --to audible --redecode
+  spantape export --archive tape --party 1009 --since 2026-11-22 --into evidence
+  spantape export --archive tape --codec G729 --into audible --redecode
 
 Exit code: 0 all that was found has been copied, 1 nothing was found or something could not be decoded, 2 it could not be
 done.")]
@@ -35,7 +35,7 @@ pub(crate) struct Args {
     filter: Filter,
     /// The folder; created if it is not there
     #[arg(long, value_name = "DIR")]
-    to: PathBuf,
+    into: PathBuf,
     /// Decode what was kept undecoded, by ffmpeg, into the copies
     #[arg(long)]
     redecode: bool,
@@ -51,12 +51,12 @@ const PACKETS: [&str; 2] = ["caller_rtpdump", "callee_rtpdump"];
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let ffmpeg = decoder(args)?;
-    fs::create_dir_all(&args.to).with_context(|| format!("create {}", args.to.display()))?;
-    let mut list = BufWriter::new(new_file(&args.to)?);
+    fs::create_dir_all(&args.into).with_context(|| format!("create {}", args.into.display()))?;
+    let mut list = BufWriter::new(new_file(&args.into)?);
     let (mut found, mut undecoded) = (0u64, 0u64);
     for batch in args.filter.query(Table::Recordings).run(&args.archive)? {
         for mut row in rows::objects(&batch?) {
-            let problems = export(&args.archive, &args.to, ffmpeg.as_ref(), &mut row)?;
+            let problems = export(&args.archive, &args.into, ffmpeg.as_ref(), &mut row)?;
             for problem in &problems {
                 eprintln!("spantape: warning: {}: {problem}", text(&row, "file"));
             }
@@ -69,8 +69,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         .into_inner()
         .map_err(std::io::IntoInnerError::into_error)
         .context("write what the catalog says")?;
-    place(list, &args.to.join(ROWS))?;
-    println!("{found} recordings in {}", args.to.display());
+    place(list, &args.into.join(ROWS))?;
+    println!("{found} recordings in {}", args.into.display());
     Ok(if found == 0 || undecoded > 0 { ExitCode::from(PARTLY) } else { ExitCode::SUCCESS })
 }
 
@@ -193,17 +193,17 @@ mod tests {
         let mut args = Args {
             archive: archive.path().to_owned(),
             filter,
-            to: to.path().join("out"),
+            into: to.path().join("out"),
             redecode: false,
             config: None,
         };
         assert_eq!(format!("{:?}", run(&args).unwrap()), format!("{:?}", ExitCode::SUCCESS));
-        let rows = fs::read_to_string(args.to.join(ROWS)).unwrap();
+        let rows = fs::read_to_string(args.into.join(ROWS)).unwrap();
         let row: Value = serde_json::from_str(rows.trim()).unwrap();
-        let file = args.to.join(row["file"].as_str().unwrap());
+        let file = args.into.join(row["file"].as_str().unwrap());
         assert_eq!(hound::WavReader::open(&file).unwrap().duration(), 32_000);
         assert_eq!(row["bytes"], fs::metadata(&file).unwrap().len());
-        assert_eq!(fs::read_dir(&args.to).unwrap().count(), 2);
+        assert_eq!(fs::read_dir(&args.into).unwrap().count(), 2);
         args.filter.trigger = Some("nothing".to_owned());
         assert_eq!(format!("{:?}", run(&args).unwrap()), format!("{:?}", ExitCode::from(PARTLY)));
     }

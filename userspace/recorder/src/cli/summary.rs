@@ -72,13 +72,14 @@ fn dropped(counters: &Counters, tally: &Tally) -> Vec<(String, u64)> {
         ("frames that found the ring full", tally.missed.ring),
         ("frames because recording did not keep up", tally.missed.queue),
         ("announcements of media for want of room (`media_endpoints`)", tally.unsteered),
+        ("recordings left undecoded as decoding did not keep up", tally.skipped),
     ];
     dropped.extend(plain.map(|(what, count)| (what.to_owned(), count)));
     dropped.extend(
         tally
             .undecodable
             .iter()
-            .map(|(codec, calls)| (format!("calls with audio in {codec}, which has no decoder"), *calls)),
+            .map(|(codec, calls)| (format!("calls with audio in {codec}, kept undecoded"), *calls)),
     );
     dropped.retain(|(_, count)| *count > 0);
     dropped

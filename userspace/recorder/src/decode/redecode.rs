@@ -266,7 +266,12 @@ fn take_apart(dump: &Dump<'_>) -> Result<(Vec<Option<(External, Piece)>>, Runs)>
     for packet in &dump.packets {
         let read = packet.codec.as_ref().and_then(|codec| {
             let format = External::of(codec, packet.payload)?;
-            Some((format, codec, format.frames(codec, packet.payload).ok()?))
+            let frames = match packet.payload {
+                // In a pause: it was not lost.
+                [] => Vec::new(),
+                payload => format.frames(codec, payload).ok()?,
+            };
+            Some((format, codec, frames))
         });
         let Some((format, codec, frames)) = read else {
             pieces.push(None);
