@@ -182,30 +182,36 @@ fn place(file: NamedTempFile, to: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::super::testing;
     use super::*;
+
+    #[derive(clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
 
     #[test]
     fn recordings_and_what_is_known_of_them() {
         let archive = testing::archive();
         let to = tempfile::tempdir().unwrap();
-        let filter = Filter { trigger: Some("sip-info".to_owned()), ..Filter::default() };
-        let mut args = Args {
-            archive: archive.path().to_owned(),
-            filter,
-            into: to.path().join("out"),
-            redecode: false,
-            config: None,
+        let out = to.path().join("out");
+        let export = |trigger: &str| {
+            let from = ["export", "--archive", archive.path().to_str().unwrap()];
+            let what = ["--into", out.to_str().unwrap(), "--trigger", trigger];
+            let args = Cli::try_parse_from(from.into_iter().chain(what)).unwrap().args;
+            format!("{:?}", run(&args).unwrap())
         };
-        assert_eq!(format!("{:?}", run(&args).unwrap()), format!("{:?}", ExitCode::SUCCESS));
-        let rows = fs::read_to_string(args.into.join(ROWS)).unwrap();
+        assert_eq!(export("sip-info"), format!("{:?}", ExitCode::SUCCESS));
+        let rows = fs::read_to_string(out.join(ROWS)).unwrap();
         let row: Value = serde_json::from_str(rows.trim()).unwrap();
-        let file = args.into.join(row["file"].as_str().unwrap());
+        let file = out.join(row["file"].as_str().unwrap());
         assert_eq!(hound::WavReader::open(&file).unwrap().duration(), 32_000);
         assert_eq!(row["bytes"], fs::metadata(&file).unwrap().len());
-        assert_eq!(fs::read_dir(&args.into).unwrap().count(), 2);
-        args.filter.trigger = Some("nothing".to_owned());
-        assert_eq!(format!("{:?}", run(&args).unwrap()), format!("{:?}", ExitCode::from(PARTLY)));
+        assert_eq!(fs::read_dir(&out).unwrap().count(), 2);
+        assert_eq!(export("nothing"), format!("{:?}", ExitCode::from(PARTLY)));
     }
 
     #[test]
