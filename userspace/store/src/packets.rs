@@ -170,21 +170,17 @@ impl Packets {
             let offset = rtpdump::offset(entry.at - part.range.start);
             let is_of_part =
                 || entry.is_heard_in(&part.range) && !part.left_out.iter().any(|out| entry.is_heard_in(out));
-            match entry.kind {
+            let (is_rtcp, packet) = match entry.kind {
+                RTCP => (true, Some(&entry.packet[..])),
                 RTP if is_of_part() => {
-                    rtpdump::write_record(
-                        &mut out,
-                        &Record { offset, is_rtcp: false, packet: &entry.packet },
-                    )?;
                     count += 1;
+                    (false, Some(&entry.packet[..]))
                 }
-                RTCP => {
-                    rtpdump::write_record(
-                        &mut out,
-                        &Record { offset, is_rtcp: true, packet: &entry.packet },
-                    )?;
-                }
-                _ => {}
+                BARE if entry.is_heard_in(&part.range) => (false, entry.packet.get(..BARE_HEADER)),
+                _ => (false, None),
+            };
+            if let Some(packet) = packet {
+                rtpdump::write_record(&mut out, &Record { offset, is_rtcp, packet })?;
             }
         }
         out.flush()?;
@@ -319,6 +315,9 @@ mod tests {
         assert_eq!(numbers, expected);
         let file = fs::read(dir.path().join(saved.rtpdump[1].as_ref().unwrap())).unwrap();
         let (_, rest) = rtpdump::read_header(&file).unwrap();
+        // They were not lost: their bare headers are there.
+        let bare = rtpdump::records(rest).filter(|record| record.packet.len() == BARE_HEADER);
+        assert_eq!(bare.map(|record| record.packet[3]).collect::<Vec<_>>(), (10..20).collect::<Vec<_>>());
         let told = rtpdump::records(rest).find_map(|record| rtpdump::cuts(record.packet)).unwrap();
         assert_eq!(told, [700 * MILLISECOND..800 * MILLISECOND]);
     }
