@@ -33,7 +33,7 @@ pub(super) fn undecodable(bench: &Bench) -> Result<Capture> {
     let payloads = (0..SPOKEN / 20).map(payload).collect();
     call(
         bench,
-        "undecodable-1@10.20.0.9",
+        "undecodable-1",
         &Stream { payload_type: 107, map: "BV32/16000", packet: (20, 320), payloads },
     )
 }
@@ -51,7 +51,7 @@ pub(super) fn g723(bench: &Bench) -> Result<Capture> {
     let payloads = encoded.stdout.chunks_exact(24).take(SPOKEN as usize / 30).map(<[u8]>::to_vec).collect();
     call(
         bench,
-        "g723-1@10.20.0.9",
+        "g723-1",
         &Stream { payload_type: 4, map: "G723/8000", packet: (30, 240), payloads },
     )
 }
