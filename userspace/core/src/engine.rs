@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use rtp_rs::RtpReader;
 
-use crate::call::{Call, Calls, Context};
+use crate::call::{Call, Calls, Context, Prints};
 use crate::event::Event;
 use crate::media::{Binding, BoundBy, CallKey, FlowId, Flows, MAX_STREAMS, Standing};
 use crate::reassembly::fragments::Fragments;
@@ -81,6 +81,7 @@ pub struct Engine {
     /// Number of the latest request outside SIP.
     next_request: u64,
     scratch: Vec<i16>,
+    prints: Prints,
     counters: Counters,
 }
 
@@ -97,6 +98,7 @@ impl Engine {
             next_tape: 1,
             next_request: 0,
             scratch: Vec::new(),
+            prints: Prints::default(),
             counters: Counters::default(),
             config,
         }
@@ -187,6 +189,7 @@ impl Engine {
             events: &mut self.events,
             next_tape: &mut self.next_tape,
             scratch: &mut self.scratch,
+            prints: &mut self.prints,
         };
         (&mut self.calls, context)
     }
@@ -458,7 +461,7 @@ impl Engine {
         let (calls, context) = self.split();
         let Some(call) = calls.get_mut(found.call) else { return false };
         let found = call.tell_apart(&context.flows.get(id).key, found, context.flows);
-        call.adopt(id);
+        call.adopt(id, now);
         let earliest = call.earliest_media();
         let flow = context.flows.get_mut(id);
         flow.spent = false;

@@ -304,13 +304,14 @@ pub struct EventRow {
     pub call_id: String,
     /// When.
     pub at: Timestamp,
-    /// `message`, `trigger`, `note`, `hold`, `resume`, `transfer`, `codec`, `dtmf`, `loss`, `gap`, `drop`, `cut`, `import`, `end`…
+    /// `message`, `trigger`, `note`, `hold`, `resume`, `transfer`, `conference`, `codec`, `dtmf`, `loss`, `gap`, `drop`, `cut`, `import`, `end`…
     pub kind: &'static str,
     /// For a trigger its source (`sip-info`…); else empty.
     pub trigger: &'static str,
     /// For a trigger `start`, `stop`, `pause` or `resume`; else empty.
     pub verb: &'static str,
-    /// For a trigger `requested`, `confirmed`, `refused` or `unconfirmed`; else empty.
+    /// For a trigger `requested`, `confirmed`, `refused` or `unconfirmed`; for what came of a transfer `confirmed` or
+    /// `refused`; else empty.
     pub outcome: &'static str,
     /// Who sent it.
     pub source: Option<SocketAddr>,

@@ -312,6 +312,9 @@ pub struct Config {
     pub record_headers: Vec<String>,
     /// Record triggers by HTTP; the first one that fits a request tells what it asks for.
     pub urls: Vec<Template>,
+    /// Names of header fields that say which calls belong together: they have the same value, or the Call-ID of the
+    /// other call.
+    pub correlation_headers: Vec<String>,
     /// Recorders to which calls are sent; those by SIPREC and some others are known without.
     pub recorders: Vec<Recorder>,
     /// A call that had media and has none for so long (nanoseconds) is over: its BYE was lost.
@@ -345,6 +348,7 @@ impl Default for Config {
             orphans: false,
             record_headers: ["Record", "X-Record"].map(str::to_owned).to_vec(),
             urls: Template::yealink(),
+            correlation_headers: Vec::new(),
             recorders: Vec::new(),
             rtp_timeout: 60 * SECOND,
             hold_timeout: 2 * 3600 * SECOND,

@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher, Hasher};
 
+use super::conversation::session_id;
 use super::description::{Offer, Origin};
 use super::directory::Whom;
 use super::{Call, Context, End, LINGER, LINGER_CHALLENGED, LINGER_REJECTED, SEEN};
@@ -17,16 +18,16 @@ use crate::wire::FlowKey;
 const MAX_TAGS: usize = 16;
 
 impl Call {
-    /// Takes a message with this call's Call-ID.
+    /// Takes a message with this call's Call-ID. Returns whether it is a new one.
     pub(super) fn handle_message(
         &mut self,
         flow: &FlowKey,
         message: &Message<'_>,
         context: &mut Context<'_>,
-    ) {
+    ) -> bool {
         if self.is_retransmission(flow, message) {
             self.retransmissions += 1;
-            return;
+            return false;
         }
         self.messages += 1;
         self.last_signal = self.last_signal.max(context.now);
@@ -39,6 +40,7 @@ impl Call {
                 self.handle_response(status, flow, message, author, context)
             }
         }
+        true
     }
 
     /// The same message between the same hosts again: sent again, or seen twice by the mirror.
@@ -70,7 +72,7 @@ impl Call {
     }
 
     /// Who sent the request that this message is, or answers.
-    fn side_of_sender(&self, from: &[u8], to: &[u8]) -> Side {
+    pub(super) fn side_of_sender(&self, from: &[u8], to: &[u8]) -> Side {
         let knows =
             |tags: &[Box<[u8]>], tag: &[u8]| !tag.is_empty() && tags.iter().any(|known| **known == *tag);
         if knows(&self.caller_tags, from) {
@@ -112,13 +114,9 @@ impl Call {
                 };
             self.from = party(&from);
             self.to = party(&to);
-            if let Some(session) = message.header(b"session-id") {
-                // RFC 7989: both halves belong to the session; the caller's half is the first.
-                let local = session.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
-                if local.len() == 32 && local.iter().any(|&digit| digit != b'0') {
-                    self.conversation_id = String::from_utf8_lossy(local).into_owned();
-                    self.names.add(Whom::Token(local.into()));
-                }
+            if let Some(session) = session_id(message, author == Side::Caller) {
+                self.conversation_id = String::from_utf8_lossy(session).into_owned();
+                self.names.add(Whom::Token(session.into()));
             }
         }
         let party = match author {
@@ -196,10 +194,6 @@ impl Call {
             }
         } else if is(b"CANCEL") {
             self.cancelled = Some(context.now);
-        } else if is(b"REFER") {
-            let target = message.header(b"refer-to").or_else(|| message.header(b"r")).unwrap_or_default();
-            let words = format!("{} to {}", author.as_str(), text(Address::parse(target).uri));
-            self.tell(context.now, "transfer", words, context);
         } else if is(b"INFO") {
             self.handle_info(flow, message, author, context);
         }
@@ -290,6 +284,7 @@ impl Call {
                 if self.answer.is_none() {
                     self.answer = Some(context.now);
                     self.active_since = context.now;
+                    self.compare_from(context.now);
                     self.tell_begin(flow, context);
                     self.tell_hold(context);
                     if !self.has_parts() {
@@ -432,7 +427,7 @@ fn party(address: &Address<'_>) -> Party {
 }
 
 /// Header text for people: whatever the bytes are, at a sensible length.
-fn text(bytes: &[u8]) -> String {
+pub(super) fn text(bytes: &[u8]) -> String {
     const LONGEST: usize = 200;
     let text = String::from_utf8_lossy(bytes);
     text.chars().filter(|character| !character.is_control()).take(LONGEST).collect()

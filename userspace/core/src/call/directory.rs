@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use crate::media::CallKey;
 
 /// Names kept of one call.
-const MAX_NAMES: usize = 32;
+const MAX_NAMES: usize = 64;
+/// Hosts among them.
+const MAX_HOSTS: usize = 32;
 
 /// One of the names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,6 +20,14 @@ pub(super) enum Whom {
     User(Box<str>),
     /// What another system calls it, or its participants do.
     Token(Box<[u8]>),
+    /// What other calls of its conversation carry as well.
+    Mark(Box<[u8]>),
+    /// The conference that it is a part of.
+    Focus(Box<[u8]>),
+    /// Whom a party of it was asked to call.
+    Referred(Box<[u8]>),
+    /// Its conversation, or one that this was before it became part of another.
+    Conversation(Box<str>),
 }
 
 /// The names of one call.
@@ -31,9 +41,18 @@ pub(super) struct Names {
 impl Names {
     /// One more. What is beyond a sensible number is not kept.
     pub(super) fn add(&mut self, name: Whom) {
-        if self.all.len() < MAX_NAMES && !self.all.contains(&name) {
+        let most = if matches!(name, Whom::Host(_)) { MAX_HOSTS } else { MAX_NAMES };
+        if self.all.len() < most && !self.all.contains(&name) {
             self.all.push(name);
         }
+    }
+
+    /// The marks among them.
+    pub(super) fn marks(&self) -> impl Iterator<Item = &[u8]> {
+        self.all.iter().filter_map(|name| match name {
+            Whom::Mark(mark) => Some(&**mark),
+            _ => None,
+        })
     }
 
     pub(super) fn has(&self, name: &Whom) -> bool {
@@ -64,7 +83,7 @@ impl Directory {
     }
 
     /// Calls of that name, in no order that means anything.
-    pub(super) fn find(&self, name: &Whom) -> impl DoubleEndedIterator<Item = CallKey> + '_ {
+    pub(super) fn find<'a>(&'a self, name: &Whom) -> impl DoubleEndedIterator<Item = CallKey> + use<'a> {
         let first = CallKey { slot: 0, generation: 0 };
         let last = CallKey { slot: usize::MAX, generation: u64::MAX };
         self.entries.range((name.clone(), first)..=(name.clone(), last)).map(|(_, call)| *call)
@@ -102,6 +121,8 @@ mod tests {
     fn a_call_has_no_end_of_names() {
         let mut names = Names::default();
         (0..1000).for_each(|host| names.add(Whom::Host(host)));
+        assert_eq!(names.all.len(), MAX_HOSTS);
+        (0..1000u32).for_each(|mark| names.add(Whom::Mark(mark.to_be_bytes().into())));
         assert_eq!(names.all.len(), MAX_NAMES);
     }
 }

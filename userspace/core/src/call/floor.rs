@@ -7,14 +7,19 @@ use crate::media::FlowId;
 use crate::record::Side;
 use crate::rtp::Packet;
 use crate::time::{MILLISECOND, Timestamp};
+use crate::wire::FlowKey;
 
 /// Who has been silent for so long has given up the floor.
 const IDLE: i64 = 200 * MILLISECOND;
+/// Copies known of one side.
+const MAX_COPIES: usize = 16;
 
 /// The stream of one side that is heard at present.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Floor {
     holder: Option<Holder>,
+    /// Streams that were found to say what another says: seen on another hop.
+    copies: Vec<(FlowId, u32)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -27,9 +32,22 @@ struct Holder {
 }
 
 impl Floor {
+    /// A stream says what another of this side has said just before.
+    pub(super) fn note_copy(&mut self, flow: FlowId, ssrc: u32) {
+        if self.copies.len() < MAX_COPIES && !self.copies.contains(&(flow, ssrc)) {
+            self.copies.push((flow, ssrc));
+        }
+    }
+
     pub(super) fn is_held_by(&self, flow: FlowId, ssrc: u32) -> bool {
         self.holder.is_some_and(|holder| holder.flow == flow && holder.ssrc == ssrc)
     }
+}
+
+/// Whether one of two flows leaves the host that the other goes to: a relay, whatever it makes of the packets.
+fn are_hops(one: &FlowKey, other: &FlowKey) -> bool {
+    let follows = |first: &FlowKey, next: &FlowKey| first.destination.ip == next.source.ip;
+    one.source.ip != other.source.ip && (follows(one, other) || follows(other, one))
 }
 
 impl Call {
@@ -54,6 +72,12 @@ impl Call {
         let free = floor.holder.is_none_or(|holder| packet.at.since(holder.last) > IDLE);
         let newer =
             floor.holder.is_some_and(|holder| stream.first > holder.began) && stream.unique() >= MIN_PACKETS;
+        // Whoever is heard already is not heard again from the next hop.
+        let is_hop = || {
+            let holder = floor.holder.and_then(|holder| context.flows.known(holder.flow));
+            holder.is_some_and(|holder| are_hops(&holder.key, &found.key))
+        };
+        let newer = newer && !floor.copies.contains(&(flow, stream.ssrc)) && !is_hop();
         let audible = || self.descriptions.codec(&found.key, speaker, packet.payload_type).is_decodable();
         if (free || newer) && !self.void.contains(&found.key.source) && audible() {
             let holder = Holder { flow, ssrc: stream.ssrc, began: stream.first, last: packet.at };

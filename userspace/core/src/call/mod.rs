@@ -1,5 +1,7 @@
 //! Calls: from the first INVITE to the last packet.
 
+mod alike;
+mod conversation;
 mod description;
 mod dialog;
 mod directory;
@@ -12,17 +14,20 @@ mod recording;
 mod report;
 mod session;
 mod table;
+mod transfer;
 mod triggers;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
+pub use alike::Prints;
 use description::Descriptions;
 use directory::Names;
 use floor::Floor;
 use recording::Recorder;
 use session::{Passed, Session};
 pub use table::Calls;
+use transfer::Refer;
 use triggers::Pending;
 
 use crate::codec::Codec;
@@ -71,6 +76,8 @@ pub struct Context<'a> {
     pub next_tape: &'a mut u64,
     /// Kept for its memory.
     pub scratch: &'a mut Vec<i16>,
+    /// What was sent lately.
+    pub prints: &'a mut Prints,
 }
 
 /// How a call came to its end, or seems to have.
@@ -89,6 +96,12 @@ pub struct Call {
     raw_call_id: Box<[u8]>,
     call_id: String,
     conversation_id: String,
+    /// When the first call of the conversation began.
+    conversation_began: Timestamp,
+    /// The conversation is a guess: that it is a leg of this call.
+    guessed: Option<CallKey>,
+    /// Requests to call somebody else.
+    refers: Vec<Refer>,
     caller_tags: Vec<Box<[u8]>>,
     callee_tags: Vec<Box<[u8]>>,
     from: Party,
@@ -133,6 +146,11 @@ pub struct Call {
     floors: [Floor; 2],
     /// Media addresses of branches of a fork that were not chosen.
     void: Vec<Endpoint>,
+    /// Payloads are compared with others' until then.
+    compared_until: Timestamp,
+    ears: Vec<alike::Ear>,
+    /// A call that carries the same payloads.
+    resembles: Option<CallKey>,
     /// Last packet of a stream that belongs to the call.
     last_media: Option<Timestamp>,
     last_signal: Timestamp,
@@ -159,6 +177,9 @@ impl Call {
             raw_call_id: call_id.into(),
             call_id: String::from_utf8_lossy(call_id).into_owned(),
             conversation_id: id.to_string(),
+            conversation_began: now,
+            guessed: None,
+            refers: Vec::new(),
             caller_tags: Vec::new(),
             callee_tags: Vec::new(),
             from: Party::default(),
@@ -189,6 +210,9 @@ impl Call {
             active_since: now,
             floors: Default::default(),
             void: Vec::new(),
+            compared_until: now,
+            ears: Vec::new(),
+            resembles: None,
             last_media: None,
             last_signal: now,
             seen: VecDeque::new(),
@@ -293,7 +317,8 @@ impl Call {
     }
 
     /// A flow has been bound to this call.
-    pub fn adopt(&mut self, flow: FlowId) {
+    pub fn adopt(&mut self, flow: FlowId, now: Timestamp) {
+        self.compare_from(now);
         if !self.flows.contains(&flow) {
             self.flows.push(flow);
         }
@@ -320,6 +345,9 @@ impl Call {
         self.last_media = Some(self.last_media.map_or(packet.at, |last| last.max(packet.at)));
         if self.recorder.tape.is_none() {
             self.begin_recording(id, stream, packet.at, packet.payload_type, context);
+        }
+        if packet.at <= self.compared_until {
+            self.compare(id, binding.speaker, stream, packet, context);
         }
         self.take_floor(id, binding.speaker, stream, packet, context);
         self.with_stream(id, binding.speaker, stream, context, |stream, out| stream.receive(packet, out));

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use hashbrown::HashMap;
 use slab::Slab;
 
+use super::conversation::{Past, past_mark};
 use super::directory::Directory;
 use super::record_server::{Order, OrderKey};
 use super::session::Passed;
@@ -38,7 +39,8 @@ pub struct Calls {
     pub(super) orders: BTreeMap<OrderKey, Order>,
     timers: BTreeSet<(Timestamp, CallKey)>,
     generation: u64,
-    ended: HashMap<Box<[u8]>, Timestamp, foldhash::fast::RandomState>,
+    /// Calls that are done with, by Call-ID and by what marks their conversation.
+    pub(super) ended: HashMap<Box<[u8]>, Past, foldhash::fast::RandomState>,
     ended_order: VecDeque<(Timestamp, Box<[u8]>)>,
     /// Calls seen.
     pub total: u64,
@@ -95,15 +97,18 @@ impl Calls {
             Some(key) => key,
             None => match self.open(flow, call_id, message, context) {
                 Some(key) => key,
-                None => return false,
+                None => {
+                    self.refer_from_outside(flow, message, context);
+                    return false;
+                }
             },
         };
         if let Some(call) = self.calls.get_mut(key.slot).filter(|call| call.key == key) {
-            call.handle_message(flow, message, context);
+            let is_fresh = call.handle_message(flow, message, context);
             self.directory.enter(key, &mut call.names);
-        }
-        if is_new {
-            self.join_conversation(key, flow, context.now);
+            if is_fresh {
+                self.correlate(key, flow, message, is_new, context);
+            }
         }
         self.reschedule(key, context);
         true
@@ -114,8 +119,8 @@ impl Calls {
         let key = self.insert(context, |key, context| Call::orphan(key, flow, ssrc, context));
         if let Some(call) = self.calls.get_mut(key.slot) {
             call.name_parties();
-            self.directory.enter(key, &mut call.names);
         }
+        self.name_conversation(key);
         self.reschedule(key, context);
         key
     }
@@ -222,11 +227,15 @@ impl Calls {
         let Some(call) = self.calls.get_mut(key.slot).filter(|call| call.key == key) else { return };
         call.is_stirred = false;
         let passing = Passing::of(call);
+        let resembles = call.resembles.take();
         let deadline = call.next_deadline(context.config);
         if deadline != call.deadline {
             self.timers.remove(&(call.deadline, key));
             call.deadline = deadline;
             self.timers.insert((deadline, key));
+        }
+        if let Some(other) = resembles {
+            self.join_by_payload(key, other);
         }
         if let Some(passing) = passing {
             self.pass(passing, context);
@@ -242,6 +251,10 @@ impl Calls {
         self.timers.remove(&(call.deadline, key));
         self.directory.strike(key, &call.names);
         call.finish(reason, context);
+        let past = Past::of(&call, context.now);
+        for mark in call.names.marks() {
+            self.remember(past_mark(mark), past.clone());
+        }
         if let Some(passing) = Passing::of(&mut call) {
             self.pass(passing, context);
         }
@@ -252,19 +265,19 @@ impl Calls {
                 }
             }
             for dialog in session.dialogs.drain(..).filter(|dialog| dialog.call_id != call.raw_call_id) {
-                self.forget_call_id(dialog.call_id, key, context.now);
+                self.forget_call_id(dialog.call_id, key, past.clone());
             }
         }
         if !call.orphan {
-            self.forget_call_id(call.raw_call_id, key, context.now);
+            self.forget_call_id(call.raw_call_id, key, past);
         }
     }
 
-    fn forget_call_id(&mut self, call_id: Box<[u8]>, key: CallKey, now: Timestamp) {
+    fn forget_call_id(&mut self, call_id: Box<[u8]>, key: CallKey, past: Past) {
         if self.by_call_id.get(&call_id) == Some(&key) {
             self.by_call_id.remove(&call_id);
         }
-        self.remember(call_id, now);
+        self.remember(call_id, past);
     }
 
     /// The capture is over: ends all calls, in the order in which they began.
@@ -371,9 +384,10 @@ impl Calls {
         key
     }
 
-    fn remember(&mut self, call_id: Box<[u8]>, now: Timestamp) {
-        self.ended.insert(call_id.clone(), now);
-        self.ended_order.push_back((now, call_id));
+    fn remember(&mut self, name: Box<[u8]>, past: Past) {
+        let now = past.at;
+        self.ended.insert(name.clone(), past);
+        self.ended_order.push_back((now, name));
         self.forget(now);
     }
 
@@ -382,7 +396,7 @@ impl Calls {
             && (now.since(*at) > STRAGGLERS || self.ended_order.len() > MAX_ENDED)
         {
             if let Some((at, call_id)) = self.ended_order.pop_front()
-                && self.ended.get(&call_id) == Some(&at)
+                && self.ended.get(&call_id).is_some_and(|past| past.at == at)
             {
                 self.ended.remove(&call_id);
             }

@@ -68,6 +68,20 @@ impl<'a> Address<'a> {
         parameter(self.parameters, b"tag")
     }
 
+    /// Whether a parameter stands after the URI, with a value or without.
+    pub fn has_parameter(&self, name: &[u8]) -> bool {
+        let mut names = self.parameters.split(|&byte| byte == b';');
+        names.any(|part| {
+            let end = memchr(b'=', part).unwrap_or(part.len());
+            trim(&part[..end]).eq_ignore_ascii_case(name)
+        })
+    }
+
+    /// A parameter of the URI itself.
+    pub fn uri_parameter(&self, name: &[u8]) -> Option<&'a [u8]> {
+        parameter(&self.uri[self.bare_uri().len()..], name)
+    }
+
     /// The user part of the URI; the host where there is none, so that a party always has a name.
     pub fn user(&self) -> &'a [u8] {
         let (user, host) = self.user_and_host();
@@ -131,6 +145,16 @@ pub fn parameter<'a>(parameters: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parameters_after_the_uri_and_in_it() {
+        let contact = Address::parse(b"<sip:pc@192.0.2.1;conf-id=mT;transport=udp>;+a=\"x\";IsFocus");
+        assert!(contact.has_parameter(b"isfocus") && contact.has_parameter(b"+a"));
+        assert!(!contact.has_parameter(b"conf-id") && !contact.has_parameter(b"focus"));
+        assert_eq!(contact.uri_parameter(b"conf-id"), Some(&b"mT"[..]));
+        assert_eq!(contact.uri_parameter(b"isfocus"), None);
+        assert!(!Address::parse(b"").has_parameter(b"isfocus"));
+    }
 
     #[test]
     fn addresses() {
