@@ -27,7 +27,73 @@ const WHOLE: &[(f64, f64)] = &[(1.0, 1.0), (3.5, 3.5), (6.0, 6.0)];
 
 const BOTH: &str = "caller-8k.wav+callee-8k.wav";
 
-const SIDES: [Side; 37] = [
+const SIDES: [Side; 53] = [
+    // Who is heard where, when a call is transferred.
+    Side { case: "transfer-blind", recording: 0, channel: 0, source: CALLER, at: &[(1.0, 1.0), (3.5, 3.5)] },
+    Side { case: "transfer-blind", recording: 0, channel: 1, source: CALLEE, at: &[(1.0, 1.0), (3.5, 3.5)] },
+    Side { case: "transfer-blind", recording: 1, channel: 0, source: CALLER, at: &[(1.0, 6.5), (3.5, 9.0)] },
+    Side { case: "transfer-blind", recording: 1, channel: 1, source: CALLEE, at: &[(1.0, 7.0), (3.5, 9.5)] },
+    Side {
+        case: "transfer-attended",
+        recording: 0,
+        channel: 0,
+        source: CALLER,
+        at: &[(0.5, 0.5), (1.5, 1.5)],
+    },
+    Side {
+        case: "transfer-attended",
+        recording: 0,
+        channel: 1,
+        source: CALLEE,
+        at: &[(0.5, 0.5), (1.5, 1.5)],
+    },
+    Side {
+        case: "transfer-attended",
+        recording: 1,
+        channel: 0,
+        source: CALLER,
+        at: &[(0.5, 8.5), (1.5, 9.5)],
+    },
+    Side {
+        case: "transfer-attended",
+        recording: 1,
+        channel: 1,
+        source: CALLEE,
+        at: &[(0.5, 6.5), (1.5, 7.5)],
+    },
+    Side {
+        case: "transfer-attended",
+        recording: 2,
+        channel: 0,
+        source: CALLER,
+        at: &[(1.0, 3.6), (3.5, 6.1)],
+    },
+    Side {
+        case: "transfer-attended",
+        recording: 2,
+        channel: 1,
+        source: CALLEE,
+        at: &[(1.0, 9.6), (3.5, 12.1)],
+    },
+    // Before and behind a relay.
+    Side { case: "relay-hops", recording: 0, channel: 0, source: CALLER, at: WHOLE },
+    Side { case: "relay-hops", recording: 0, channel: 1, source: CALLEE, at: WHOLE },
+    Side {
+        case: "conference-focus",
+        recording: 0,
+        channel: 0,
+        source: CALLER,
+        at: &[(1.0, 1.0), (5.5, 5.5)],
+    },
+    Side {
+        case: "conference-focus",
+        recording: 0,
+        channel: 1,
+        source: CALLEE,
+        at: &[(1.0, 5.0), (2.0, 6.0)],
+    },
+    Side { case: "pbx-legs", recording: 0, channel: 0, source: CALLER, at: &[(1.0, 5.0), (4.0, 8.0)] },
+    Side { case: "pbx-legs", recording: 1, channel: 1, source: CALLEE, at: &[(1.0, 0.99), (4.0, 3.99)] },
     Side { case: "tunnels", recording: 0, channel: 0, source: CALLER, at: WHOLE },
     Side { case: "tunnels", recording: 0, channel: 1, source: CALLEE, at: WHOLE },
     // What is sent to recorders: of the session, and the copy that a phone has mixed.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{generate, record_key, recorders, rewrite, tunnels, url_record};
+use super::{conversations, generate, record_key, recorders, rewrite, tunnels, url_record};
 use crate::lab::Bench;
 use crate::lab::capture::Capture;
 use crate::lab::codec::Codec;
@@ -105,6 +105,11 @@ pub(super) const CASES: &[Case] = &[
     generated("record-server", recorders::server),
     generated("record-server-failed", recorders::server_failed),
     generated("record-server-closed", recorders::server_closed),
+    generated("transfer-blind", conversations::blind),
+    generated("transfer-attended", conversations::attended),
+    generated("conference-focus", conversations::conference),
+    generated("relay-hops", conversations::relay_hops),
+    generated("pbx-legs", conversations::pbx_legs),
 ];
 
 /// The calls of a case that is made by SIPp.

@@ -5,6 +5,7 @@
 //! rewrites a live capture or writes a call from nothing, for what no program can be made to send.
 
 pub(crate) mod cases;
+mod conversations;
 mod generate;
 mod record_key;
 mod recorders;

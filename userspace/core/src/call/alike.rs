@@ -82,7 +82,7 @@ pub(super) struct Ear {
 impl Prints {
     fn find(&mut self, new: Print) -> Match {
         if self.table.is_empty() {
-            let none = Print { print: !new.print, at: Timestamp(i64::MIN / 2), ..new };
+            let none = Print { print: !new.print, ..new };
             self.table.resize(PRINTS, none);
         }
         let place = &mut self.table[new.print as usize % PRINTS];

@@ -9,7 +9,7 @@
 //! 2. Both carry the same mark: a half of the Session-ID (RFC 7989), a header field that equals the other's, the URI of
 //!    one conference (RFC 4579).
 //! 3. Their streams carry the same payloads: [`super::alike`].
-//! 4. Users, time and hosts let it be guessed ([`Calls::guess_leg`]). That is taken back when payloads say otherwise.
+//! 4. Users, time and hosts let it be guessed. That is taken back when payloads say otherwise.
 
 use super::directory::Whom;
 use super::table::Calls;
@@ -181,10 +181,18 @@ impl Calls {
             }
             return;
         }
-        for key in [key, other] {
-            self.take_guess_back(key);
+        for (leg, first) in [(key, other), (other, key)] {
+            if self.is_leg_of(leg, first) {
+                self.take_guess_back(leg);
+            }
         }
         self.join(key, &Relative::Known(other));
+    }
+
+    /// Whether a call comes from the host that the other one went to: it is a leg of that, and of no other.
+    fn is_leg_of(&self, leg: CallKey, first: CallKey) -> bool {
+        let invited = |key: CallKey| self.get(key).and_then(|call| call.invited);
+        invited(leg).zip(invited(first)).is_some_and(|((source, _), (_, destination))| source == destination)
     }
 
     /// The call, and what was guessed to be a leg of it in turn, are a conversation of their own again.
@@ -328,4 +336,52 @@ fn focus(message: &Message<'_>) -> Option<Box<[u8]>> {
     let more = conference.map(|id| [b";conf-id=", id].concat()).unwrap_or_default();
     let uri = [contact.bare_uri(), &more].concat();
     (is_own && uri.len() <= LONGEST_VALUE).then(|| uri.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn marks(headers: &str) -> Vec<String> {
+        let text = format!("INVITE sip:1@a SIP/2.0\nCall-ID: x\n{headers}\n\n");
+        let config = Config { correlation_headers: vec!["X-Ticket".to_owned()], ..Config::default() };
+        let name = |mark: Whom| match mark {
+            Whom::Mark(bytes) | Whom::Focus(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            other => panic!("{other:?}"),
+        };
+        marks_of(&Message::parse(text.as_bytes()).unwrap(), &config).into_iter().map(name).collect()
+    }
+
+    #[test]
+    fn what_marks_a_call() {
+        let (one, none) = ("1a".repeat(16), "0".repeat(32));
+        assert_eq!(marks(&format!("Session-ID: {one};remote={none}")), [format!("session-id {one}")]);
+        assert_eq!(marks(&format!("session-id: {none}; remote={one};x")), [format!("session-id {one}")]);
+        assert_eq!(marks("X-TICKET: AbC "), ["x-ticket abc"]);
+        assert_eq!(marks("Cisco-Guid: 1-2-3-4\nX-Ticket:"), ["cisco-guid 1-2-3-4"]);
+        assert_eq!(marks("P-Charging-Vector: icid-value=\"a1\"; orig-ioi=x"), ["icid \"a1\""]);
+        assert_eq!(marks("Contact: <sip:pc@h;conf-id=m1;x=1>;a=\"b\";isfocus"), ["sip:pc@h;conf-id=m1"]);
+        assert_eq!(marks("m: sip:room@h;isFocus"), ["sip:room@h"]);
+        let long = "x".repeat(LONGEST_VALUE + 1);
+        for none in [
+            "Session-ID: 1a2b;remote=3",
+            "Session-ID:",
+            "Contact: <sip:bridge.example>;isfocus",
+            "Contact: <sip:a@b;isfocus>",
+            "P-Charging-Vector: icid-value=",
+            "X-CID: 7",
+            &format!("X-Ticket: {long}"),
+        ] {
+            assert_eq!(marks(none), [""; 0], "{none}");
+        }
+    }
+
+    #[test]
+    fn the_callers_half_of_a_session() {
+        let [one, two] = ["1", "2"].map(|digit| digit.repeat(32));
+        let text = format!("INVITE sip:1@a SIP/2.0\nCall-ID: x\nSession-ID: {one};remote={two}\n\n");
+        let message = Message::parse(text.as_bytes()).unwrap();
+        assert_eq!(session_id(&message, true), Some(one.as_bytes()));
+        assert_eq!(session_id(&message, false), Some(two.as_bytes()));
+    }
 }

@@ -29,6 +29,8 @@ struct Holder {
     /// When that stream began.
     began: Timestamp,
     last: Timestamp,
+    /// What it said before that was said while another was heard.
+    since: Timestamp,
 }
 
 impl Floor {
@@ -39,8 +41,9 @@ impl Floor {
         }
     }
 
-    pub(super) fn is_held_by(&self, flow: FlowId, ssrc: u32) -> bool {
-        self.holder.is_some_and(|holder| holder.flow == flow && holder.ssrc == ssrc)
+    /// Since when a stream has the floor; `None` when it has not.
+    pub(super) fn held_since(&self, flow: FlowId, ssrc: u32) -> Option<Timestamp> {
+        self.holder.filter(|holder| holder.flow == flow && holder.ssrc == ssrc).map(|holder| holder.since)
     }
 }
 
@@ -80,7 +83,8 @@ impl Call {
         let newer = newer && !floor.copies.contains(&(flow, stream.ssrc)) && !is_hop();
         let audible = || self.descriptions.codec(&found.key, speaker, packet.payload_type).is_decodable();
         if (free || newer) && !self.void.contains(&found.key.source) && audible() {
-            let holder = Holder { flow, ssrc: stream.ssrc, began: stream.first, last: packet.at };
+            let since = floor.holder.filter(|_| !free).map_or(Timestamp(i64::MIN), |holder| holder.last);
+            let holder = Holder { flow, ssrc: stream.ssrc, began: stream.first, last: packet.at, since };
             self.finish_speaking(speaker, context);
             self.floors[speaker.channel()].holder = Some(holder);
         }
@@ -114,7 +118,8 @@ impl Call {
         let floor = &mut self.floors[speaker.channel()];
         let audible = || self.descriptions.codec(&found.key, speaker, payload_type).is_decodable();
         if floor.holder.is_none() && audible() {
-            floor.holder = Some(Holder { flow, ssrc: stream.ssrc, began: stream.first, last: stream.last });
+            let (began, last, since) = (stream.first, stream.last, Timestamp(i64::MIN));
+            floor.holder = Some(Holder { flow, ssrc: stream.ssrc, began, last, since });
         }
     }
 
@@ -131,7 +136,8 @@ impl Call {
             let flow = context.flows.get(flow);
             (flow.key.source, &flow.streams[stream])
         };
-        let successor = Holder { flow, ssrc: found.ssrc, began: found.first, last: found.last };
+        let (began, last, since) = (found.first, found.last, Timestamp(i64::MIN));
+        let successor = Holder { flow, ssrc: found.ssrc, began, last, since };
         let follows = |holder: Holder| successor.began > holder.last && !self.void.contains(&source);
         if self.floors[speaker.channel()].holder.is_some_and(follows) {
             self.finish_speaking(speaker, context);

@@ -395,11 +395,12 @@ impl Call {
         let (key, descriptions) = (flow.key, &self.descriptions);
         let Some(stream) = flow.streams.get_mut(stream) else { return };
         let codec = |payload_type: u8| descriptions.codec(&key, speaker, payload_type);
-        let heard = self.floors[speaker.channel()].is_held_by(id, stream.ssrc);
-        let tape = self.recorder.tape.as_mut().filter(|_| heard);
+        let heard = self.floors[speaker.channel()].held_since(id, stream.ssrc);
+        let tape = self.recorder.tape.as_mut().filter(|_| heard.is_some());
         let until = self.end.map_or(Timestamp::FAR_FUTURE, |end| end.at);
         let mut out = Playout {
             tape,
+            since: heard.unwrap_or(Timestamp(i64::MIN)),
             until,
             side: speaker,
             codec: &codec,

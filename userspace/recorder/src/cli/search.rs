@@ -23,6 +23,7 @@ Examples:
   spantape search --archive tape --party 1009 --since 2026-11-22
   spantape search --archive tape --to '+4930*' --min-duration 2m --since '8h ago'
   spantape search --archive tape --table events --call-id 3c26-9f@192.0.2.9
+  spantape search --archive tape --table calls --conversation 3357caa874a18f39bf59b8d72a2c0887
   spantape search --archive tape --table events --trigger url-record --since '1h ago'
   spantape search --archive tape --trigger sip-info --format jsonl | jq -r .file")]
 pub(crate) struct Args {
@@ -41,6 +42,9 @@ pub(crate) struct Args {
     /// SIP Call-ID, exact or with `*` and `?`, or the call's `call_uid`
     #[arg(long, value_name = "ID")]
     call_id: Option<String>,
+    /// All that belongs together: the `conversation_id` of the calls
+    #[arg(long, value_name = "ID")]
+    conversation: Option<String>,
     /// Leave out what was over before: `2026-11-22`, `2026-11-22 14:30` (UTC), RFC 3339, or `2h ago`
     #[arg(long, value_name = "TIME", value_parser = when::moment)]
     since: Option<Timestamp>,
@@ -105,6 +109,7 @@ impl Args {
             to: self.to.clone(),
             party: self.party.clone(),
             call_id: self.call_id.clone(),
+            conversation: self.conversation.clone(),
             recording: None,
             since: self.since,
             until: self.until,

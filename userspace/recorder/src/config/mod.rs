@@ -21,7 +21,7 @@ use spantape_sieve::Ports;
 
 use triggers::{TypedRecorder, TypedUrl, recorders, url};
 use value::{
-    Bytes, Duration, Keys, Network, OneOrMore, Patterns, Percent, TypedDays, TypedHours, TypedLookBack,
+    Bytes, Correlation, Duration, Keys, Network, OneOrMore, Patterns, Percent, TypedDays, TypedHours, TypedLookBack,
     TypedZone,
 };
 
@@ -37,6 +37,7 @@ struct File {
     record: Record,
     capture: TypedCapture,
     control: TypedControl,
+    correlation: Correlation,
     limits: Limits,
     url: Vec<TypedUrl>,
     recorder: Vec<TypedRecorder>,
@@ -270,6 +271,7 @@ fn parse(text: &str) -> Result<Configuration, toml::de::Error> {
             .in_zone(file.site.time_zone.0),
         urls: urls.into_iter().chain(Template::yealink()).collect(),
         recorders: file.recorder.into_iter().flat_map(recorders).collect(),
+        correlation_headers: file.correlation.headers,
         orphans: file.record.orphans,
         record_headers: file.record.headers.unwrap_or(defaults.record_headers),
         rtp_timeout: or(file.record.rtp_timeout, defaults.rtp_timeout),
@@ -407,6 +409,8 @@ mod tests {
             [record]
             headers = ["Record"]
             rtp_timeout = "90s"
+            [correlation]
+            headers = ["X-Call-Tag"]
             [[rule]]
             name = "board"
             action = "ignore"
@@ -426,6 +430,7 @@ mod tests {
         .unwrap()
         .engine;
         assert_eq!(config.rtp_timeout, 90 * SECOND);
+        assert_eq!(config.correlation_headers, ["X-Call-Tag"]);
         let sales = config.rules.get(1);
         assert_eq!((sales.look_back, sales.network.len()), (LookBack::CallStart, 2));
         assert_eq!(config.rules.get(2).beginning, Beginning::Answer);
