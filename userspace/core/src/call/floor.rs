@@ -29,7 +29,7 @@ struct Holder {
     /// When that stream began.
     began: Timestamp,
     last: Timestamp,
-    /// What it said before that was said while another was heard.
+    /// What it said until then was said while another was heard.
     since: Timestamp,
 }
 

@@ -129,8 +129,7 @@ impl Calls {
         message: &Message<'_>,
         context: &mut Context<'_>,
     ) {
-        let is_refer =
-            matches!(message.start, StartLine::Request { method, .. } if method.eq_ignore_ascii_case(b"REFER"));
+        let is_refer = matches!(message.start, StartLine::Request { method, .. } if method.eq_ignore_ascii_case(b"REFER"));
         let named = is_refer.then(|| message.header(b"target-dialog")).flatten().map(call_id_of);
         if let Some(Relative::Known(key)) = named.and_then(|call_id| self.named(call_id)) {
             self.refer(key, flow, message, context);

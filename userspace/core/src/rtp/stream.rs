@@ -79,7 +79,7 @@ pub enum Note {
 pub struct Playout<'a> {
     /// The tape of its call, if one runs.
     pub tape: Option<&'a mut Tape>,
-    /// What has come before this moment is counted, but not recorded.
+    /// What has come until this moment is counted, but not recorded.
     pub since: Timestamp,
     /// What comes after this moment is counted, but not recorded.
     pub until: Timestamp,
@@ -518,7 +518,7 @@ impl Stream {
 
     /// A packet's turn has come.
     fn hear(&mut self, packet: &Packet<'_>, out: &mut Playout<'_>) {
-        if packet.at > out.until || packet.at < out.since {
+        if packet.at > out.until || packet.at <= out.since {
             let tape = out.tape.take();
             self.hear_in_time(packet, out);
             out.tape = tape;

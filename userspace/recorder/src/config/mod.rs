@@ -21,8 +21,8 @@ use spantape_sieve::Ports;
 
 use triggers::{TypedRecorder, TypedUrl, recorders, url};
 use value::{
-    Bytes, Correlation, Duration, Keys, Network, OneOrMore, Patterns, Percent, TypedDays, TypedHours, TypedLookBack,
-    TypedZone,
+    Bytes, Correlation, Duration, Keys, Network, OneOrMore, Patterns, Percent, TypedDays, TypedHours,
+    TypedLookBack, TypedZone,
 };
 
 use crate::control::{SOCKET, Settings, Tcp};
