@@ -96,7 +96,7 @@ fn stream(
 /// Noise that nobody else makes.
 fn noise(seed: u64) -> impl Fn(i64) -> Vec<u8> {
     move |number| {
-        let mut state = (seed << 32 | number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut state = ((seed << 32) | (number as u64 + 1)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mut next = || {
             state ^= state << 13;
             state ^= state >> 7;
@@ -108,7 +108,8 @@ fn noise(seed: u64) -> impl Fn(i64) -> Vec<u8> {
 }
 
 fn conversation(outcome: &Outcome, call_id: &str) -> String {
-    outcome.calls.iter().find(|call| call.call_id == call_id).unwrap().conversation_id.clone()
+    let call = outcome.calls.iter().find(|call| call.call_id == call_id);
+    call.map(|call| call.conversation_id.clone()).expect("the call is seen")
 }
 
 fn told(outcome: &Outcome, call_id: &str, kind: &str) -> Vec<String> {
@@ -346,7 +347,7 @@ proptest! {
         }
         // What makes a payload speech, but so quiet that no sum of two is one of them.
         let voice = move |number: i64| -> Vec<u8> {
-            noise(speaks & 0xffff)(number).into_iter().map(|byte| 0x80 | 0x10 + (byte & 0x0f)).collect()
+            noise(speaks & 0xffff)(number).into_iter().map(|byte| 0x90 | (byte & 0x0f)).collect()
         };
         let (from, to) = (1100 * MILLISECOND, 8 * SECOND);
         let original = stream([media[0], relay[0]], 7, from, to, voice);
