@@ -3,6 +3,7 @@
 use memchr::memmem;
 
 use super::message::{Message, looks_like_sip, start_of_message};
+use super::multipart::Part;
 
 /// Bytes kept of a message that is not complete yet.
 const MAX_MESSAGE: usize = 256 * 1024;
@@ -126,7 +127,25 @@ fn complete(bytes: &[u8]) -> Option<Message<'_>> {
     let header = Message::parse(&bytes[..header_end])?;
     // On a stream Content-Length is mandatory; where it is missing there is no body.
     let end = header_end.checked_add(header.content_length.unwrap_or(0))?;
+    let is_description = Part { content_type: header.content_type.unwrap_or_default(), ..Part::default() };
+    if is_description.is(b"application/sdp")
+        && let Some(length) = next_message(&bytes[header_end..end.min(bytes.len())])
+    {
+        return Message::parse(&bytes[..header_end + length]);
+    }
     Message::parse(bytes.get(..end)?)
+}
+
+/// Where the next message begins in a description: its length was said to be more than it is. No line of one is a
+/// start line.
+fn next_message(body: &[u8]) -> Option<usize> {
+    let mut found = memmem::find_iter(body, b"SIP/2.0");
+    found.find_map(|version| {
+        let start = memchr::memrchr(b'\n', &body[..version]).map_or(0, |newline| newline + 1);
+        // What a line is can be told only when all of it is there.
+        let end = start + memchr::memchr(b'\n', &body[start..])?;
+        begins_message(&body[start..=end]).then_some(start)
+    })
 }
 
 #[cfg(test)]
@@ -167,6 +186,33 @@ mod tests {
         for cut in 0..text.len() {
             assert_eq!(messages(&[&text[..cut], &text[cut..]]), whole, "{cut}");
         }
+    }
+
+    #[test]
+    fn a_length_that_is_too_great_does_not_swallow_what_follows() {
+        let text = b"INVITE sip:a@b SIP/2.0\r\nCall-ID: 1\r\nc: application/sdp\r\nl: 900\r\n\r\nv=0\r\ns=SIP/2.0\r\n\
+            ACK sip:a@b SIP/2.0\r\nCall-ID: 2\r\nl: 0\r\n\r\nBYE sip:a@b SIP/2.0\r\nCall-ID: 3\r\nl: 0\r\n\r\n";
+        let expected = [("1", "v=0\r\ns=SIP/2.0\r\n"), ("2", ""), ("3", "")];
+        let expected = expected.map(|(id, body)| (id.as_bytes().to_vec(), body.as_bytes().to_vec()));
+        for cut in 0..text.len() {
+            assert_eq!(messages(&[&text[..cut], &text[cut..]]), expected, "{cut}");
+        }
+    }
+
+    #[test]
+    fn the_status_line_that_a_transfer_reports_is_no_message() {
+        let text =
+            b"NOTIFY sip:a@b SIP/2.0\r\nCall-ID: 1\r\nc: message/sipfrag\r\nl: 16\r\n\r\nSIP/2.0 200 OK\r\n";
+        assert_eq!(messages(&[text]), [(b"1".to_vec(), b"SIP/2.0 200 OK\r\n".to_vec())]);
+    }
+
+    #[test]
+    fn a_length_that_is_too_small_or_missing_costs_nothing_more() {
+        let text =
+            b"INVITE sip:a@b SIP/2.0\r\nCall-ID: 1\r\nc: application/sdp\r\nl: 5\r\n\r\nv=0\r\nm=audio 1\r\n\
+            ACK sip:a@b SIP/2.0\r\nCall-ID: 2\r\n\r\nBYE sip:a@b SIP/2.0\r\nCall-ID: 3\r\n\r\n";
+        let ids: Vec<_> = messages(&[text]).into_iter().map(|(id, _)| id).collect();
+        assert_eq!(ids, [b"1", b"2", b"3"]);
     }
 
     #[test]
