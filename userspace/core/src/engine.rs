@@ -13,7 +13,7 @@ use crate::reassembly::fragments::Fragments;
 use crate::record::{EndReason, Side};
 use crate::rtp::{self, Packet as RtpPacket, Stream};
 use crate::rules::{Config, Rules};
-use crate::sip::{Message, looks_like_sip, start_of_message};
+use crate::sip::{Message, Oddity, looks_like_sip, start_of_message};
 use crate::time::{MILLISECOND, Timestamp};
 use crate::wire::{self, FlowKey, LinkType, Malformed, Packet};
 use streams::Connections;
@@ -46,8 +46,10 @@ pub struct Counters {
     pub tcp_evicted: u64,
     /// SIP messages.
     pub sip_messages: u64,
-    /// SIP messages without Call-ID.
+    /// SIP messages without Call-ID that belong to no call.
     pub sip_without_call_id: u64,
+    /// SIP messages that are odd, in the order of [`Oddity::ALL`].
+    pub sip_odd: [u64; Oddity::ALL.len()],
     /// RTP packets.
     pub rtp_packets: u64,
     /// RTP packets of no known call.
@@ -259,12 +261,16 @@ impl Engine {
 
     fn handle_message(&mut self, flow: &FlowKey, message: &Message<'_>) {
         self.counters.sip_messages += 1;
-        if message.call_id.is_none_or(<[u8]>::is_empty) {
-            self.counters.sip_without_call_id += 1;
+        let odd = message.oddities();
+        for oddity in odd.iter() {
+            self.counters.sip_odd[oddity as usize] += 1;
+        }
+        if odd.contains(Oddity::StatusCode) {
             return;
         }
         let (calls, mut context) = self.split();
-        calls.handle_message(flow, message, &mut context);
+        let is_of_call = calls.handle_message(flow, message, &mut context);
+        self.counters.sip_without_call_id += u64::from(!is_of_call && odd.contains(Oddity::CallId));
         self.bind_dirty();
     }
 

@@ -93,9 +93,21 @@ impl Media {
 pub fn parse(body: &[u8]) -> Vec<Media> {
     let mut media: Vec<Media> = Vec::new();
     let mut session = Section::default();
+    read(body, None)
+}
+
+/// The same of a description that `sender` has sent. Where no connection field can be read, media is most likely
+/// received there, although the field is mandatory (RFC 8866, 5.7).
+pub fn parse_from(body: &[u8], sender: IpAddr) -> Vec<Media> {
+    read(body, Some(sender))
+}
+
+fn read(body: &[u8], sender: Option<IpAddr>) -> Vec<Media> {
     let mut section = Section::default();
     let mut current: Option<MediaLine<'_>> = None;
 
+    let finish =
+        |line: MediaLine<'_>, session: &Section, section: &Section| line.finish(session, section, sender);
     for line in body.split(|&byte| byte == b'\n' || byte == b'\r') {
         let Some((&kind, value)) =
             line.split_first().and_then(|(kind, rest)| Some((kind, rest.strip_prefix(b"=")?)))
@@ -108,7 +120,7 @@ pub fn parse(body: &[u8]) -> Vec<Media> {
             b'a' => target.attribute(value),
             b'm' => {
                 if let Some(line) = current.take() {
-                    media.push(line.finish(&session, &section));
+                    media.push(finish(line, &session, &section));
                 }
                 if media.len() == MAX_MEDIA {
                     return media;
@@ -119,7 +131,7 @@ pub fn parse(body: &[u8]) -> Vec<Media> {
             _ => {}
         }
     }
-    media.extend(current.map(|line| line.finish(&session, &section)));
+    media.extend(current.map(|line| finish(line, &session, &section)));
     media
 }
 
@@ -188,8 +200,8 @@ impl<'a> MediaLine<'a> {
         Some(MediaLine { kind, port, secure, formats: words.next().unwrap_or_default() })
     }
 
-    fn finish(self, session: &Section, section: &Section) -> Media {
-        let address = section.address.or(session.address);
+    fn finish(self, session: &Section, section: &Section, sender: Option<IpAddr>) -> Media {
+        let address = section.address.or(session.address).or(sender);
         let held_by_address = address.is_some_and(|address| address.is_unspecified()) && self.port != 0;
         let endpoint = address
             .filter(|address| !address.is_unspecified() && self.port != 0)

@@ -8,7 +8,7 @@ use super::{Call, Context, End, LINGER, LINGER_CHALLENGED, LINGER_REJECTED, SEEN
 use crate::record::{EndReason, EventRow, Party, Side};
 use crate::recording_session::genesys;
 use crate::sdp;
-use crate::sip::{Address, Message, StartLine};
+use crate::sip::{self, Address, Message, StartLine};
 use crate::trigger::feature_code::Way;
 use crate::trigger::{Transaction, Trigger, audiocodes, msml, sip_info, url_record};
 use crate::wire::FlowKey;
@@ -181,7 +181,7 @@ impl Call {
             if initial {
                 self.invite = cseq;
                 self.try_again();
-            } else if self.invite == 0 {
+            } else if self.invite == 0 || self.has_been_answered_unseen(cseq, author) {
                 self.in_dialog = true;
             }
             self.describe(flow, message, author, !initial && !self.has_parts(), context);
@@ -203,6 +203,13 @@ impl Call {
         } else if is(b"INFO") {
             self.handle_info(flow, message, author, context);
         }
+    }
+
+    /// Whether an INVITE within the dialog shows that the answer to the first was missed. After a refusal it is the
+    /// first once more, with a tag that it should not have.
+    fn has_been_answered_unseen(&self, cseq: u32, author: Side) -> bool {
+        let is_open = self.answer.is_none() && self.end.is_none() && !self.has_parts();
+        is_open && author == Side::Caller && cseq > self.invite
     }
 
     fn handle_info(
@@ -270,9 +277,14 @@ impl Call {
         context: &mut Context<'_>,
     ) {
         let cseq = message.cseq().number;
-        // A re-INVITE has a CSeq of its own, or comes from the callee.
-        let is_first = self.invite == 0 || cseq <= self.invite || self.has_parts();
+        // A re-INVITE has a CSeq of its own, or comes from the callee. Before the call is up it is no such, but the
+        // INVITE once more, with credentials or to another target, which was not seen.
+        let is_first = self.invite == 0 || cseq <= self.invite || self.answer.is_none() || self.has_parts();
         let initial = author == Side::Callee && !self.in_dialog && is_first;
+        if initial && cseq > self.invite {
+            self.invite = cseq;
+            self.revive();
+        }
         if !initial {
             if self.in_dialog && (200..300).contains(&status) {
                 // The call was up before; this is the first sign that it was answered.
@@ -353,7 +365,7 @@ impl Call {
         context: &mut Context<'_>,
     ) {
         let Some(body) = sdp_of(message) else { return };
-        let media = sdp::parse(body);
+        let media = sdp::parse_from(body, flow.source.address());
         if media.is_empty() || self.is_over() && self.answer.is_some() {
             return;
         }
@@ -424,9 +436,9 @@ fn sdp_of<'a>(message: &Message<'a>) -> Option<&'a [u8]> {
 
 fn party(address: &Address<'_>) -> Party {
     Party {
-        user: text(address.user()),
+        user: readable(&address.user_text()),
         uri: text(address.bare_uri()),
-        display: text(address.display),
+        display: readable(&address.display_text()),
         ..Party::default()
     }
 }
@@ -434,6 +446,9 @@ fn party(address: &Address<'_>) -> Party {
 /// Header text for people: whatever the bytes are, at a sensible length.
 fn text(bytes: &[u8]) -> String {
     const LONGEST: usize = 200;
-    let text = String::from_utf8_lossy(bytes);
     text.chars().filter(|character| !character.is_control()).take(LONGEST).collect()
 }
+    readable(&sip::text(bytes))
+}
+
+fn readable(text: &str) -> String {

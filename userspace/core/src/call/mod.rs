@@ -7,6 +7,7 @@ mod floor;
 mod keys;
 mod lookup;
 mod operator;
+mod nameless;
 mod record_server;
 mod recording;
 mod report;
@@ -89,6 +90,9 @@ pub struct Call {
     raw_call_id: Box<[u8]>,
     call_id: String,
     conversation_id: String,
+    /// By what it is known beside that, if it has none.
+    aliases: Vec<Box<[u8]>>,
+    /// Empty if it has none.
     caller_tags: Vec<Box<[u8]>>,
     callee_tags: Vec<Box<[u8]>>,
     from: Party,
@@ -157,7 +161,8 @@ impl Call {
             key,
             id,
             raw_call_id: call_id.into(),
-            call_id: String::from_utf8_lossy(call_id).into_owned(),
+            aliases: Vec::new(),
+            call_id: nameless::shown(call_id),
             conversation_id: id.to_string(),
             caller_tags: Vec::new(),
             callee_tags: Vec::new(),

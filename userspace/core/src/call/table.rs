@@ -82,13 +82,29 @@ impl Calls {
         message: &Message<'_>,
         context: &mut Context<'_>,
     ) -> bool {
-        let Some(call_id) = message.call_id.filter(|call_id| !call_id.is_empty()) else { return false };
+        match message.call_id.filter(|call_id| !call_id.is_empty()) {
+            Some(call_id) => self.handle_named(flow, call_id, message, context),
+            None => self.handle_nameless(flow, message, context),
+        }
+    }
+
+    /// Takes a message of the call of that name: its Call-ID, or what stands for it.
+    pub(super) fn handle_named(
+        &mut self,
+        flow: &FlowKey,
+        call_id: &[u8],
+        message: &Message<'_>,
+        context: &mut Context<'_>,
+    ) -> bool {
         let mut key = self.by_call_id.get(call_id).copied();
-        if let Some(known) = key
-            && self.get(known).is_some_and(|call| begins_anew(call, message))
-        {
-            self.finish(known, EndReason::Superseded, context);
-            key = None;
+        if let Some(known) = key.and_then(|key| self.get(key)) {
+            if begins_anew(known, flow, message) {
+                let known = known.key;
+                self.finish(known, EndReason::Superseded, context);
+                key = None;
+            } else if is_of_another(known, message) {
+                return true;
+            }
         }
         let is_new = key.is_none();
         let key = match key {
@@ -254,6 +270,9 @@ impl Calls {
             for dialog in session.dialogs.drain(..).filter(|dialog| dialog.call_id != call.raw_call_id) {
                 self.forget_call_id(dialog.call_id, key, context.now);
             }
+        }
+        for alias in call.aliases.drain(..) {
+            self.forget_call_id(alias, key, context.now);
         }
         if !call.orphan {
             self.forget_call_id(call.raw_call_id, key, context.now);
@@ -428,17 +447,43 @@ pub(super) fn tell_lost(trigger: &Trigger, answer: &Answer, context: &mut Contex
     context.events.push_back(Event::Happened(Box::new(row)));
 }
 
-/// Whether a message cannot belong to a call that is over, though it has the same Call-ID.
-fn begins_anew(call: &Call, message: &Message<'_>) -> bool {
+/// Whether a message begins another call than the one that has, or had, the same Call-ID.
+fn begins_anew(call: &Call, flow: &FlowKey, message: &Message<'_>) -> bool {
     let StartLine::Request { method, .. } = message.start else { return false };
+    if !method.eq_ignore_ascii_case(b"INVITE") || message.to().tag().is_some() {
+        return false;
+    }
     let over = call.end.is_some_and(|end| {
         !matches!(end.reason, EndReason::Rejected | EndReason::Cancelled) || call.answer.is_some()
     });
-    let initial = method.eq_ignore_ascii_case(b"INVITE") && message.to().tag().is_none();
     let tag = message.from().tag().unwrap_or_default();
-    let same_transaction =
-        call.invite == message.cseq().number && call.caller_tags.iter().any(|known| **known == *tag);
-    over && initial && !same_transaction
+    let has_tag = |tags: &[Box<[u8]>]| tags.iter().any(|known| **known == *tag);
+    // Phones of old have no tags: theirs is a retransmission if the number is the same.
+    let same_caller = if tag.is_empty() {
+        !call.call_id.is_empty() && call.caller_tags.is_empty()
+    } else {
+        has_tag(&call.caller_tags)
+    };
+    let same_transaction = call.invite == message.cseq().number && same_caller;
+    // The BYE was not seen, and whoever called calls again. On another hop the same call may have other tags.
+    let same_way = call.invited == Some((flow.source.ip, flow.destination.ip));
+    let calls_again = call.answer.is_some()
+        && same_way
+        && !tag.is_empty()
+        && !has_tag(&call.caller_tags)
+        && !has_tag(&call.callee_tags);
+    (over || calls_again && call.is_conversation()) && !same_transaction
+}
+
+/// Whether a BYE is a straggler of an earlier call with the same Call-ID: it names two tags, and the call has others.
+fn is_of_another(call: &Call, message: &Message<'_>) -> bool {
+    let is_bye =
+        matches!(message.start, StartLine::Request { method, .. } if method.eq_ignore_ascii_case(b"BYE"));
+    let (from, to) = (message.from(), message.to());
+    let (Some(from), Some(to)) = (from.tag(), to.tag()) else { return false };
+    let knows = |tag: &[u8]| call.caller_tags.iter().chain(&call.callee_tags).any(|known| **known == *tag);
+    let is_known = call.caller_tags.is_empty() || call.callee_tags.is_empty() || knows(from) || knows(to);
+    is_bye && call.is_conversation() && !is_known
 }
 
 enum Opens {

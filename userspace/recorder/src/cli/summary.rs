@@ -1,6 +1,7 @@
 //! What is said at the end of a replay or a capture.
 
 use spantape_core::engine::Counters;
+use spantape_core::sip::Oddity;
 use spantape_core::wire::Malformed;
 
 use crate::pipeline::Tally;
@@ -27,6 +28,9 @@ pub(super) fn text(counters: &Counters, tally: &Tally) -> String {
     for (what, count) in dropped(counters, tally) {
         line("dropped", format!("{count} {what}"));
     }
+    for (what, count) in odd(counters) {
+        line("odd", format!("{count} {what}"));
+    }
     text
 }
 
@@ -34,6 +38,8 @@ pub(super) fn text(counters: &Counters, tally: &Tally) -> String {
 pub(super) fn json(counters: &Counters, tally: &Tally, problems: &[String]) -> serde_json::Value {
     let dropped: serde_json::Map<String, serde_json::Value> =
         dropped(counters, tally).into_iter().map(|(what, count)| (what, count.into())).collect();
+    let odd: serde_json::Map<String, serde_json::Value> =
+        odd(counters).map(|(what, count)| (what, count.into())).collect();
     serde_json::json!({
         "frames": counters.frames,
         "bytes": tally.bytes,
@@ -49,8 +55,15 @@ pub(super) fn json(counters: &Counters, tally: &Tally, problems: &[String]) -> s
         "late": tally.late,
         "duplicate": tally.duplicate,
         "dropped": dropped,
+        "odd": odd,
         "problems": problems,
     })
+}
+
+/// What was not as the standard has it, and was understood all the same: only what happened.
+fn odd(counters: &Counters) -> impl Iterator<Item = (String, u64)> {
+    let odd = Oddity::ALL.iter().zip(counters.sip_odd).filter(|(_, count)| *count > 0);
+    odd.map(|(oddity, count)| (format!("SIP messages with {}", oddity.as_str()), count))
 }
 
 /// What was dropped and why: only what happened.
@@ -62,7 +75,7 @@ fn dropped(counters: &Counters, tally: &Tally) -> Vec<(String, u64)> {
         ("IP packets with fragments missing", counters.fragments_abandoned),
         ("gaps in TCP streams", counters.tcp_gaps),
         ("TCP connections for want of room", counters.tcp_evicted),
-        ("SIP messages without Call-ID", counters.sip_without_call_id),
+        ("SIP messages without Call-ID, of no call", counters.sip_without_call_id),
         ("RTP packets of no known call", counters.rtp_unclaimed),
         ("RTP packets after the end of their call", counters.rtp_after_end),
         ("RTP packets of calls that are not recorded", counters.rtp_unwanted),
@@ -78,7 +91,7 @@ fn dropped(counters: &Counters, tally: &Tally) -> Vec<(String, u64)> {
         tally
             .undecodable
             .iter()
-            .map(|(codec, calls)| (format!("calls with audio in {codec}, which has no decoder"), *calls)),
+            .map(|(codec, calls)| (format!("calls with media in {codec}, which has no decoder"), *calls)),
     );
     dropped.retain(|(_, count)| *count > 0);
     dropped
