@@ -338,6 +338,10 @@ impl Engine {
             binding = self.flows.get(id).binding;
         }
         match binding {
+            Some(binding) if self.is_fax(id, &binding, ssrc) => {
+                self.counters.rtp_packets -= 1;
+                self.counters.udp_other += 1;
+            }
             Some(binding) => self.handle_claimed(id, &binding, ssrc, &packet),
             None => self.handle_unclaimed(id, ssrc, &packet),
         }
@@ -361,6 +365,14 @@ impl Engine {
                 .streams
                 .iter()
                 .any(|stream| stream.ssrc == ssrc && stream.continues(packet))
+    }
+
+    /// A fax has taken the place of audio: what looks like RTP on its flow and is of no stream that was there before
+    /// is UDPTL (ITU-T T.38, 9.1).
+    fn is_fax(&self, id: FlowId, binding: &Binding, ssrc: u32) -> bool {
+        let flow = self.flows.get(id);
+        let is_fax = self.calls.get(binding.call).is_some_and(|call| call.is_fax(&flow.key, binding.speaker));
+        is_fax && !flow.streams.iter().any(|stream| stream.ssrc == ssrc)
     }
 
     fn handle_claimed(&mut self, id: FlowId, binding: &Binding, ssrc: u32, packet: &RtpPacket<'_>) {

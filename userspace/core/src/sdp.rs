@@ -44,7 +44,9 @@ pub enum Kind {
     Audio,
     /// `m=video`
     Video,
-    /// Anything else: `image`, `application`, `message`…
+    /// `m=image`: fax by T.38, over UDPTL or TCP (ITU-T T.38, annex D). It is no RTP.
+    Image,
+    /// Anything else: `application`, `message`…
     Other,
 }
 
@@ -91,8 +93,6 @@ impl Media {
 
 /// Reads the streams of a description. Empty when `body` is none.
 pub fn parse(body: &[u8]) -> Vec<Media> {
-    let mut media: Vec<Media> = Vec::new();
-    let mut session = Section::default();
     read(body, None)
 }
 
@@ -103,11 +103,13 @@ pub fn parse_from(body: &[u8], sender: IpAddr) -> Vec<Media> {
 }
 
 fn read(body: &[u8], sender: Option<IpAddr>) -> Vec<Media> {
+    let mut media: Vec<Media> = Vec::new();
+    let mut session = Section::default();
     let mut section = Section::default();
-    let mut current: Option<MediaLine<'_>> = None;
-
     let finish =
         |line: MediaLine<'_>, session: &Section, section: &Section| line.finish(session, section, sender);
+    let mut current: Option<MediaLine<'_>> = None;
+
     for line in body.split(|&byte| byte == b'\n' || byte == b'\r') {
         let Some((&kind, value)) =
             line.split_first().and_then(|(kind, rest)| Some((kind, rest.strip_prefix(b"=")?)))
@@ -189,6 +191,7 @@ impl<'a> MediaLine<'a> {
         let kind = match words.next()? {
             kind if kind.eq_ignore_ascii_case(b"audio") => Kind::Audio,
             kind if kind.eq_ignore_ascii_case(b"video") => Kind::Video,
+            kind if kind.eq_ignore_ascii_case(b"image") => Kind::Image,
             _ => Kind::Other,
         };
         // "49170/2" announces two ports; the first is the one that matters.
@@ -196,7 +199,7 @@ impl<'a> MediaLine<'a> {
         let transport = words.next().unwrap_or_default();
         let secure = memchr::memmem::find(transport, b"SAVP").is_some();
         let rtp = memchr::memmem::find(transport, b"RTP").is_some();
-        let kind = if rtp { kind } else { Kind::Other };
+        let kind = if rtp || kind == Kind::Image { kind } else { Kind::Other };
         Some(MediaLine { kind, port, secure, formats: words.next().unwrap_or_default() })
     }
 
@@ -285,7 +288,31 @@ mod tests {
     fn hold_by_address_and_rejected_stream() {
         let media = parse(b"v=0\nc=IN IP4 0.0.0.0\nm=audio 4000 RTP/AVP 8\nm=image 0 udptl t38\n");
         assert!(media[0].holds() && media[0].endpoint.is_none());
-        assert_eq!((media[1].kind, media[1].endpoint), (Kind::Other, None));
+        assert_eq!((media[1].kind, media[1].endpoint), (Kind::Image, None));
+    }
+
+    #[test]
+    fn without_a_readable_connection_field() {
+        let sender = "10.0.0.7".parse().unwrap();
+        for field in ["", "c=IN IP4 host.example.com\r\n", "c=IN\r\n"] {
+            let body = format!("v=0\r\n{field}m=audio 23031 RTP\r\nm=audio 0 RTP/AVP 0\r\n");
+            assert_eq!(parse(body.as_bytes())[0].endpoint, None);
+            let media = parse_from(body.as_bytes(), sender);
+            assert_eq!(media[0].endpoint.unwrap().socket(), "10.0.0.7:23031".parse().unwrap());
+            assert_eq!((media[1].endpoint, media[1].held_by_address), (None, false));
+        }
+        let held = parse_from(b"v=0\nc=IN IP4 0.0.0.0\nm=audio 4000 RTP/AVP 8\n", sender);
+        assert!(held[0].holds() && held[0].endpoint.is_none());
+    }
+
+    #[test]
+    fn fax_and_what_else_is_no_rtp() {
+        let media = parse(
+            b"v=0\nc=IN IP4 10.0.0.1\nm=image 6022 udptl t38\nm=audio 6024 udptl t38\nm=IMAGE 6026 TCP t38\n",
+        );
+        let kinds: Vec<_> = media.iter().map(|media| media.kind).collect();
+        assert_eq!(kinds, [Kind::Image, Kind::Other, Kind::Image]);
+        assert!(media.iter().all(|media| media.formats.is_empty()));
     }
 
     #[test]

@@ -208,13 +208,19 @@ impl Descriptions {
         codec
     }
 
-    /// `audio`, `video` or `unknown`.
+    /// What RTP on a flow is: `audio`, `video` or `unknown`.
     pub(super) fn kind(&self, flow: &FlowKey, speaker: Side) -> &'static str {
-        match self.media(flow, speaker).next().map(|media| media.kind) {
+        // A fax on the same ports is no RTP.
+        match self.media(flow, speaker).map(|media| media.kind).find(|kind| *kind != Kind::Image) {
             Some(Kind::Audio) | None => "audio",
             Some(Kind::Video) => "video",
-            Some(Kind::Other) => "unknown",
+            Some(Kind::Image | Kind::Other) => "unknown",
         }
+    }
+
+    /// Whether what goes on a flow is a fax by T.38.
+    pub(super) fn is_image(&self, flow: &FlowKey, speaker: Side) -> bool {
+        self.media(flow, speaker).next().is_some_and(|media| media.kind == Kind::Image)
     }
 
     /// Whether the media of a flow is encrypted.
@@ -255,8 +261,11 @@ impl Descriptions {
     /// then whatever the receiver and the sender said last.
     fn media(&self, flow: &FlowKey, speaker: Side) -> impl Iterator<Item = &Media> {
         let receiver = speaker.other();
+        // What may still be refused counts after what holds.
         let newest = |side: Side| {
-            let lines = self.all.iter().rev().flat_map(|description| description.lines.iter());
+            let holds = self.all.iter().rev().filter(|description| !description.tentative);
+            let may_hold = self.all.iter().rev().filter(|description| description.tentative);
+            let lines = holds.chain(may_hold).flat_map(|description| description.lines.iter());
             lines.filter(move |line| line.receiver == side).map(|line| &line.media)
         };
         let at = |side: Side, endpoint: Endpoint| {

@@ -352,7 +352,10 @@ impl Call {
                 self.renegotiate(context);
             }
             408 | 481 => self.end_now(EndReason::DialogGone, LINGER, context),
-            _ => self.descriptions.reject(cseq, self.key, context.flows),
+            _ => {
+                self.descriptions.reject(cseq, self.key, context.flows);
+                self.refuse_fax(status, author, cseq, context);
+            }
         }
     }
 
@@ -385,6 +388,7 @@ impl Call {
         for endpoint in media.iter().filter_map(|media| media.endpoint) {
             self.names.add(Whom::Host(endpoint.ip));
         }
+        self.note_fax(message, author, &media, context);
         if author == Side::Caller {
             self.watch_activity(flow, message, &media, context);
         }
@@ -445,10 +449,10 @@ fn party(address: &Address<'_>) -> Party {
 
 /// Header text for people: whatever the bytes are, at a sensible length.
 fn text(bytes: &[u8]) -> String {
-    const LONGEST: usize = 200;
-    text.chars().filter(|character| !character.is_control()).take(LONGEST).collect()
-}
     readable(&sip::text(bytes))
 }
 
 fn readable(text: &str) -> String {
+    const LONGEST: usize = 200;
+    text.chars().filter(|character| !character.is_control()).take(LONGEST).collect()
+}

@@ -3,11 +3,12 @@
 mod description;
 mod dialog;
 mod directory;
+mod fax;
 mod floor;
 mod keys;
 mod lookup;
-mod operator;
 mod nameless;
+mod operator;
 mod record_server;
 mod recording;
 mod report;
@@ -20,6 +21,7 @@ use std::net::IpAddr;
 
 use description::Descriptions;
 use directory::Names;
+use fax::Fax;
 use floor::Floor;
 use recording::Recorder;
 use session::{Passed, Session};
@@ -88,11 +90,11 @@ pub struct Call {
     id: Id,
     /// Call-ID as it was on the wire.
     raw_call_id: Box<[u8]>,
-    call_id: String,
-    conversation_id: String,
     /// By what it is known beside that, if it has none.
     aliases: Vec<Box<[u8]>>,
     /// Empty if it has none.
+    call_id: String,
+    conversation_id: String,
     caller_tags: Vec<Box<[u8]>>,
     callee_tags: Vec<Box<[u8]>>,
     from: Party,
@@ -109,6 +111,8 @@ pub struct Call {
     cancelled: Option<Timestamp>,
     end: Option<End>,
     descriptions: Descriptions,
+    /// The latest offer of a fax.
+    fax: Option<Fax>,
     triggers: VecDeque<Pending>,
     /// Keys that caller and callee have pressed.
     keys: [Keys; 2],
@@ -178,6 +182,7 @@ impl Call {
             cancelled: None,
             end: None,
             descriptions: Descriptions::default(),
+            fax: None,
             triggers: VecDeque::new(),
             keys: Default::default(),
             rules: context.config.rules.clone(),
@@ -277,6 +282,7 @@ impl Call {
             now.since(last) > SILENT_BEFORE_TAKEOVER
                 && self.last_signal < last
                 && !self.descriptions.is_held()
+                && !self.has_fax()
         })
     }
 
@@ -501,7 +507,10 @@ impl Call {
             (None, _) if self.cancelled.is_some() && self.answer.is_none() => {
                 self.cancelled.map_or(last_life, |at| at + TIMER_F)
             }
-            (None, Some(_)) if self.descriptions.is_held() => last_life + config.hold_timeout,
+            // Nobody is heard either while a fax is sent.
+            (None, Some(_)) if self.descriptions.is_held() || self.has_fax() => {
+                last_life + config.hold_timeout
+            }
             (None, Some(_)) => last_life + config.rtp_timeout,
             (None, None) if self.answer.is_some() || self.joined => last_life + config.idle_timeout,
             (None, None) => last_life + config.ring_timeout,
