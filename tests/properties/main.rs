@@ -4,6 +4,7 @@ mod found;
 mod garbage;
 mod impaired;
 mod leak;
+mod odd_sip;
 mod operator;
 mod order;
 mod sessions;
