@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{generate, record_key, recorders, rewrite, tunnels, url_record};
+use super::{generate, odd_sip, record_key, recorders, rewrite, tunnels, url_record};
 use crate::lab::Bench;
 use crate::lab::capture::Capture;
 use crate::lab::codec::Codec;
@@ -86,6 +86,10 @@ pub(super) const CASES: &[Case] = &[
     live("cancelled", |name| simple(name, "cancel-caller", "cancel-callee")),
     live("unanswered-busy", |name| simple(name, "busy-caller", "busy-callee")),
     Case { name: "l16", make: Make::Generate(generate::l16) },
+    generated("no-call-id", odd_sip::no_call_id),
+    generated("call-id-reused", odd_sip::call_id_reused),
+    generated("cancel-race", odd_sip::cancel_race),
+    generated("t38-declined", odd_sip::t38_declined),
     generated("record-both-sides", record_key::both_sides),
     generated("url-record", url_record::started_and_stopped),
     generated("url-record-refused", url_record::refused),

@@ -6,6 +6,7 @@
 
 pub(crate) mod cases;
 mod generate;
+mod odd_sip;
 mod record_key;
 mod recorders;
 mod rewrite;
