@@ -17,6 +17,9 @@ use crate::wire::{Endpoint, FlowKey};
 /// Names of one call; a fork has one for each branch.
 const MAX_ALIASES: usize = 32;
 
+/// Requests that belong to a call, so that URIs are enough to tell of which.
+const METHODS: [&[u8]; 8] = [b"INVITE", b"ACK", b"BYE", b"CANCEL", b"PRACK", b"UPDATE", b"INFO", b"REFER"];
+
 /// What a name is made of.
 const BY_TAG: &[u8] = b" tag";
 const BY_URIS: &[u8] = b" uris";
@@ -71,6 +74,12 @@ fn names(flow: &FlowKey, message: &Message<'_>) -> (Vec<Box<[u8]>>, usize) {
         return (names, telling);
     }
     let target = match message.start {
+        // A phone registers with the URI that it is called by.
+        StartLine::Request { method, .. }
+            if !METHODS.iter().any(|known| known.eq_ignore_ascii_case(method)) =>
+        {
+            return (Vec::new(), 0);
+        }
         StartLine::Request { uri, .. } => Address::parse(uri).bare_uri(),
         StartLine::Response { .. } => b"",
     };
