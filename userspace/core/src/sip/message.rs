@@ -258,7 +258,7 @@ impl<'a> Iterator for Headers<'a> {
 fn start_line(line: &[u8]) -> Option<(StartLine<'_>, Oddities)> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let mut odd = Oddities::default();
-    odd.insert_if(Oddity::StartLine, line.last().is_some_and(u8::is_ascii_whitespace));
+    let ends_in_space = line.last().is_some_and(u8::is_ascii_whitespace);
     let line = trim(line);
     if let Some(rest) = version(line).and_then(|version| line[version..].strip_prefix(b" ")) {
         return Some((status_line(&line[..line.len() - rest.len()], rest, &mut odd)?, odd));
@@ -290,6 +290,7 @@ fn start_line(line: &[u8]) -> Option<(StartLine<'_>, Oddities)> {
         return None;
     }
     odd.insert_if(Oddity::Version, !is_version);
+    odd.insert_if(Oddity::StartLine, ends_in_space);
     odd.insert_if(Oddity::StartLine, is_version && line.len() != method.len() + uri.len() + 9);
     // Whatever the grammar lets into a user, it is no angle bracket and no white space.
     let is_plain = |byte: &u8| byte.is_ascii_graphic() && !b"<>".contains(byte);
