@@ -18,13 +18,13 @@ const HEADERS: usize = 42;
 /// The same datagrams with other payloads.
 fn rewritten(frames: Vec<Frame>, with: impl Fn(&str) -> String) -> Vec<Frame> {
     let end = |bytes: &[u8], ip: usize, port: usize| {
-        let octets: [u8; 4] = bytes[ip..ip + 4].try_into().unwrap();
+        let octets = [bytes[ip], bytes[ip + 1], bytes[ip + 2], bytes[ip + 3]];
         SocketAddrV4::new(octets.into(), u16::from_be_bytes([bytes[port], bytes[port + 1]]))
     };
     let rewrite = |frame: Frame| {
         let (from, to) = (end(&frame.bytes, 26, 34), end(&frame.bytes, 30, 36));
-        let text = std::str::from_utf8(&frame.bytes[HEADERS..]).unwrap();
-        udp(frame.at.0, from, to, with(text).as_bytes())
+        let text = String::from_utf8_lossy(&frame.bytes[HEADERS..]);
+        udp(frame.at.0, from, to, with(&text).as_bytes())
     };
     frames.into_iter().map(rewrite).collect()
 }
