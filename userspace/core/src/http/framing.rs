@@ -133,7 +133,12 @@ impl Framer {
         deliver: &mut impl FnMut(Message<'_>),
     ) -> usize {
         let before = self.kept.len();
-        self.kept.extend_from_slice(&bytes[..bytes.len().min(MAX_HEAD + 1 - before.min(MAX_HEAD))]);
+        let fresh = &bytes[..bytes.len().min(MAX_HEAD + 1 - before.min(MAX_HEAD))];
+        self.kept.extend_from_slice(fresh);
+        if before > 0 && self.kept.len() <= MAX_HEAD && memchr::memchr(b'\n', fresh).is_none() {
+            // Only the end of a line can complete it: it is not read again for every byte.
+            return bytes.len();
+        }
         let kept = std::mem::take(&mut self.kept);
         // Between messages there may be empty lines (RFC 9112, 2.2).
         let empty = kept.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();

@@ -27,8 +27,21 @@ pub enum Framing {
 pub struct Framer {
     /// Bytes of a message that is not complete yet.
     kept: Vec<u8>,
+    wants: Wants,
     found: bool,
     foreign: usize,
+}
+
+/// What the bytes that are kept wait for: so they are not looked through again with every segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Wants {
+    /// Whatever comes.
+    #[default]
+    More,
+    /// The empty line that ends the header; so many bytes have been looked through for it.
+    HeaderEnd(usize),
+    /// So many bytes.
+    Length(usize),
 }
 
 impl Framer {
@@ -38,11 +51,13 @@ impl Framer {
             let used = self.cut(bytes, &mut deliver);
             self.kept.extend_from_slice(&bytes[used..]);
         } else {
-            let mut kept = std::mem::take(&mut self.kept);
-            kept.extend_from_slice(bytes);
-            let used = self.cut(&kept, &mut deliver);
-            kept.drain(..used);
-            self.kept = kept;
+            self.kept.extend_from_slice(bytes);
+            if self.has_what_it_wants() {
+                let mut kept = std::mem::take(&mut self.kept);
+                let used = self.cut(&kept, &mut deliver);
+                kept.drain(..used);
+                self.kept = kept;
+            }
         }
         if self.kept.len() > MAX_MESSAGE {
             self.gap();
@@ -61,12 +76,26 @@ impl Framer {
 
     /// Bytes are missing here: what was begun cannot be completed.
     pub fn gap(&mut self) {
-        self.kept = Vec::new();
+        (self.kept, self.wants) = (Vec::new(), Wants::More);
+    }
+
+    fn has_what_it_wants(&mut self) -> bool {
+        match self.wants {
+            Wants::More => true,
+            Wants::Length(length) => self.kept.len() >= length,
+            Wants::HeaderEnd(seen) => {
+                // The empty line may have begun before.
+                let fresh = &self.kept[seen.saturating_sub(3).min(self.kept.len())..];
+                self.wants = Wants::HeaderEnd(self.kept.len());
+                header_end(fresh).is_some()
+            }
+        }
     }
 
     /// Delivers the complete messages at the front of `bytes`; returns how many bytes are done with.
     fn cut(&mut self, bytes: &[u8], deliver: &mut impl FnMut(&Message<'_>)) -> usize {
         let mut at = 0;
+        self.wants = Wants::More;
         while at < bytes.len() {
             let rest = &bytes[at..];
             let keepalive = rest.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
@@ -90,13 +119,16 @@ impl Framer {
                 continue;
             }
             match complete(rest) {
-                Some(message) => {
+                Ok(message) => {
                     self.found = true;
                     self.foreign = 0;
                     deliver(&message);
                     at += message.length;
                 }
-                None => return at,
+                Err(wants) => {
+                    self.wants = wants;
+                    return at;
+                }
             }
         }
         at
@@ -117,16 +149,21 @@ fn begins_message(bytes: &[u8]) -> bool {
 }
 
 /// The message at the front of `bytes`, if all of it is there.
-fn complete(bytes: &[u8]) -> Option<Message<'_>> {
-    let header_end =
-        [memmem::find(bytes, b"\r\n\r\n").map(|at| at + 4), memmem::find(bytes, b"\n\n").map(|at| at + 2)]
-            .into_iter()
-            .flatten()
-            .min()?;
-    let header = Message::parse(&bytes[..header_end])?;
+fn complete(bytes: &[u8]) -> Result<Message<'_>, Wants> {
+    let header_end = header_end(bytes).ok_or(Wants::HeaderEnd(bytes.len()))?;
+    // What is no message does not become one by what follows.
+    let header = Message::parse(&bytes[..header_end]).ok_or(Wants::Length(usize::MAX))?;
     // On a stream Content-Length is mandatory; where it is missing there is no body.
-    let end = header_end.checked_add(header.content_length.unwrap_or(0))?;
-    Message::parse(bytes.get(..end)?)
+    let end = header_end.checked_add(header.content_length.unwrap_or(0)).ok_or(Wants::Length(usize::MAX))?;
+    Message::parse(bytes.get(..end).ok_or(Wants::Length(end))?).ok_or(Wants::Length(usize::MAX))
+}
+
+/// Behind the empty line.
+fn header_end(bytes: &[u8]) -> Option<usize> {
+    [memmem::find(bytes, b"\r\n\r\n").map(|at| at + 4), memmem::find(bytes, b"\n\n").map(|at| at + 2)]
+        .into_iter()
+        .flatten()
+        .min()
 }
 
 #[cfg(test)]
@@ -175,6 +212,22 @@ mod tests {
         assert_eq!(framer.add(&[b'x'; 3000], |_| ()), Framing::Open);
         framer.add(&[b'x'; 3000], |_| ());
         assert_eq!(framer.add(&[b'x'; 3000], |_| ()), Framing::Foreign);
+    }
+
+    #[test]
+    fn a_message_in_single_bytes_is_not_looked_through_each_time() {
+        let mut framer = Framer::default();
+        framer.add(b"INVITE sip:a@b SIP/2.0\r\nCall-ID: 1\r\nContent-Length: 9\r\n\r", |_| unreachable!());
+        assert!(matches!(framer.wants, Wants::HeaderEnd(_)));
+        framer.add(b"\n", |_| unreachable!());
+        let wanted = framer.kept.len() + 9;
+        for _ in 0..8 {
+            framer.add(b"x", |_| unreachable!());
+            assert_eq!(framer.wants, Wants::Length(wanted));
+        }
+        let mut found = 0;
+        framer.add(b"x", |_| found += 1);
+        assert_eq!((found, framer.kept.len(), framer.wants), (1, 0, Wants::More));
     }
 
     proptest! {
