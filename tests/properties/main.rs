@@ -1,5 +1,6 @@
 //! Properties of the engine: what must be true of any calls, however they come by.
 
+mod floods;
 mod found;
 mod garbage;
 mod impaired;

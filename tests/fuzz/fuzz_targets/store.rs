@@ -27,6 +27,9 @@ pub struct Store {
     calls: u64,
 }
 
+/// Little enough to run out at times.
+const MEMORY: usize = 256 << 10;
+
 /// One of the payload types that mean something in [`Store::begin_call`].
 #[allow(dead_code, reason = "not every target sends RTP of many kinds")]
 pub fn payload_type(choice: u8) -> u8 {
@@ -37,6 +40,7 @@ impl Store {
     pub fn new(on_demand: bool) -> Store {
         let mut config = Config { orphans: !on_demand, max_calls: 4, max_flows: 8, ..Config::default() };
         (config.max_fragments, config.max_tcp_flows, config.max_unclaimed) = (4, 4, 4);
+        config.max_memory = MEMORY;
         if on_demand {
             let code = |keys: &str, effect| Code { keys: keys.to_owned(), effect };
             let codes = [
@@ -129,6 +133,7 @@ impl Store {
                 <= counters.rtp_packets
         );
         assert!(counters.sip_without_call_id <= counters.sip_messages);
+        assert!(counters.memory_peak <= MEMORY, "{} bytes", counters.memory_peak);
     }
 
     fn carry_out(&mut self) {

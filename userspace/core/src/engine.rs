@@ -8,7 +8,7 @@ use rtp_rs::RtpReader;
 
 use crate::call::{Call, Calls, Context};
 use crate::event::Event;
-use crate::media::{Binding, BoundBy, CallKey, FlowId, Flows, MAX_STREAMS, Standing};
+use crate::media::{Binding, BoundBy, CallKey, FlowId, Flows, Standing};
 use crate::reassembly::fragments::Fragments;
 use crate::record::{EndReason, Side};
 use crate::rtp::{self, Packet as RtpPacket, Stream};
@@ -21,6 +21,9 @@ use streams::Connections;
 /// An unclaimed stream is one of RTP after so many packets in this time, for `--orphans`.
 const ORPHAN_PACKETS: u64 = 10;
 const ORPHAN_TIME: i64 = 200 * MILLISECOND;
+
+/// What comes of a stream in its first second is kept until it is known whose it is, however many others there are.
+const YOUNG: i64 = crate::time::SECOND;
 
 /// A stream with a packet so recently goes on.
 const GOES_ON: i64 = crate::time::SECOND;
@@ -38,6 +41,8 @@ pub struct Counters {
     pub fragments: u64,
     /// IP packets given up because fragments were missing.
     pub fragments_abandoned: u64,
+    /// IP packets with fragments missing given up for want of room.
+    pub fragments_evicted: u64,
     /// TCP segments.
     pub tcp_segments: u64,
     /// Places in TCP streams with SIP where bytes are missing.
@@ -58,6 +63,10 @@ pub struct Counters {
     pub rtp_unwanted: u64,
     /// RTP packets dropped because there was no room for their flow.
     pub rtp_no_room: u64,
+    /// RTP flows given up for want of room: they belonged to no call, or a call had too many of them.
+    pub flows_evicted: u64,
+    /// RTP streams whose figures were given up for want of room: their flows had too many of them.
+    pub streams_evicted: u64,
     /// RTCP packets.
     pub rtcp_packets: u64,
     /// UDP datagrams of other kinds.
@@ -66,6 +75,21 @@ pub struct Counters {
     pub calls: u64,
     /// Calls given up for want of room.
     pub calls_evicted: u64,
+    /// Bytes that the engine's state takes, about.
+    pub memory: usize,
+    /// The most that it took after any frame.
+    pub memory_peak: usize,
+}
+
+/// Kinds of state that can be given up.
+#[derive(Clone, Copy)]
+enum Kind {
+    Fragments,
+    Connections,
+    /// Of no call.
+    Flows,
+    /// That are not being recorded.
+    Calls,
 }
 
 /// Follows calls through frames. One engine owns its calls outright; it has no clock, no thread and no file.
@@ -111,6 +135,7 @@ impl Engine {
             Ok(packet) => self.handle_packet(packet),
             Err(malformed) => self.note_malformed(malformed),
         }
+        self.make_room();
         self.announce_media();
     }
 
@@ -166,7 +191,11 @@ impl Engine {
     pub fn counters(&self) -> Counters {
         Counters {
             fragments_abandoned: self.fragments.abandoned,
+            fragments_evicted: self.fragments.evicted,
             tcp_evicted: self.tcp.evicted,
+            flows_evicted: self.flows.evicted.flows,
+            streams_evicted: self.flows.evicted.streams,
+            memory: self.memory(),
             calls: self.calls.total,
             calls_evicted: self.calls.evicted,
             ..self.counters.clone()
@@ -200,6 +229,49 @@ impl Engine {
                 self.events.push_back(Event::Media { endpoint, wanted });
             }
         }
+    }
+
+    /// Bytes that all tables take, about.
+    fn memory(&self) -> usize {
+        let calls = self.calls.idle_memory() + self.calls.recorded_memory();
+        self.fragments.memory() + self.tcp.memory() + self.flows.memory() + calls
+    }
+
+    /// Keeps to the memory that is allowed. The kind of state that takes most of it gives up what of it has been idle
+    /// longest, so that a flood makes way for itself; calls that are being recorded come last.
+    fn make_room(&mut self) {
+        let mut memory = self.memory();
+        while memory > self.config.max_memory {
+            let mut kinds = [
+                (self.fragments.memory(), Kind::Fragments),
+                (self.tcp.memory(), Kind::Connections),
+                (self.flows.unclaimed_memory(), Kind::Flows),
+                (self.calls.idle_memory(), Kind::Calls),
+            ];
+            kinds.sort_unstable_by_key(|(memory, _)| std::cmp::Reverse(*memory));
+            if !kinds.into_iter().any(|(_, kind)| self.give_up(kind)) && !self.give_up_call(true) {
+                break;
+            }
+            memory = self.memory();
+        }
+        self.counters.memory_peak = self.counters.memory_peak.max(memory);
+    }
+
+    /// Gives up one of that kind, if there is one.
+    fn give_up(&mut self, kind: Kind) -> bool {
+        match kind {
+            Kind::Fragments => self.fragments.give_up_oldest(),
+            Kind::Connections => self.tcp.give_up_oldest(),
+            Kind::Flows => self.flows.give_up_oldest(),
+            Kind::Calls => self.give_up_call(false),
+        }
+    }
+
+    fn give_up_call(&mut self, recorded: bool) -> bool {
+        let (calls, mut context) = self.split();
+        let given_up = calls.give_up_idlest(recorded, &mut context);
+        self.bind_dirty();
+        given_up
     }
 
     fn note_malformed(&mut self, malformed: Malformed) {
@@ -317,8 +389,9 @@ impl Engine {
                 }
             },
         };
-        let (resolve_at, last) = (self.flows.get(id).resolve_at, self.flows.get(id).last);
-        if resolve_at <= now || now.since(last) >= GOES_ON && self.has_lost_its_call(id) {
+        // A call that has too many flows may have given this one up for others.
+        let Some(flow) = self.flows.known(id) else { return };
+        if flow.resolve_at <= now || now.since(flow.last) >= GOES_ON && self.has_lost_its_call(id) {
             self.bind(id);
         }
         let ssrc = reader.ssrc();
@@ -329,13 +402,16 @@ impl Engine {
             let (calls, mut context) = self.split();
             calls.finish(bound.call, EndReason::RtpTimeout, &mut context);
             self.bind_dirty();
-            binding = self.flows.get(id).binding;
+            let Some(flow) = self.flows.known(id) else { return };
+            binding = flow.binding;
         }
         match binding {
             Some(binding) => self.handle_claimed(id, &binding, ssrc, &packet),
             None => self.handle_unclaimed(id, ssrc, &packet),
         }
-        self.flows.get_mut(id).last = now;
+        if let Some(flow) = self.flows.known_mut(id) {
+            flow.last = now;
+        }
     }
 
     /// The call that a flow is bound to is over: what begins there after a silence may be another's.
@@ -358,7 +434,7 @@ impl Engine {
     }
 
     fn handle_claimed(&mut self, id: FlowId, binding: &Binding, ssrc: u32, packet: &RtpPacket<'_>) {
-        let stream = self.find_stream(id, ssrc, packet.at);
+        let stream = self.flows.find_stream(id, ssrc, packet.at);
         let (calls, mut context) = self.split();
         let Some(call) = calls.get_mut(binding.call) else { return };
         let over = call.is_over();
@@ -371,16 +447,22 @@ impl Engine {
 
     fn handle_unclaimed(&mut self, id: FlowId, ssrc: u32, packet: &RtpPacket<'_>) {
         self.counters.rtp_unclaimed += 1;
-        let keep = self.flows.unclaimed() <= self.config.max_unclaimed || self.config.orphans;
-        let stream = self.find_stream(id, ssrc, packet.at);
+        let few = self.flows.unclaimed() <= self.config.max_unclaimed || self.config.orphans;
+        let stream = self.flows.find_stream(id, ssrc, packet.at);
+        self.flows.note_unclaimed(id);
         let flow = self.flows.get_mut(id);
         if flow.spent && packet.at.since(flow.last) > crate::time::SECOND {
             flow.spent = false;
         }
         let (spent, key) = (flow.spent, flow.key);
         let Some(stream) = flow.streams.get_mut(stream) else { return };
+        let before = stream.memory();
+        // Of what has just begun, a description may be on its way.
+        let keep = few || packet.at.since(stream.first) < YOUNG;
         stream.receive_unclaimed(packet, keep && !spent);
+        let after = stream.memory();
         let lasting = stream.unique() >= ORPHAN_PACKETS && packet.at.since(stream.first) >= ORPHAN_TIME;
+        self.flows.note_memory(id, before, after);
         if self.config.orphans && lasting && !spent {
             let now = self.now;
             let (calls, mut context) = self.split();
@@ -389,26 +471,6 @@ impl Engine {
             self.flows.claim(key.destination, call, Side::Callee, now);
             self.bind_dirty();
         }
-    }
-
-    /// The stream's place in its flow; a new one where the SSRC is new.
-    fn find_stream(&mut self, id: FlowId, ssrc: u32, at: Timestamp) -> usize {
-        let flow = self.flows.get_mut(id);
-        if flow.streams.get(flow.current).is_some_and(|stream| stream.ssrc == ssrc) {
-            return flow.current;
-        }
-        let known = flow.streams.iter().position(|stream| stream.ssrc == ssrc);
-        flow.current = known.unwrap_or_else(|| {
-            if flow.streams.len() >= MAX_STREAMS {
-                let idle = flow.streams.iter().enumerate().min_by_key(|(_, stream)| stream.last);
-                if let Some((idle, _)) = idle {
-                    flow.streams.remove(idle);
-                }
-            }
-            flow.streams.push(Stream::new(ssrc, at));
-            flow.streams.len() - 1
-        });
-        flow.current
     }
 
     /// Finds out anew which call a flow belongs to. Returns whether that is another than before.
@@ -455,10 +517,10 @@ impl Engine {
         if let Some(before) = before {
             self.release(id, &before);
         }
-        let (calls, context) = self.split();
+        let (calls, mut context) = self.split();
         let Some(call) = calls.get_mut(found.call) else { return false };
         let found = call.tell_apart(&context.flows.get(id).key, found, context.flows);
-        call.adopt(id);
+        call.adopt(id, &mut context);
         let earliest = call.earliest_media();
         let flow = context.flows.get_mut(id);
         flow.spent = false;
@@ -469,6 +531,7 @@ impl Engine {
         flow.current = 0;
         let claimed: u64 = flow.streams.iter_mut().map(|stream| stream.claim(earliest)).sum();
         context.flows.bind(id, Some(found), now);
+        context.flows.weigh(id);
         self.counters.rtp_unclaimed -= claimed;
         true
     }

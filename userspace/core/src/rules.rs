@@ -324,7 +324,10 @@ pub struct Config {
     pub digit_timeout: i64,
     /// A call without media and without signalling is given up after so long.
     pub idle_timeout: i64,
-    /// Calls kept at most; the one that has been idle longest goes first.
+    /// Bytes that all state takes at most, about. What has been idle longest goes first, and calls that are being
+    /// recorded last.
+    pub max_memory: usize,
+    /// Calls kept at most; the one with which least is lost goes first.
     pub max_calls: usize,
     /// Media flows kept at most.
     pub max_flows: usize,
@@ -332,7 +335,8 @@ pub struct Config {
     pub max_tcp_flows: usize,
     /// Incomplete IP packets kept at most.
     pub max_fragments: usize,
-    /// Flows without a call of which the last seconds are kept, in case a call claims them.
+    /// Flows without a call of which the last seconds are kept, in case a call claims them. When there are more, only
+    /// those of the first second are.
     pub max_unclaimed: usize,
 }
 
@@ -351,6 +355,7 @@ impl Default for Config {
             ring_timeout: 300 * SECOND,
             digit_timeout: SECOND,
             idle_timeout: 4 * 3600 * SECOND,
+            max_memory: 2 << 30,
             max_calls: 100_000,
             max_flows: 500_000,
             max_tcp_flows: 100_000,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::codec::{Codec, CodecKind};
 use crate::media::{CallKey, Flows};
 use crate::record::Side;
-use crate::sdp::{Kind, Media};
+use crate::sdp::{Format, Kind, Media};
 use crate::time::{SECOND, Timestamp};
 use crate::wire::{Endpoint, FlowKey};
 
@@ -74,6 +74,18 @@ impl Descriptions {
     pub(super) fn has_side(&self, side: Side) -> bool {
         let lines = self.all.iter().flat_map(|description| description.lines.iter());
         lines.into_iter().any(|line| line.receiver == side)
+    }
+
+    /// Bytes that they take, about.
+    pub(super) fn memory(&self) -> usize {
+        let line = |line: &Line| {
+            let formats = line.media.formats.capacity() * (32 + size_of::<Format>());
+            size_of::<Line>() + line.media.label.capacity() + formats
+        };
+        let description = |description: &Description| {
+            size_of::<Description>() + 64 + description.lines.iter().map(line).sum::<usize>()
+        };
+        self.all.iter().map(description).sum()
     }
 
     /// Whether somebody has put the other on hold.

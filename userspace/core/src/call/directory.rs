@@ -6,6 +6,9 @@ use crate::media::CallKey;
 
 /// Names kept of one call.
 const MAX_NAMES: usize = 32;
+/// Calls of one name that are looked at, the latest ones: of a host with more of them, which is a PBX or a flood,
+/// those before are not found by it.
+const MAX_FOUND: usize = 1024;
 
 /// One of the names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,6 +42,17 @@ impl Names {
     pub(super) fn has(&self, name: &Whom) -> bool {
         self.all.contains(name)
     }
+
+    /// Bytes that they take, here and in the directory, about.
+    pub(super) fn memory(&self) -> usize {
+        let text = |name: &Whom| match name {
+            Whom::Host(_) | Whom::Device(_) => 0,
+            Whom::User(user) => user.len() + 32,
+            Whom::Token(token) => token.len() + 32,
+        };
+        let entry = 3 * size_of::<(Whom, CallKey)>();
+        self.all.iter().map(|name| 2 * text(name) + entry).sum()
+    }
 }
 
 /// Which calls have a name.
@@ -63,11 +77,15 @@ impl Directory {
         }
     }
 
-    /// Calls of that name, in no order that means anything.
-    pub(super) fn find(&self, name: &Whom) -> impl DoubleEndedIterator<Item = CallKey> + '_ {
+    /// Calls of that name, the latest first.
+    pub(super) fn find(&self, name: &Whom) -> impl Iterator<Item = CallKey> + '_ {
         let first = CallKey { slot: 0, generation: 0 };
         let last = CallKey { slot: usize::MAX, generation: u64::MAX };
-        self.entries.range((name.clone(), first)..=(name.clone(), last)).map(|(_, call)| *call)
+        self.entries
+            .range((name.clone(), first)..=(name.clone(), last))
+            .rev()
+            .take(MAX_FOUND)
+            .map(|(_, call)| *call)
     }
 }
 
@@ -89,13 +107,29 @@ mod tests {
         directory.enter(call(2), &mut two);
         let find =
             |directory: &Directory, name| directory.find(&name).map(|call| call.slot).collect::<Vec<_>>();
-        assert_eq!(find(&directory, Whom::Host(7)), [1, 2]);
+        assert_eq!(find(&directory, Whom::Host(7)), [2, 1]);
         assert_eq!(find(&directory, Whom::Device(5)), [2]);
         assert_eq!(find(&directory, Whom::User("1009".into())), [1]);
         directory.strike(call(1), &one);
         assert_eq!(find(&directory, Whom::Host(7)), [2]);
         assert!(find(&directory, Whom::User("1009".into())).is_empty());
         assert_eq!(directory.entries.len(), 2);
+    }
+
+    #[test]
+    fn of_a_flood_of_calls_the_latest_are_found() {
+        let mut directory = Directory::default();
+        for generation in 0..2 * MAX_FOUND {
+            let mut names = Names::default();
+            names.add(Whom::Host(7));
+            // Places in the table are used again.
+            directory.enter(
+                CallKey { slot: 3 * MAX_FOUND - generation, generation: generation as u64 },
+                &mut names,
+            );
+        }
+        let found: Vec<u64> = directory.find(&Whom::Host(7)).map(|call| call.generation).collect();
+        assert_eq!((found.len(), found[0]), (MAX_FOUND, 2 * MAX_FOUND as u64 - 1));
     }
 
     #[test]

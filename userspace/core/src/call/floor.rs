@@ -44,6 +44,7 @@ impl Call {
     ) {
         let found = context.flows.get(flow);
         let Some(stream) = found.streams.get(stream) else { return };
+        let is_credible = self.is_credible(found, stream);
         let floor = &mut self.floors[speaker.channel()];
         if let Some(holder) =
             floor.holder.as_mut().filter(|holder| holder.flow == flow && holder.ssrc == stream.ssrc)
@@ -55,7 +56,7 @@ impl Call {
         let newer =
             floor.holder.is_some_and(|holder| stream.first > holder.began) && stream.unique() >= MIN_PACKETS;
         let audible = || self.descriptions.codec(&found.key, speaker, packet.payload_type).is_decodable();
-        if (free || newer) && !self.void.contains(&found.key.source) && audible() {
+        if (free && is_credible || newer) && !self.void.contains(&found.key.source) && audible() {
             let holder = Holder { flow, ssrc: stream.ssrc, began: stream.first, last: packet.at };
             self.finish_speaking(speaker, context);
             self.floors[speaker.channel()].holder = Some(holder);
@@ -86,7 +87,9 @@ impl Call {
         context: &Context<'_>,
     ) {
         let found = context.flows.get(flow);
-        let Some(stream) = found.streams.get(stream) else { return };
+        let Some(stream) = found.streams.get(stream).filter(|stream| self.is_credible(found, stream)) else {
+            return;
+        };
         let floor = &mut self.floors[speaker.channel()];
         let audible = || self.descriptions.codec(&found.key, speaker, payload_type).is_decodable();
         if floor.holder.is_none() && audible() {
@@ -103,12 +106,12 @@ impl Call {
         stream: usize,
         context: &mut Context<'_>,
     ) {
-        let (source, found) = {
-            let flow = context.flows.get(flow);
-            (flow.key.source, &flow.streams[stream])
-        };
+        let owner = context.flows.get(flow);
+        let (source, found) = (owner.key.source, &owner.streams[stream]);
         let successor = Holder { flow, ssrc: found.ssrc, began: found.first, last: found.last };
-        let follows = |holder: Holder| successor.began > holder.last && !self.void.contains(&source);
+        let is_credible = self.is_credible(owner, found);
+        let follows =
+            |holder: Holder| successor.began > holder.last && is_credible && !self.void.contains(&source);
         if self.floors[speaker.channel()].holder.is_some_and(follows) {
             self.finish_speaking(speaker, context);
             self.floors[speaker.channel()].holder = Some(successor);

@@ -65,7 +65,7 @@ impl Calls {
                 })
         };
         // Of somebody who calls a thousand times at once the latest are enough.
-        let calls = self.directory.find(&from).rev().take(MOST_LEGS);
+        let calls = self.directory.find(&from).take(MOST_LEGS);
         let legs = calls.filter_map(|key| self.get(key)).filter(is_first_leg);
         let first = legs.max_by_key(|leg| (leg.start, leg.key.generation));
         let conversation = first.filter(|_| !is_told).map(|first| first.conversation_id.clone());
@@ -87,8 +87,9 @@ impl Calls {
     ) -> Option<CallKey> {
         let host = Whom::Host(phone.host);
         if let Some(user) = phone.user.filter(|user| !user.is_empty()) {
+            // Of a user there are fewer calls than of a PBX.
             let user = Whom::User(user.into());
-            let found = self.most_prominent_of(&host, now, |call| fits(call) && call.has_name(&user));
+            let found = self.most_prominent_of(&user, now, |call| fits(call) && call.has_name(&host));
             if found.is_some() {
                 return found;
             }

@@ -10,6 +10,7 @@ mod operator;
 mod record_server;
 mod recording;
 mod report;
+mod room;
 mod session;
 mod table;
 mod triggers;
@@ -56,6 +57,10 @@ const MIN_PACKETS: u64 = 3;
 const HELD_TOGETHER: i64 = SECOND / 4;
 /// Messages by which retransmissions are known.
 const SEEN: usize = 64;
+/// Flows of one call. Somebody who is told where it is received may send from anywhere.
+const MAX_FLOWS: usize = 64;
+/// With more flows, or streams of one, most are not of the call: nobody is heard for a packet or two.
+const MANY: usize = 16;
 
 /// What a call needs of the rest of the engine.
 pub struct Context<'a> {
@@ -147,6 +152,8 @@ pub struct Call {
     drain_at: Timestamp,
     /// When to look after it next, as the table knows it.
     deadline: Timestamp,
+    /// When it is given up, as the table knows it.
+    place: Option<room::Place>,
 }
 
 impl Call {
@@ -200,6 +207,7 @@ impl Call {
             notes: Vec::new(),
             drain_at: Timestamp::FAR_FUTURE,
             deadline: Timestamp::FAR_FUTURE,
+            place: None,
         }
     }
 
@@ -292,11 +300,33 @@ impl Call {
         binding
     }
 
-    /// A flow has been bound to this call.
-    pub fn adopt(&mut self, flow: FlowId) {
-        if !self.flows.contains(&flow) {
-            self.flows.push(flow);
+    /// Whether a stream of a flow may be heard, and tell where a recording begins; the packet at hand counts.
+    fn is_credible(&self, flow: &Flow, stream: &Stream) -> bool {
+        let few = self.flows.len() <= MANY && flow.streams.len() <= MANY;
+        few || stream.unique() + 1 >= MIN_PACKETS
+    }
+
+    /// A flow has been bound to this call. When it has too many, that of a few packets from where nobody is said to be
+    /// which has been idle longest is given up; or else, with what there is to say of it, the longest idle of all.
+    pub fn adopt(&mut self, flow: FlowId, context: &mut Context<'_>) {
+        if self.flows.contains(&flow) {
+            return;
         }
+        if self.flows.len() >= MAX_FLOWS {
+            let idle = self.flows.iter().copied().min_by_key(|&id| {
+                let flow = context.flows.get(id);
+                let is_told = flow.binding.is_some_and(|binding| binding.by == BoundBy::Both);
+                (is_told || flow.is_established(), flow.last)
+            });
+            if let Some(idle) = idle {
+                self.release(idle);
+                if context.flows.get(idle).is_established() {
+                    self.let_go(idle, context);
+                }
+                context.flows.give_up(idle);
+            }
+        }
+        self.flows.push(flow);
     }
 
     /// A flow is bound to another call from now on.
@@ -368,6 +398,7 @@ impl Call {
         let Some(stream) = flow.streams.get_mut(stream) else { return };
         let codec = |payload_type: u8| descriptions.codec(&key, speaker, payload_type);
         let heard = self.floors[speaker.channel()].is_held_by(id, stream.ssrc);
+        let before = stream.memory();
         let tape = self.recorder.tape.as_mut().filter(|_| heard);
         let until = self.end.map_or(Timestamp::FAR_FUTURE, |end| end.at);
         let mut out = Playout {
@@ -379,6 +410,10 @@ impl Call {
             scratch: context.scratch,
         };
         run(stream, &mut out);
+        let after = stream.memory();
+        if before != after {
+            context.flows.note_memory(id, before, after);
+        }
         self.recorder.overdub(context);
         if !self.notes.is_empty() {
             self.tell_notes(&key, speaker, context);

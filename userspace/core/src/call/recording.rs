@@ -19,6 +19,9 @@ const BY_RULE: &str = "rule";
 /// The trigger of what is recorded because nothing else is known of it.
 const ORPHAN: &str = "orphan";
 
+/// Recordings of one call. When there are more, the last one goes on: nothing is lost.
+const MAX_SEGMENTS: usize = 1024;
+
 /// A part of the tape that is to be a recording.
 pub(super) struct Segment {
     start: Timestamp,
@@ -84,6 +87,11 @@ impl Recorder {
             Some(since) if self.tape.is_some() => since + LATENCY,
             _ => Timestamp::FAR_FUTURE,
         }
+    }
+
+    /// Bytes that its recordings take until they are told, about.
+    pub(super) fn memory(&self) -> usize {
+        self.segments.len() * size_of::<Segment>()
     }
 
     /// What has caused the recording that goes on.
@@ -195,7 +203,7 @@ impl Call {
     pub(super) fn stop_segment(&mut self, pending: &Pending) {
         let call_end = self.end.map_or(Timestamp::FAR_FUTURE, |end| end.at);
         let at = pending.trigger.at;
-        if at >= call_end {
+        if at >= call_end || self.recorder.segments.len() >= MAX_SEGMENTS {
             return;
         }
         if let Some(segment) = self.recorder.segments.last_mut().filter(|segment| segment.end.is_none()) {
@@ -339,7 +347,9 @@ impl Call {
     }
 
     fn oldest_held(&self, context: &Context<'_>) -> Option<Timestamp> {
-        let streams = self.flows.iter().flat_map(|&id| &context.flows.get(id).streams);
+        let flows = self.flows.iter().map(|&id| context.flows.get(id));
+        let streams =
+            flows.flat_map(|flow| flow.streams.iter().filter(|stream| self.is_credible(flow, stream)));
         streams.filter_map(|stream| stream.oldest_held()).min()
     }
 }

@@ -7,6 +7,9 @@ use crate::record::{CallRow, EndReason, StreamRow};
 use crate::rtp::Stream;
 use crate::wire::FlowKey;
 
+/// Names of codecs without a decoder that are kept of one call.
+const MAX_UNDECODABLE: usize = 32;
+
 impl Call {
     /// Ends what is still open and says all there is to say. The call is not to be used afterwards.
     pub(super) fn finish(&mut self, reason: EndReason, context: &mut Context<'_>) {
@@ -62,6 +65,7 @@ impl Call {
         flow.spent = true;
         let (key, binding) = (flow.key, flow.binding);
         context.flows.bind(id, None, context.now);
+        context.flows.weigh(id);
         if self.orphan {
             // No description names its endpoints.
             context.flows.drop_claim(key.source, self.key);
@@ -77,7 +81,8 @@ impl Call {
         self.streams += 1;
         let kind = self.descriptions.kind(key, binding.speaker);
         for codec in stream.undecodable() {
-            if kind == "audio" && !self.undecodable.contains(&codec) {
+            let has_room = self.undecodable.len() < MAX_UNDECODABLE;
+            if kind == "audio" && has_room && !self.undecodable.contains(&codec) {
                 self.undecodable.push(codec);
             }
         }

@@ -1,13 +1,16 @@
 //! All calls, by Call-ID and by when they must be looked after.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeSet;
+use std::hash::BuildHasher;
 
 use hashbrown::HashMap;
+use hashlink::LinkedHashMap;
 use slab::Slab;
 
 use super::directory::Directory;
-use super::record_server::{Order, OrderKey};
+use super::record_server::Orders;
+use super::room::{Place, Room};
 use super::session::Passed;
 use super::{Call, Context};
 use crate::control::{self, LiveCalls, Refusal, Request, Target};
@@ -35,11 +38,13 @@ pub struct Calls {
     sessions: HashMap<Box<[u8]>, CallKey, foldhash::fast::RandomState>,
     pub(super) directory: Directory,
     /// What phones have ordered from record servers.
-    pub(super) orders: BTreeMap<OrderKey, Order>,
+    pub(super) orders: Orders,
     timers: BTreeSet<(Timestamp, CallKey)>,
+    pub(super) room: Room,
     generation: u64,
-    ended: HashMap<Box<[u8]>, Timestamp, foldhash::fast::RandomState>,
-    ended_order: VecDeque<(Timestamp, Box<[u8]>)>,
+    /// When calls have ended, the longest ago first, by hashes of their Call-IDs: those may be long.
+    ended: LinkedHashMap<u64, Timestamp, foldhash::fast::RandomState>,
+    hasher: foldhash::quality::RandomState,
     /// Calls seen.
     pub total: u64,
     /// Calls given up for want of room.
@@ -53,11 +58,12 @@ impl Default for Calls {
             by_call_id: HashMap::default(),
             sessions: HashMap::default(),
             directory: Directory::default(),
-            orders: BTreeMap::new(),
+            orders: Orders::default(),
             timers: BTreeSet::new(),
+            room: Room::default(),
             generation: 0,
-            ended: HashMap::default(),
-            ended_order: VecDeque::new(),
+            ended: LinkedHashMap::default(),
+            hasher: foldhash::quality::RandomState::default(),
             total: 0,
             evicted: 0,
         }
@@ -228,6 +234,8 @@ impl Calls {
             call.deadline = deadline;
             self.timers.insert((deadline, key));
         }
+        let place = Place::of(call);
+        self.room.update(key, &mut call.place, place);
         if let Some(passing) = passing {
             self.pass(passing, context);
         }
@@ -240,6 +248,7 @@ impl Calls {
         }
         let mut call = self.calls.remove(key.slot);
         self.timers.remove(&(call.deadline, key));
+        self.room.leave(key, call.place.take());
         self.directory.strike(key, &call.names);
         call.finish(reason, context);
         if let Some(passing) = Passing::of(&mut call) {
@@ -264,7 +273,7 @@ impl Calls {
         if self.by_call_id.get(&call_id) == Some(&key) {
             self.by_call_id.remove(&call_id);
         }
-        self.remember(call_id, now);
+        self.remember(&call_id, now);
     }
 
     /// The capture is over: ends all calls, in the order in which they began.
@@ -289,7 +298,7 @@ impl Calls {
             Opens::Nothing => return None,
         };
         self.forget(context.now);
-        if joined && self.ended.contains_key(call_id) {
+        if joined && self.ended.contains_key(&self.hasher.hash_one(call_id)) {
             return None;
         }
         let session = recording_session::recognise(message, &context.config.recorders);
@@ -358,11 +367,7 @@ impl Calls {
         context: &mut Context<'_>,
         make: impl FnOnce(CallKey, &Context<'_>) -> Call,
     ) -> CallKey {
-        while self.calls.len() >= context.config.max_calls {
-            let Some(&(_, oldest)) = self.timers.first() else { break };
-            self.evicted += 1;
-            self.finish(oldest, EndReason::Evicted, context);
-        }
+        while self.calls.len() >= context.config.max_calls && self.give_up_idlest(true, context) {}
         self.total += 1;
         self.generation += 1;
         let entry = self.calls.vacant_entry();
@@ -371,21 +376,16 @@ impl Calls {
         key
     }
 
-    fn remember(&mut self, call_id: Box<[u8]>, now: Timestamp) {
-        self.ended.insert(call_id.clone(), now);
-        self.ended_order.push_back((now, call_id));
+    fn remember(&mut self, call_id: &[u8], now: Timestamp) {
+        self.ended.insert(self.hasher.hash_one(call_id), now);
         self.forget(now);
     }
 
     fn forget(&mut self, now: Timestamp) {
-        while let Some((at, _)) = self.ended_order.front()
-            && (now.since(*at) > STRAGGLERS || self.ended_order.len() > MAX_ENDED)
+        while let Some((_, at)) = self.ended.front()
+            && (now.since(*at) > STRAGGLERS || self.ended.len() > MAX_ENDED)
         {
-            if let Some((at, call_id)) = self.ended_order.pop_front()
-                && self.ended.get(&call_id) == Some(&at)
-            {
-                self.ended.remove(&call_id);
-            }
+            self.ended.pop_front();
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use hashbrown::HashMap;
+use hashlink::LinkedHashMap;
 
 use super::Engine;
 use crate::http;
@@ -19,11 +19,20 @@ const MAX_ASKED: usize = 32;
 /// A message to or from a record server that nothing ends has ended when nothing more comes for so long.
 const MESSAGE_ENDS: i64 = 20 * MILLISECOND;
 
+/// Bytes that a direction takes beside what it keeps: its entry in the table, and what allocations cost.
+const OVERHEAD: usize = 96 + size_of::<(FlowKey, Entry)>();
+
 /// One direction of a connection.
 #[derive(Default)]
 struct Connection {
     direction: Direction,
     talk: Talk,
+}
+
+impl Connection {
+    fn memory(&self) -> usize {
+        OVERHEAD + self.direction.waiting() + self.talk.memory()
+    }
 }
 
 /// What is said in one direction.
@@ -70,10 +79,20 @@ struct Pending {
     answer: Answers,
 }
 
+/// A direction in the table.
+struct Entry {
+    connection: Connection,
+    last: Timestamp,
+    /// What it takes, as the table knows it.
+    memory: usize,
+}
+
 /// TCP connections, each direction for itself, the longest idle first to go.
 pub(super) struct Connections {
-    by_flow: HashMap<FlowKey, (Connection, Timestamp), foldhash::fast::RandomState>,
+    /// The longest idle first.
+    by_flow: LinkedHashMap<FlowKey, Entry, foldhash::fast::RandomState>,
     capacity: usize,
+    memory: usize,
     pub(super) evicted: u64,
     /// Directions in which a message may be complete, if nothing more comes until then.
     unfinished: VecDeque<(Timestamp, FlowKey)>,
@@ -96,12 +115,12 @@ impl Engine {
 
     /// Nothing in that direction says so, but what has come of a message is all of it.
     fn finish_message(&mut self, flow: &FlowKey) {
-        let Some((connection, last)) = self.tcp.by_flow.get_mut(flow) else { return };
-        let (at, Talk::Control(framer)) = (*last, &mut connection.talk) else { return };
+        let Some(entry) = self.tcp.by_flow.get_mut(flow) else { return };
+        let (at, Talk::Control(framer)) = (entry.last, &mut entry.connection.talk) else { return };
         let mut framer = std::mem::take(framer);
         framer.finish(|message| self.handle_control(flow, &message, at));
-        if let Some((connection, _)) = self.tcp.by_flow.get_mut(flow) {
-            connection.talk = Talk::Control(framer);
+        if let Some(entry) = self.tcp.by_flow.get_mut(flow) {
+            entry.connection.talk = Talk::Control(framer);
         }
     }
 
@@ -264,55 +283,92 @@ impl Talk {
             Talk::Foreign => {}
         }
     }
+
+    fn memory(&self) -> usize {
+        match self {
+            Talk::Sip(framer) => framer.memory(),
+            Talk::Requests(framer) => size_of_val(&**framer) + framer.memory(),
+            Talk::Responses(responses) => {
+                let asked = responses.asked.capacity() * size_of::<Asked>();
+                size_of_val(&**responses) + responses.framer.memory() + asked
+            }
+            Talk::Control(framer) => size_of_val(&**framer) + framer.memory(),
+            Talk::Foreign => 0,
+        }
+    }
 }
 
 impl Connections {
     pub(super) fn new(capacity: usize) -> Connections {
-        Connections { by_flow: HashMap::default(), capacity, evicted: 0, unfinished: VecDeque::new() }
+        Connections {
+            by_flow: LinkedHashMap::default(),
+            capacity: capacity.max(1),
+            memory: 0,
+            evicted: 0,
+            unfinished: VecDeque::new(),
+        }
+    }
+
+    /// Bytes that all take, about.
+    pub(super) fn memory(&self) -> usize {
+        self.memory + self.unfinished.len() * size_of::<(Timestamp, FlowKey)>()
+    }
+
+    /// Gives up the direction that has been idle longest, for want of room. Returns whether there was one.
+    pub(super) fn give_up_oldest(&mut self) -> bool {
+        let Some((_, entry)) = self.by_flow.pop_front() else { return false };
+        self.memory -= entry.memory;
+        self.evicted += 1;
+        true
     }
 
     fn find(&mut self, flow: &FlowKey, segment: &Segment<'_>, now: Timestamp) -> Option<&mut Connection> {
-        if !self.by_flow.contains_key(flow) {
-            if segment.payload.is_empty() && !segment.syn {
-                return None;
-            }
-            if self.by_flow.len() >= self.capacity {
-                self.make_room();
-            }
+        if !self.by_flow.contains_key(flow) && segment.payload.is_empty() && !segment.syn {
+            return None;
         }
-        let (connection, last) = self.by_flow.entry(*flow).or_default();
-        *last = now;
-        Some(connection)
+        Some(&mut self.touch(flow, now).connection)
+    }
+
+    /// The direction, which is not idle.
+    fn touch(&mut self, flow: &FlowKey, now: Timestamp) -> &mut Entry {
+        if self.by_flow.to_back(flow).is_none() && self.by_flow.len() >= self.capacity {
+            self.give_up_oldest();
+        }
+        let memory = &mut self.memory;
+        let entry = self.by_flow.entry(*flow).or_insert_with(|| {
+            *memory += OVERHEAD;
+            Entry { connection: Connection::default(), last: now, memory: OVERHEAD }
+        });
+        entry.last = now;
+        entry
     }
 
     /// A request has been made whose response will come on that flow. Responses are followed from the first request
     /// that is a trigger on.
     fn expect_response(&mut self, flow: &FlowKey, request: Asked, now: Timestamp) {
-        let known = self.by_flow.get_mut(flow);
-        let follows = known.as_ref().is_some_and(|(known, _)| matches!(known.talk, Talk::Responses(_)));
+        let known = self.by_flow.get(flow);
+        let follows = known.is_some_and(|known| matches!(known.connection.talk, Talk::Responses(_)));
         if !follows && request.trigger.is_none() {
             return;
         }
-        if known.is_none() && self.by_flow.len() >= self.capacity {
-            self.make_room();
-        }
-        let (connection, _) = self.by_flow.entry(*flow).or_insert_with(|| (Connection::default(), now));
+        let entry = self.touch(flow, now);
         if !follows {
             // What came before may not have been followed: the next bytes are where it begins.
-            *connection =
+            entry.connection =
                 Connection { direction: Direction::default(), talk: Talk::Responses(Box::default()) };
         }
-        if let Talk::Responses(responses) = &mut connection.talk {
+        if let Talk::Responses(responses) = &mut entry.connection.talk {
             if responses.asked.len() >= MAX_ASKED {
                 responses.asked.clear();
             }
             responses.asked.push_back(request);
         }
+        self.weigh(flow);
     }
 
     /// When bytes came last in that direction.
     fn last(&self, flow: &FlowKey) -> Option<Timestamp> {
-        self.by_flow.get(flow).map(|(_, last)| *last)
+        self.by_flow.get(flow).map(|entry| entry.last)
     }
 
     /// The message that has begun there is complete if nothing more comes for a while.
@@ -323,25 +379,31 @@ impl Connections {
     }
 
     fn put_back(&mut self, flow: &FlowKey, connection: Connection) {
-        if let Some((place, _)) = self.by_flow.get_mut(flow) {
-            *place = connection;
+        if let Some(entry) = self.by_flow.get_mut(flow) {
+            entry.connection = connection;
+        }
+        self.weigh(flow);
+    }
+
+    /// Takes note of what a direction takes now.
+    fn weigh(&mut self, flow: &FlowKey) {
+        if let Some(entry) = self.by_flow.get_mut(flow) {
+            let memory = entry.connection.memory();
+            self.memory = self.memory - entry.memory + memory;
+            entry.memory = memory;
         }
     }
 
     fn close(&mut self, flow: &FlowKey, both: bool) {
-        self.by_flow.remove(flow);
+        self.remove(flow);
         if both {
-            self.by_flow.remove(&flow.reversed());
+            self.remove(&flow.reversed());
         }
     }
 
-    /// Gives up the idle half, so that this is rarely done.
-    fn make_room(&mut self) {
-        let mut times: Vec<Timestamp> = self.by_flow.values().map(|(_, last)| *last).collect();
-        times.sort_unstable();
-        let Some(&middle) = times.get(times.len() / 2) else { return };
-        let before = self.by_flow.len();
-        self.by_flow.retain(|_, (_, last)| *last > middle);
-        self.evicted += (before - self.by_flow.len()) as u64;
+    fn remove(&mut self, flow: &FlowKey) {
+        if let Some(entry) = self.by_flow.remove(flow) {
+            self.memory -= entry.memory;
+        }
     }
 }

@@ -118,6 +118,11 @@ impl Framer {
         (self.body, self.kept, self.content) = (Body::NoHead, Vec::new(), Vec::new());
     }
 
+    /// Bytes that it keeps in memory.
+    pub fn memory(&self) -> usize {
+        self.kept.capacity() + self.content.capacity()
+    }
+
     /// There will be no more bytes: a body without a length is complete.
     pub fn close(&mut self, mut deliver: impl FnMut(Message<'_>)) {
         if self.body == Body::UntilClose {

@@ -111,6 +111,11 @@ impl Tape {
         }
     }
 
+    /// Bytes that the figures of its past take.
+    pub fn history_memory(&self) -> usize {
+        self.history.as_ref().map_or(0, |history| history.capacity() * size_of::<Figures>())
+    }
+
     /// The frame that is heard at a moment; negative before the tape's start.
     pub fn frame(&self, at: Timestamp) -> i64 {
         let nanoseconds = at.since(self.start);

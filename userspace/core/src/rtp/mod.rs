@@ -1,6 +1,7 @@
 //! One RTP stream: what came, in what order, and when it is to be heard (RFC 3550).
 
 mod dtmf;
+mod held;
 mod quality;
 mod sequence;
 mod span;

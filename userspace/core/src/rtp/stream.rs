@@ -3,14 +3,13 @@
 //! A packet that comes in order is decoded straight from the frame. Only what must wait is copied: the
 //! first packets of a run, whose least delay anchors it, and those that came before one that is missing.
 
-use std::collections::VecDeque;
-
 use super::dtmf::Dtmf;
 use super::quality::{Jitter, opinion_score};
 use super::sequence::{Sequence, Verdict};
 use super::span::Span;
 use super::timeline::Timeline;
 use super::voice::{Place, Voice};
+use super::held;
 use crate::codec::{Codec, CodecKind, Decoder};
 use crate::media::{Tape, TapeId};
 use crate::record::{Completeness, Side};
@@ -34,6 +33,8 @@ const MAX_UNCLAIMED: i64 = 5 * SECOND;
 const LOSS_EVENT: u64 = 5;
 /// Payload types told apart in one stream.
 const MAX_FORMATS: usize = 16;
+/// Bytes that one of them takes, with its decoder.
+const FORMAT: usize = 512 + size_of::<Format>();
 
 /// An RTP packet.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +58,13 @@ pub struct Held {
     timestamp: u32,
     payload_type: u8,
     payload: Box<[u8]>,
+}
+
+impl Held {
+    /// Bytes of what it carries.
+    pub(super) fn payload_len(&self) -> usize {
+        self.payload.len()
+    }
 }
 
 /// Something worth telling that was found in a stream.
@@ -128,7 +136,7 @@ pub struct Stream {
     pub late: u64,
     sequence: Sequence,
     state: State,
-    held: VecDeque<Held>,
+    held: held::Queue,
     /// A packet with an odd sequence number, which may be the first of a new run.
     stray: Option<Box<(u16, Held)>>,
     /// Number of the packet that comes next.
@@ -159,7 +167,7 @@ impl Stream {
             late: 0,
             sequence: Sequence::default(),
             state: State::Probation,
-            held: VecDeque::new(),
+            held: held::Queue::default(),
             stray: None,
             next: 0,
             missing: 0,
@@ -220,6 +228,15 @@ impl Stream {
                 self.sequence.restart(packet.sequence);
             }
         }
+        if !keep && !self.held.is_empty() {
+            // What is not followed by the rest is of no use.
+            self.held.clear();
+        }
+    }
+
+    /// Bytes that it takes, about.
+    pub fn memory(&self) -> usize {
+        size_of::<Stream>() + self.held.memory() + self.formats.len() * FORMAT
     }
 
     /// A call has claimed the stream. What came before `not_before` is not of that call. Returns how many

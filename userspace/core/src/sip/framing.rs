@@ -79,6 +79,11 @@ impl Framer {
         (self.kept, self.wants) = (Vec::new(), Wants::More);
     }
 
+    /// Bytes that it keeps in memory.
+    pub fn memory(&self) -> usize {
+        self.kept.capacity()
+    }
+
     fn has_what_it_wants(&mut self) -> bool {
         match self.wants {
             Wants::More => true,

@@ -48,6 +48,7 @@ pub(super) fn json(counters: &Counters, tally: &Tally, problems: &[String]) -> s
         "lost": tally.lost,
         "late": tally.late,
         "duplicate": tally.duplicate,
+        "memory_peak": counters.memory_peak,
         "dropped": dropped,
         "problems": problems,
     })
@@ -60,6 +61,7 @@ fn dropped(counters: &Counters, tally: &Tally) -> Vec<(String, u64)> {
         malformed.map(|(kind, count)| (format!("frames with a damaged {}", kind.as_str()), count)).collect();
     let plain = [
         ("IP packets with fragments missing", counters.fragments_abandoned),
+        ("IP packets with fragments missing for want of room", counters.fragments_evicted),
         ("gaps in TCP streams", counters.tcp_gaps),
         ("TCP connections for want of room", counters.tcp_evicted),
         ("SIP messages without Call-ID", counters.sip_without_call_id),
@@ -67,6 +69,8 @@ fn dropped(counters: &Counters, tally: &Tally) -> Vec<(String, u64)> {
         ("RTP packets after the end of their call", counters.rtp_after_end),
         ("RTP packets of calls that are not recorded", counters.rtp_unwanted),
         ("RTP packets for want of room", counters.rtp_no_room),
+        ("RTP flows for want of room", counters.flows_evicted),
+        ("RTP streams for want of room", counters.streams_evicted),
         ("calls for want of room", counters.calls_evicted),
         ("frames for which the interface had no room", tally.missed.interface),
         ("frames that found the ring full", tally.missed.ring),

@@ -28,6 +28,9 @@ use value::{
 use crate::control::{SOCKET, Settings, Tcp};
 use crate::source::memory::Sieving;
 
+/// Less memory than this is of no use to the engine.
+const LEAST_MEMORY: usize = 1 << 20;
+
 /// A configuration file, as it is typed.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -108,6 +111,7 @@ struct Record {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Limits {
+    memory: Option<Bytes>,
     calls: Option<usize>,
     flows: Option<usize>,
     tcp_connections: Option<usize>,
@@ -276,6 +280,9 @@ fn parse(text: &str) -> Result<Configuration, toml::de::Error> {
         hold_timeout: or(file.record.hold_timeout, defaults.hold_timeout),
         ring_timeout: or(file.record.ring_timeout, defaults.ring_timeout),
         digit_timeout: or(file.record.digit_timeout, defaults.digit_timeout),
+        max_memory: file.limits.memory.map_or(defaults.max_memory, |bytes| {
+            usize::try_from(bytes.0).unwrap_or(usize::MAX).max(LEAST_MEMORY)
+        }),
         max_calls: file.limits.calls.unwrap_or(defaults.max_calls).max(1),
         max_flows: file.limits.flows.unwrap_or(defaults.max_flows).max(1),
         max_tcp_flows: file.limits.tcp_connections.unwrap_or(defaults.max_tcp_flows).max(1),
@@ -510,6 +517,18 @@ mod tests {
         assert_eq!(both.tcp.map(|tcp| tcp.listen.port()), Some(7373));
         let error = control("[control]\nlisten = \"127.0.0.1:7373\"").unwrap_err();
         assert!(error.to_string().contains("control.token_file"), "{error}");
+    }
+
+    #[test]
+    fn limits() {
+        let limits = |text: &str| {
+            let engine = parse(text).unwrap().engine;
+            (engine.max_memory, engine.max_calls)
+        };
+        let usual = Config::default();
+        assert_eq!(limits("[limits]\nmemory = \"512MiB\"\ncalls = 5"), (512 << 20, 5));
+        assert_eq!(limits("[limits]\nmemory = \"1KiB\"\ncalls = 0"), (LEAST_MEMORY, 1));
+        assert_eq!(limits(""), (usual.max_memory, usual.max_calls));
     }
 
     /// `docs/configuration.md` is the contract: its first example has every key, and those of capture as they are
