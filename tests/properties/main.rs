@@ -7,6 +7,7 @@ mod impaired;
 mod leak;
 mod operator;
 mod order;
+mod orphans;
 mod sessions;
 mod triggers;
 mod whole;

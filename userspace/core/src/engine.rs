@@ -463,14 +463,33 @@ impl Engine {
         let after = stream.memory();
         let lasting = stream.unique() >= ORPHAN_PACKETS && packet.at.since(stream.first) >= ORPHAN_TIME;
         self.flows.note_memory(id, before, after);
-        if self.config.orphans && lasting && !spent {
-            let now = self.now;
-            let (calls, mut context) = self.split();
-            let call = calls.add_orphan(&key, ssrc, &mut context);
-            self.flows.claim(key.source, call, Side::Caller, now);
-            self.flows.claim(key.destination, call, Side::Callee, now);
-            self.bind_dirty();
+        if self.config.orphans && lasting && !spent && self.is_audio(id, ssrc) {
+            self.claim_orphan(&key, ssrc);
         }
+    }
+
+    fn is_audio(&self, id: FlowId, ssrc: u32) -> bool {
+        let mut streams = self.flows.get(id).streams.iter();
+        streams.any(|stream| stream.ssrc == ssrc && stream.looks_like_audio())
+    }
+
+    /// A stream of no call is what the other side of a call made of RTP alone says, or begins one.
+    fn claim_orphan(&mut self, key: &FlowKey, ssrc: u32) {
+        let now = self.now;
+        let claimants = self.flows.claimants(&key.source).chain(self.flows.claimants(&key.destination));
+        let is_answered =
+            |call: &CallKey| self.calls.get(*call).is_some_and(|call| call.is_answered_by(key, &self.flows));
+        let answered = claimants.into_iter().find(is_answered);
+        let (call, speaker) = match answered {
+            Some(call) => (call, Side::Callee),
+            None => {
+                let (calls, mut context) = self.split();
+                (calls.add_orphan(key, ssrc, &mut context), Side::Caller)
+            }
+        };
+        self.flows.claim(key.source, call, speaker, now);
+        self.flows.claim(key.destination, call, speaker.other(), now);
+        self.bind_dirty();
     }
 
     /// Finds out anew which call a flow belongs to. Returns whether that is another than before.

@@ -7,6 +7,7 @@ mod floor;
 mod keys;
 mod lookup;
 mod operator;
+mod orphan;
 mod record_server;
 mod recording;
 mod report;

@@ -329,6 +329,11 @@ impl Flows {
         }
     }
 
+    /// The calls that name an endpoint.
+    pub fn claimants(&self, endpoint: &Endpoint) -> impl Iterator<Item = CallKey> + '_ {
+        self.places.get(endpoint).into_iter().flat_map(|place| &place.claims).map(|claim| claim.call)
+    }
+
     /// Sets the binding of a flow.
     pub fn bind(&mut self, id: FlowId, binding: Option<Binding>, now: Timestamp) {
         let flow = &mut self.flows[id];

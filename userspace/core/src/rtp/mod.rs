@@ -2,6 +2,7 @@
 
 mod dtmf;
 mod held;
+mod likeness;
 mod quality;
 mod sequence;
 mod span;

@@ -9,7 +9,7 @@ use super::sequence::{Sequence, Verdict};
 use super::span::Span;
 use super::timeline::Timeline;
 use super::voice::{Place, Voice};
-use super::held;
+use super::{held, likeness};
 use crate::codec::{Codec, CodecKind, Decoder};
 use crate::media::{Tape, TapeId};
 use crate::record::{Completeness, Side};
@@ -232,6 +232,19 @@ impl Stream {
             // What is not followed by the rest is of no use.
             self.held.clear();
         }
+    }
+
+    /// Whether what has been kept of a stream that no call has claimed is audio, as far as that can be told.
+    pub fn looks_like_audio(&self) -> bool {
+        let latest = self.held.iter().skip(self.held.len().saturating_sub(likeness::MOST));
+        let seen = latest.map(|held| likeness::Seen {
+            at: held.at,
+            number: held.number,
+            timestamp: held.timestamp,
+            payload_type: held.payload_type,
+            length: held.payload.len(),
+        });
+        likeness::is_audio(&seen.collect::<Vec<_>>())
     }
 
     /// Bytes that it takes, about.
