@@ -216,7 +216,7 @@ mod tests {
             with_audio: 1,
             calls: vec![call],
             streams: vec![stream],
-            recordings: None,
+            ..Capture::default()
         }
     }
 
