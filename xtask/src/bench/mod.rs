@@ -7,6 +7,7 @@
 mod call;
 mod capture;
 mod figures;
+mod floods;
 mod floor;
 mod load;
 mod machine;
@@ -38,6 +39,8 @@ enum What {
     Replay(replay::Args),
     /// Capture live, in network namespaces, in turn with others that listen, and compare; needs root.
     Capture(capture::Args),
+    /// Replay hostile traffic around a call, with a limit on memory; the call must be recorded as without it.
+    Floods(floods::Args),
     /// What sends frames for that.
     #[command(hide = true)]
     Send(capture::send::Args),
@@ -75,6 +78,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
         What::Replay(args) => replay::run(args),
         What::Capture(args) => capture::run(args),
+        What::Floods(args) => floods::run(args),
         What::Send(args) => capture::send::run(args),
         What::Floor(args) => floor::run(&args.file, &args.folder),
     }
