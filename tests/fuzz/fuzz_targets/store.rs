@@ -139,7 +139,7 @@ impl Store {
 
     fn take(&mut self, event: Event) {
         match event {
-            Event::TapeOpened { tape, channels, sample_rate } => {
+            Event::TapeOpened { tape, channels, sample_rate, .. } => {
                 assert!((8000..=48_000).contains(&sample_rate));
                 assert!((1..=2).contains(&channels));
                 let open = Open { rate: sample_rate, channels: channels.into(), frames: 0, done: false };
@@ -189,7 +189,11 @@ impl Store {
                 assert!(row.end >= row.start && figures.received <= row.packets);
                 assert_eq!(figures.expected, figures.received + figures.lost);
             }
-            Event::Happened(_) | Event::Media { .. } => {}
+            Event::TapeKept { tape, parts } => {
+                let rate = self.tape(tape).rate;
+                assert!(parts.iter().all(|part| part.range.start <= part.range.end && part.row.sample_rate == rate));
+            }
+            Event::Happened(_) | Event::Media { .. } | Event::Signalled { .. } => {}
             Event::TapeErase { tape, range } => {
                 assert!(range.start < range.end && range.end <= self.tape(tape).frames, "{range:?}");
             }

@@ -7,7 +7,8 @@ use std::collections::VecDeque;
 use rtp_rs::RtpReader;
 
 use crate::call::{Call, Calls, Context};
-use crate::event::Event;
+use crate::control::{Request, Target};
+use crate::event::{Event, Signal, Signalled};
 use crate::media::{Binding, BoundBy, CallKey, FlowId, Flows, MAX_STREAMS, Standing};
 use crate::reassembly::fragments::Fragments;
 use crate::record::{EndReason, Side};
@@ -15,7 +16,8 @@ use crate::rtp::{self, Packet as RtpPacket, Stream};
 use crate::rules::{Config, Rules};
 use crate::sip::{Message, looks_like_sip, start_of_message};
 use crate::time::{MILLISECOND, Timestamp};
-use crate::wire::{self, FlowKey, LinkType, Malformed, Packet};
+use crate::trigger;
+use crate::wire::{self, Endpoint, FlowKey, LinkType, Malformed, Packet};
 use streams::Connections;
 
 /// An unclaimed stream is one of RTP after so many packets in this time, for `--orphans`.
@@ -139,6 +141,40 @@ impl Engine {
     pub fn note(&mut self, at: Timestamp, kind: &'static str, text: &str) {
         let rows = self.calls.up().map(|call| call.note(at, kind, text));
         self.events.extend(rows.map(|row| Event::Happened(Box::new(row))));
+    }
+
+    /// Takes what an earlier engine has told of calls that went on when it was stopped, in order of time. It is to be
+    /// followed by [`Engine::resume`]; the events until then that are of tapes and recordings are the earlier engine's.
+    pub fn restore(&mut self, signal: &Signal) {
+        match &signal.what {
+            Signalled::Message { source, destination, text } => {
+                self.advance(signal.at);
+                let [source, destination] =
+                    [source, destination].map(|socket| Endpoint::new(socket.ip(), socket.port()));
+                let bytes: Vec<u8> = text.chars().filter_map(|char| u8::try_from(char).ok()).collect();
+                self.handle_messages(&FlowKey { source, destination }, &bytes);
+            }
+            Signalled::Order { call, trigger, verb } => {
+                let request = Request {
+                    source: trigger::named(trigger),
+                    target: Target::Id(call.to_string()),
+                    verb: Some(*verb),
+                    note: None,
+                    from: None,
+                    remark: String::new(),
+                };
+                // Of a call that has ended, nothing is wanted any more.
+                let _ = self.control(signal.at, &request);
+            }
+        }
+        self.announce_media();
+    }
+
+    /// All has been restored: goes on with the calls, from that moment on.
+    pub fn resume(&mut self, at: Timestamp) {
+        self.advance(at);
+        let (calls, mut context) = self.split();
+        calls.resume(at, &mut context);
     }
 
     /// How many calls go on.

@@ -1,9 +1,14 @@
 //! What comes out of the engine.
 
+use std::net::SocketAddr;
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use crate::media::TapeId;
-use crate::record::{CallRow, EventRow, RecordingRow, Side, StreamRow};
+use crate::record::{CallRow, EventRow, Id, RecordingRow, Side, StreamRow};
+use crate::time::Timestamp;
+use crate::trigger::Verb;
 use crate::wire::Endpoint;
 
 /// In the order in which they must be carried out.
@@ -17,6 +22,8 @@ pub enum Event {
         channels: u16,
         /// Frames a second.
         sample_rate: u32,
+        /// Which of the rules it is for, from 0 on, and of how many: the first one matters most.
+        rule: (usize, usize),
     },
     /// Interleaved samples that follow those before.
     TapeSamples {
@@ -63,6 +70,14 @@ pub enum Event {
         /// What is to be known of it.
         row: Box<RecordingRow>,
     },
+    /// What of a tape is to be kept, as far as it is known: were there no further event, these would be its
+    /// recordings. It holds until it is said anew.
+    TapeKept {
+        /// Which tape.
+        tape: TapeId,
+        /// In order.
+        parts: Vec<Part>,
+    },
     /// The tape is done with: what is not a recording must go.
     TapeClosed {
         /// Which tape.
@@ -81,6 +96,14 @@ pub enum Event {
         /// Frames that have been handed over before.
         range: Range<u64>,
     },
+    /// Something has happened to a call that another engine has to know to go on with it. Only where
+    /// [`Config::tells_signalling`](crate::rules::Config::tells_signalling) is set.
+    Signalled {
+        /// Which call.
+        call: Id,
+        /// For [`Engine::restore`](crate::engine::Engine::restore).
+        signal: Signal,
+    },
     /// What is wanted of the media from and to an endpoint has changed. Only where
     /// [`Config::announces_media`](crate::rules::Config::announces_media) is set.
     Media {
@@ -89,6 +112,55 @@ pub enum Event {
         /// `None`: no call names it any more. `Some(false)`: only calls that are not recorded do.
         wanted: Option<bool>,
     },
+}
+
+/// Something that has happened to a call, as another engine can be told it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signal {
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub what: Signalled,
+}
+
+/// What has happened to a call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Signalled {
+    /// A SIP message.
+    Message {
+        /// Who sent it.
+        source: SocketAddr,
+        /// To whom.
+        destination: SocketAddr,
+        /// A character for each of its bytes.
+        text: String,
+    },
+    /// A trigger has been obeyed.
+    Order {
+        /// Of which call.
+        call: Id,
+        /// The name of the trigger.
+        trigger: String,
+        /// What it was for.
+        verb: Verb,
+    },
+}
+
+/// A part of a tape that is to be a recording.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Part {
+    /// Its frames; the end is [`Part::OPEN`] while it goes on.
+    pub range: Range<u64>,
+    /// Those of them that are left out, in order: see [`kept`].
+    pub left_out: Vec<Range<u64>>,
+    /// What is known of it: of one that goes on, neither its end nor its figures.
+    pub row: RecordingRow,
+}
+
+impl Part {
+    /// The end of a part that goes on.
+    pub const OPEN: u64 = u64::MAX;
 }
 
 /// What is kept of a range of frames when others of it are left out, in order.

@@ -3,15 +3,17 @@
 //! Every row names its call by [`Id`], which is derived from Call-ID, tag and start time: the same
 //! capture gives the same rows, whoever replays it and when.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::time::Timestamp;
 
 /// A name derived from what it names: the first 16 bytes of a SHA-256, shown as 32 hex digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Id(pub [u8; 16]);
 
 impl Id {
@@ -83,7 +85,7 @@ impl Side {
 }
 
 /// One party of a call, as its first message names it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Party {
     /// User part of the URI: a number or a name.
     pub user: String,
@@ -98,7 +100,7 @@ pub struct Party {
 }
 
 /// Why a call, or a recording, came to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EndReason {
     /// BYE was seen.
     Bye,
@@ -122,6 +124,8 @@ pub enum EndReason {
     Evicted,
     /// It was imported: its file ends there.
     FileEnd,
+    /// The recorder was killed, or lost its power; what had been written until then was kept.
+    Interrupted,
 }
 
 impl EndReason {
@@ -139,6 +143,7 @@ impl EndReason {
             EndReason::Trigger => "trigger",
             EndReason::Evicted => "evicted",
             EndReason::FileEnd => "file-end",
+            EndReason::Interrupted => "interrupted",
         }
     }
 }
@@ -191,7 +196,7 @@ pub struct CallRow {
 
 /// What became of the packets of one recording or stream. Every figure is a count of packets but the
 /// last two.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Completeness {
     /// By sequence number, from the first to the last.
     pub expected: u64,
@@ -212,7 +217,7 @@ pub struct Completeness {
 }
 
 /// One recording: a row of the table `recordings`, and the texts of its file's header.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RecordingRow {
     /// Derived from call and start.
     pub id: Id,
@@ -235,7 +240,7 @@ pub struct RecordingRow {
     /// Samples a channel.
     pub frames: u64,
     /// What caused it: `rule`, `sip-info`, `orphan`, `import`…
-    pub trigger: &'static str,
+    pub trigger: Cow<'static, str>,
     /// Name of the rule that allowed it.
     pub rule: String,
     /// Codecs heard in it, in order of appearance.

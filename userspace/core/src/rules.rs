@@ -304,6 +304,9 @@ pub struct Config {
     pub rules: Rules,
     /// Say by [`Event::Media`](crate::event::Event::Media) which media is wanted.
     pub announces_media: bool,
+    /// Say by [`Event::Signalled`](crate::event::Event::Signalled) what another engine has to know to go on with the
+    /// calls of this one.
+    pub tells_signalling: bool,
     /// Ports of SIP, beside any on which a payload begins like it.
     pub sip_ports: Vec<u16>,
     /// Record RTP that belongs to no call as well.
@@ -341,6 +344,7 @@ impl Default for Config {
         Config {
             rules: Rules::default(),
             announces_media: false,
+            tells_signalling: false,
             sip_ports: vec![5060],
             orphans: false,
             record_headers: ["Record", "X-Record"].map(str::to_owned).to_vec(),

@@ -45,6 +45,9 @@ pub(crate) struct Figures {
     pub(crate) calls_up: AtomicU64,
     pub(crate) recordings: AtomicU64,
     pub(crate) lost: LostSoFar,
+    /// Recordings that were not begun for want of room, and attempts to write that failed.
+    pub(crate) refused: AtomicU64,
+    pub(crate) unwritten: AtomicU64,
     /// By how many nanoseconds the wall clock has been set.
     pub(crate) clock_step: AtomicI64,
 }
@@ -341,7 +344,7 @@ impl Recorder {
     fn record(&mut self) -> Result<()> {
         let (mut flushed, mut shown) = (Instant::now(), Instant::now());
         let (mut lost, mut noted) = (Lost::default(), Timestamp(i64::MIN));
-        let mut now = Timestamp(i64::MIN);
+        let (mut now, mut unwritten) = (Timestamp(i64::MIN), 0);
         while let Ok(mut batch) = self.full.recv() {
             lost.add(batch.take_lost());
             if lost.total() > 0 && now.since(noted) >= NOTE {
@@ -371,10 +374,16 @@ impl Recorder {
                 self.pipeline.flush()?;
                 flushed = Instant::now();
             }
+            self.pipeline.write_log()?;
             batch.clear();
             // A reader that has ended wants none back.
             let _ = self.give_back.send(batch);
             if shown.elapsed() >= LOOK {
+                let shortage = self.pipeline.shortage();
+                if shortage.frames > std::mem::replace(&mut unwritten, shortage.frames) {
+                    let text = format!("audio could not be written: {}", shortage.said);
+                    self.pipeline.note(now, "drop", &text)?;
+                }
                 self.show();
                 shown = Instant::now();
             }
@@ -410,6 +419,8 @@ impl Recorder {
         set(&self.figures.calls, counters.calls);
         set(&self.figures.calls_up, self.pipeline.calls_up());
         set(&self.figures.recordings, tally.recordings);
+        set(&self.figures.refused, self.pipeline.shortage().refused);
+        set(&self.figures.unwritten, self.pipeline.shortage().failures);
         set(&self.figures.lost.interface, tally.missed.interface);
         set(&self.figures.lost.ring, tally.missed.ring);
         set(&self.figures.lost.queue, tally.missed.queue);

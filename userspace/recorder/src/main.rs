@@ -7,6 +7,7 @@ mod live;
 mod pipeline;
 mod privileges;
 mod source;
+mod syncer;
 
 use std::process::ExitCode;
 

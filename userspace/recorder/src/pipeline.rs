@@ -9,8 +9,9 @@ use spantape_core::engine::{Counters, Engine};
 use spantape_core::event::Event;
 use spantape_core::record::{CallRow, RecordingRow};
 use spantape_core::rules::{Config, Rules};
-use spantape_core::time::Timestamp;
-use spantape_store::{Archive, Saved};
+use spantape_core::time::{SECOND, Timestamp};
+use spantape_core::wire::Endpoint;
+use spantape_store::{Archive, ArchiveOptions, Recovered, Saved, Shortage};
 
 use crate::source::Frame;
 use crate::source::tap::{Lost, Steer};
@@ -54,14 +55,61 @@ pub(crate) struct Tally {
 
 impl Pipeline {
     /// Opens the archive, which is created if it is not there.
-    pub(crate) fn new(config: Config, archive: &Path) -> Result<Pipeline> {
+    pub(crate) fn new(config: Config, archive: &Path, options: ArchiveOptions) -> Result<Pipeline> {
         Ok(Pipeline {
             engine: Engine::new(config),
-            archive: Archive::create(archive)?,
+            archive: Archive::create_with(archive, options)?,
             tally: Tally::default(),
             steer: None,
             tell: None,
         })
+    }
+
+    /// What an earlier process had not finished in the archive.
+    pub(crate) fn recovered(&self) -> &Recovered {
+        self.archive.recovered()
+    }
+
+    /// Goes on with the calls that were up when an earlier process was killed. Returns how many there are.
+    pub(crate) fn go_on(&mut self, at: Timestamp) -> Result<usize> {
+        let signals = self.archive.take_signals();
+        let Some(last) = signals.last().map(|signal| signal.at) else { return Ok(0) };
+        for signal in &signals {
+            self.engine.restore(signal);
+            self.carry_out_restored()?;
+        }
+        self.engine.resume(at);
+        let seconds = at.since(last) as f64 / SECOND as f64;
+        // Frames may have been seen after the last message; that long at most has nobody recorded.
+        self.engine.note(
+            at,
+            "gap",
+            &format!("the recorder was started anew; it was last heard of {seconds:.3} s before"),
+        );
+        self.carry_out()?;
+        Ok(self.engine.calls_up())
+    }
+
+    /// What the earlier process has kept already is not kept twice.
+    fn carry_out_restored(&mut self) -> Result<()> {
+        while let Some(event) = self.engine.poll_event() {
+            match event {
+                Event::Call(row) => self.archive.call(&row)?,
+                Event::Media { endpoint, wanted } => self.steer_media(endpoint, wanted),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// What could not be kept for want of room.
+    pub(crate) fn shortage(&self) -> &Shortage {
+        self.archive.shortage()
+    }
+
+    /// After it, nothing that has been completed until now is lost when the process is killed.
+    pub(crate) fn write_log(&mut self) -> Result<()> {
+        Ok(self.archive.write_log()?)
     }
 
     /// Who is to be told which media is wanted.
@@ -157,8 +205,8 @@ impl Pipeline {
         while let Some(event) = self.engine.poll_event() {
             let archive = &mut self.archive;
             match event {
-                Event::TapeOpened { tape, channels, sample_rate } => {
-                    archive.open_tape(tape, sample_rate, channels)
+                Event::TapeOpened { tape, channels, sample_rate, rule } => {
+                    archive.open_tape(tape, sample_rate, channels, rule)?;
                 }
                 Event::TapeSamples { tape, samples } => archive.write(tape, &samples)?,
                 Event::TapeSilence { tape, frames } => archive.silence(tape, frames)?,
@@ -167,9 +215,10 @@ impl Pipeline {
                 }
                 Event::TapeErase { tape, range } => archive.erase(tape, range)?,
                 Event::TapeRate { tape, sample_rate } => archive.raise_rate(tape, sample_rate)?,
+                Event::TapeKept { tape, parts } => archive.keep(tape, parts)?,
                 Event::TapeClosed { tape } => archive.close(tape)?,
                 Event::Recording { tape, range, left_out, last, row } => {
-                    let saved = archive.cut(tape, range, &left_out, &row, last)?;
+                    let Some(saved) = archive.cut(tape, range, &left_out, &row, last)? else { continue };
                     if let Some(tell) = &mut self.tell {
                         tell(Done::Recording(&row, &saved));
                     }
@@ -194,15 +243,18 @@ impl Pipeline {
                     archive.stream(&row)?;
                 }
                 Event::Happened(row) => archive.event(&row)?,
-                Event::Media { endpoint, wanted } => {
-                    if let Some(steer) = &mut self.steer
-                        && !steer.steer(endpoint, wanted)
-                    {
-                        self.tally.unsteered += 1;
-                    }
-                }
+                Event::Signalled { call, signal } => archive.signal(call, signal)?,
+                Event::Media { endpoint, wanted } => self.steer_media(endpoint, wanted),
             }
         }
         Ok(())
+    }
+
+    fn steer_media(&mut self, endpoint: Endpoint, wanted: Option<bool>) {
+        if let Some(steer) = &mut self.steer
+            && !steer.steer(endpoint, wanted)
+        {
+            self.tally.unsteered += 1;
+        }
     }
 }

@@ -67,7 +67,7 @@ pub(crate) const RECORDINGS: &[Recording] = &[
     Recording::float("duration_s", |(r, _)| Some(r.frames as f64 / f64::from(r.sample_rate.max(1)))),
     Recording::int("sample_rate", |(r, _)| Some(r.sample_rate.into())),
     Recording::int("frames", |(r, _)| count(r.frames)),
-    Recording::text("trigger", |(r, _)| text(r.trigger)),
+    Recording::text("trigger", |(r, _)| text(&r.trigger)),
     Recording::text("rule", |(r, _)| text(&r.rule)),
     Recording::text("codecs", |(r, _)| list(&r.codecs)),
     Recording::text("end_reason", |(r, _)| text(r.end_reason.as_str())),

@@ -61,6 +61,14 @@ pub fn open_header(format: Format) -> [u8; HEADER_LEN] {
     out.bytes
 }
 
+/// What a header made here says of the samples behind it.
+pub(crate) fn format(header: &[u8; HEADER_LEN]) -> Option<Format> {
+    let fmt = header[FORMAT_AT..].first_chunk::<16>().filter(|fmt| fmt.starts_with(b"fmt "))?;
+    let channels = u16::from_le_bytes([fmt[10], fmt[11]]);
+    let sample_rate = u32::from_le_bytes([fmt[12], fmt[13], fmt[14], fmt[15]]);
+    (channels > 0 && sample_rate > 0).then_some(Format { sample_rate, channels })
+}
+
 /// Turns samples into the bytes of a WAV file. `bytes` is used again from block to block.
 pub fn to_bytes(samples: &[i16], bytes: &mut Vec<u8>) {
     bytes.resize(samples.len() * 2, 0);

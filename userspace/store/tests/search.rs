@@ -31,7 +31,7 @@ fn archive() -> TempDir {
         row.call_id = format!("call-{n}@host");
         row.frames = 8000 * (n + 1);
         row.end = row.start + (n as i64 + 1) * 1_000_000_000;
-        row.trigger = if n % 4 == 0 { "sip-info" } else { "rule" };
+        row.trigger = if n % 4 == 0 { "sip-info" } else { "rule" }.into();
         row.codecs = if n == 5 { vec!["PCMU".into(), "G722".into()] } else { vec!["PCMA".into()] };
         catalog.recording(&row, &saved(n)).unwrap();
         let mut row = call(n * 600);

@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, Hasher};
 use super::description::{Offer, Origin};
 use super::directory::Whom;
 use super::{Call, Context, End, LINGER, LINGER_CHALLENGED, LINGER_REJECTED, SEEN};
+use crate::event::{Event, Signal, Signalled};
 use crate::record::{EndReason, EventRow, Party, Side};
 use crate::recording_session::genesys;
 use crate::sdp;
@@ -33,12 +34,25 @@ impl Call {
         let author = self.author(message);
         self.note_parties(flow, message, author);
         self.tell_message(flow, message, context);
+        if context.config.tells_signalling {
+            self.tell_signal(flow, message, context);
+        }
         match message.start {
             StartLine::Request { method, .. } => self.handle_request(method, flow, message, author, context),
             StartLine::Response { status, .. } => {
                 self.handle_response(status, flow, message, author, context)
             }
         }
+    }
+
+    fn tell_signal(&self, flow: &FlowKey, message: &Message<'_>, context: &mut Context<'_>) {
+        let what = Signalled::Message {
+            source: flow.source.socket(),
+            destination: flow.destination.socket(),
+            text: message.bytes().iter().map(|&byte| char::from(byte)).collect(),
+        };
+        let signal = Signal { at: context.now, what };
+        context.events.push_back(Event::Signalled { call: self.id, signal });
     }
 
     /// The same message between the same hosts again: sent again, or seen twice by the mirror.

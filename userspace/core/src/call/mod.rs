@@ -141,6 +141,8 @@ pub struct Call {
     retransmissions: u32,
     streams: u32,
     recordings: u32,
+    /// An earlier engine has recorded it until then.
+    resumed: Option<Timestamp>,
     undecodable: Vec<String>,
     notes: Vec<(Timestamp, Note)>,
     /// When to let go what streams hold.
@@ -196,6 +198,7 @@ impl Call {
             retransmissions: 0,
             streams: 0,
             recordings: 0,
+            resumed: None,
             undecodable: Vec::new(),
             notes: Vec::new(),
             drain_at: Timestamp::FAR_FUTURE,
@@ -388,7 +391,7 @@ impl Call {
     /// Lets go what streams hold back for too long, then writes what is past.
     fn wind(&mut self, context: &mut Context<'_>) {
         self.drain_streams(false, context);
-        self.recorder.advance(context);
+        self.write(context);
     }
 
     fn drain_streams(&mut self, all: bool, context: &mut Context<'_>) {

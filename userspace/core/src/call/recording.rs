@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::triggers::Pending;
 use super::{Call, Context, MIN_PACKETS};
-use crate::event::{Event, kept};
+use crate::event::{Event, Part, kept};
 use crate::media::{Figures, FlowId, LATENCY, Reel, Tape, TapeId};
 use crate::record::{EndReason, EventRow, Id, RecordingRow, Side};
 use crate::rules::{Action, Beginning, LookBack, Paused};
@@ -42,15 +42,16 @@ pub(super) struct Recorder {
     pub(super) idle_since: Option<Timestamp>,
     /// Nothing is kept since then.
     pub(super) paused_since: Option<Timestamp>,
+    /// What is to be kept of the tape has changed since it was told.
+    untold: bool,
 }
 
 impl Recorder {
-    /// Writes what is past.
-    pub(super) fn advance(&mut self, context: &mut Context<'_>) {
-        if let Some(tape) = &mut self.tape {
-            let (id, channels, events) = (tape.id, self.channels, &mut *context.events);
-            tape.advance(context.now, &mut |reel| events.extend(reel_event(id, channels, reel)));
-        }
+    /// Writes what is past. Returns whether anything was.
+    fn advance(&mut self, context: &mut Context<'_>) -> bool {
+        let Some(tape) = &mut self.tape else { return false };
+        let (id, channels, events) = (tape.id, self.channels, &mut *context.events);
+        tape.advance(context.now, &mut |reel| events.extend(reel_event(id, channels, reel)))
     }
 
     /// Hands over what came after its place had been written.
@@ -66,6 +67,7 @@ impl Recorder {
         if let Some(tape) = &mut self.tape {
             let (id, channels, events) = (tape.id, self.channels, &mut *context.events);
             tape.mute(time, &mut |reel| events.extend(reel_event(id, channels, reel)));
+            self.untold = true;
         }
     }
 
@@ -135,6 +137,7 @@ impl Call {
             (Action::All, Beginning::Answer, None) if !self.joined && !self.orphan => return,
             _ => self.oldest_held(context).unwrap_or(at).min(at),
         };
+        let start = self.resumed.map_or(start, |resumed| start.max(resumed));
         let rate = self.rate(codec.sample_rate(), context);
         self.open_tape(start, rate, context);
         self.note_early_copies(context);
@@ -143,9 +146,38 @@ impl Call {
             let trigger = self.session.as_ref().map_or(by_itself, |session| session.system);
             let before = Figures::default();
             self.recorder.segments.push(Segment { start, end: None, trigger, before, after: None });
+            self.recorder.untold = true;
         } else if let Some(tape) = &mut self.recorder.tape {
             tape.keep_history();
         }
+    }
+
+    /// Writes what is past, and says what is to be kept of it should nothing else be said.
+    pub(super) fn write(&mut self, context: &mut Context<'_>) {
+        if self.recorder.advance(context) && std::mem::take(&mut self.recorder.untold) {
+            self.tell_kept(context);
+        }
+    }
+
+    fn tell_kept(&mut self, context: &mut Context<'_>) {
+        if self.recorder.segments.is_empty() {
+            return;
+        }
+        let Some(tape) = self.recorder.tape.take() else { return };
+        let segments = std::mem::take(&mut self.recorder.segments);
+        let cuts = self.decide(None, context.flows).paused == Paused::Cut;
+        let mut parts = Vec::new();
+        for segment in &segments {
+            let start = tape.frame(segment.start).max(0) as u64;
+            let end = segment.end.map_or(Part::OPEN, |(end, _)| tape.frame(end).max(0) as u64);
+            let range = start..end;
+            let left_out = if cuts { tape.paused(&range) } else { Vec::new() };
+            let known = if end == Part::OPEN { start..start } else { range.clone() };
+            let row = self.recording_row(&tape, segment, known, &left_out, context);
+            parts.push(Part { range, left_out, row });
+        }
+        context.events.push_back(Event::TapeKept { tape: tape.id, parts });
+        (self.recorder.tape, self.recorder.segments) = (Some(tape), segments);
     }
 
     /// Second copies of the packets that wait for the tape have been seen before there was one.
@@ -164,6 +196,7 @@ impl Call {
         if let Some(tape) = self.recorder.tape.as_mut().filter(|tape| tape.rate < rate) {
             tape.raise(rate);
             context.events.push_back(Event::TapeRate { tape: tape.id, sample_rate: rate });
+            self.recorder.untold = true;
         }
     }
 
@@ -190,6 +223,7 @@ impl Call {
             before,
             after: None,
         });
+        self.recorder.untold = true;
     }
 
     pub(super) fn stop_segment(&mut self, pending: &Pending) {
@@ -201,6 +235,7 @@ impl Call {
         if let Some(segment) = self.recorder.segments.last_mut().filter(|segment| segment.end.is_none()) {
             segment.end = Some((at.max(segment.start), EndReason::Trigger));
             segment.after = Some(pending.figures);
+            self.recorder.untold = true;
         }
     }
 
@@ -244,12 +279,19 @@ impl Call {
             let (channels, events) = (self.recorder.channels, &mut *context.events);
             tape.finish(last_frame, &mut |reel| events.extend(reel_event(id, channels, reel)));
         }
-        let count = parts.len();
-        for (index, (segment, range, left_out)) in parts.into_iter().enumerate() {
-            let row = Box::new(self.recording_row(&tape, &segment, range.clone(), &left_out, context));
+        let mut recordings = Vec::new();
+        for (segment, range, left_out) in parts {
+            let row = self.recording_row(&tape, &segment, range.clone(), &left_out, context);
             self.note_cuts(&tape, range.start, &left_out, row.id, context);
             self.recordings += 1;
-            let last = index + 1 == count;
+            recordings.push(Part { range, left_out, row });
+        }
+        if !recordings.is_empty() {
+            context.events.push_back(Event::TapeKept { tape: id, parts: recordings.clone() });
+        }
+        let count = recordings.len();
+        for (index, Part { range, left_out, row }) in recordings.into_iter().enumerate() {
+            let (last, row) = (index + 1 == count, Box::new(row));
             context.events.push_back(Event::Recording { tape: id, range, left_out, last, row });
         }
         context.events.push_back(Event::TapeClosed { tape: id });
@@ -298,7 +340,7 @@ impl Call {
             end: tape.moment(range.end),
             sample_rate: tape.rate,
             frames,
-            trigger: segment.trigger,
+            trigger: segment.trigger.into(),
             rule,
             codecs: tape.codecs.clone(),
             end_reason: segment.end.map_or(EndReason::Trigger, |(_, reason)| reason),
@@ -312,12 +354,29 @@ impl Call {
         }
     }
 
+    /// Goes on with a call that an earlier engine has followed, whose media nobody has seen since: what was on a tape
+    /// is that engine's.
+    pub(super) fn resume_at(&mut self, at: Timestamp, context: &mut Context<'_>) {
+        self.resumed = Some(at);
+        let Some(tape) = self.recorder.tape.take() else { return };
+        context.events.push_back(Event::TapeClosed { tape: tape.id });
+        let goes_on = self.recorder.segments.pop().filter(|segment| segment.end.is_none());
+        self.recorder.segments.clear();
+        self.open_tape(at, tape.rate, context);
+        if let Some(segment) = goes_on {
+            let before = Figures::default();
+            self.recorder.segments.push(Segment { start: at, before, ..segment });
+            self.recorder.untold = true;
+        }
+    }
+
     pub(super) fn open_tape(&mut self, start: Timestamp, rate: u32, context: &mut Context<'_>) {
         let id = TapeId(*context.next_tape);
         *context.next_tape += 1;
         let channels = if self.is_mixed() { 1 } else { 2 };
         (self.recorder.tape, self.recorder.channels) = (Some(Tape::new(id, start, rate)), channels);
-        context.events.push_back(Event::TapeOpened { tape: id, channels, sample_rate: rate });
+        let rule = (self.rule.unwrap_or(0), self.rules.iter().count());
+        context.events.push_back(Event::TapeOpened { tape: id, channels, sample_rate: rate, rule });
         if let Some(since) = self.recorder.paused_since {
             self.recorder.mute(since..Timestamp::FAR_FUTURE, context);
         }

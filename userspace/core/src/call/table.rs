@@ -191,6 +191,18 @@ impl Calls {
         Ok(control::Answer { call, matched, effect })
     }
 
+    /// Goes on with calls that an earlier engine has followed.
+    pub fn resume(&mut self, at: Timestamp, context: &mut Context<'_>) {
+        let mut keys: Vec<CallKey> = self.up().map(|call| call.key).collect();
+        keys.sort_by_key(|key| key.generation);
+        for key in keys {
+            if let Some(call) = self.get_mut(key) {
+                call.resume_at(at, context);
+            }
+            self.reschedule(key, context);
+        }
+    }
+
     /// When the next call must be looked after.
     pub fn poll_timeout(&self) -> Timestamp {
         self.timers.first().map_or(Timestamp::FAR_FUTURE, |(at, _)| *at)

@@ -7,6 +7,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use crate::codec::Upsampler;
 use crate::record::{Completeness, Side};
 use crate::time::{MILLISECOND, SECOND, Timestamp};
@@ -22,7 +24,7 @@ const MOST_MUTED: usize = 256;
 pub(crate) const CHANNELS: usize = 2;
 
 /// Names a tape within one run of the engine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct TapeId(pub u64);
 
 impl fmt::Display for TapeId {

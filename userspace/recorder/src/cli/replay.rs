@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use spantape_store::ArchiveOptions;
 
 use super::{PARTLY, summary};
 use crate::config;
@@ -68,7 +69,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::from(PARTLY));
     }
     let mut logs = GenesysLogs::read(&args.genesys_log, config.rules.zone().clone())?;
-    let mut pipeline = Pipeline::new(config, &args.archive)?;
+    let options = ArchiveOptions { repeatable: true, ..ArchiveOptions::default() };
+    let mut pipeline = Pipeline::new(config, &args.archive, options)?;
+    if !pipeline.recovered().is_empty() {
+        eprintln!("spantape: {}", pipeline.recovered().text());
+    }
     let progress = progress_bar(&args.files);
     let mut frames = 0u64;
     while let Some(frame) = source.next_frame() {

@@ -36,6 +36,7 @@ struct File {
     signalling: Signalling,
     record: Record,
     capture: TypedCapture,
+    archive: TypedArchive,
     control: TypedControl,
     limits: Limits,
     url: Vec<TypedUrl>,
@@ -75,6 +76,13 @@ struct TypedCapture {
     busy_poll: bool,
     pass_rest: bool,
     promiscuous: Option<bool>,
+}
+
+/// Where recordings are kept.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct TypedArchive {
+    reserve: Option<Bytes>,
 }
 
 /// What a recorder at work is told by hand.
@@ -239,6 +247,8 @@ pub(crate) struct Capture {
     pub(crate) ring: u64,
     /// Bytes that may wait between the ring and the engine.
     pub(crate) queue: u64,
+    /// Bytes of the disk that are to stay free for recordings that have begun.
+    pub(crate) reserve: u64,
     pub(crate) busy_poll: bool,
     pub(crate) pass_rest: bool,
     pub(crate) promiscuous: bool,
@@ -261,7 +271,7 @@ fn parse(text: &str) -> Result<Configuration, toml::de::Error> {
     let urls = file.url.iter().map(|typed| Template::literal_path(&typed.url).to_owned());
     signalling.http_paths.extend(urls.filter(|path| !path.is_empty()));
     signalling.http_paths.extend(Template::YEALINK.map(str::to_owned));
-    let capture = capture(file.capture, signalling, &sip_ports);
+    let capture = capture(file.capture, &file.archive, signalling, &sip_ports);
     let urls = file.url.into_iter().map(url).collect::<Result<Vec<_>, _>>()?;
     let control = control(file.control)?;
     let engine = Config {
@@ -284,7 +294,12 @@ fn parse(text: &str) -> Result<Configuration, toml::de::Error> {
     Ok(Configuration { engine, capture, control })
 }
 
-fn capture(typed: TypedCapture, signalling: Signalling, sip_ports: &[u16]) -> Capture {
+fn capture(
+    typed: TypedCapture,
+    archive: &TypedArchive,
+    signalling: Signalling,
+    sip_ports: &[u16],
+) -> Capture {
     let said = |ports: &[u16], what: Ports| ports.iter().map(|port| (*port, what)).collect::<Vec<_>>();
     let ports = [
         said(sip_ports, Ports::SIP),
@@ -301,6 +316,7 @@ fn capture(typed: TypedCapture, signalling: Signalling, sip_ports: &[u16]) -> Ca
         },
         ring: typed.ring.map_or(64 << 20, |bytes| bytes.0),
         queue: typed.queue.map_or(64 << 20, |bytes| bytes.0),
+        reserve: archive.reserve.as_ref().map_or(1 << 30, |bytes| bytes.0),
         busy_poll: typed.busy_poll,
         pass_rest: typed.pass_rest,
         promiscuous: typed.promiscuous.unwrap_or(true),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use spantape_core::rules::{Action, Config, Rule, Rules};
 use spantape_core::time::{SECOND, Timestamp};
 use spantape_core::wire::LinkType;
-use spantape_store::{Query, Table, rows};
+use spantape_store::{ArchiveOptions, Query, Table, rows};
 use tempfile::TempDir;
 use tokio::runtime;
 use tokio::sync::oneshot;
@@ -99,7 +99,9 @@ impl Scene {
     pub(crate) fn begin(action: Action) -> Scene {
         let archive = TempDir::new().unwrap();
         let rules = Rules::new(vec![Rule::new("the-rule", action)], Vec::new());
-        let pipeline = Pipeline::new(Config { rules, ..Config::default() }, archive.path()).unwrap();
+        let pipeline =
+            Pipeline::new(Config { rules, ..Config::default() }, archive.path(), ArchiveOptions::default())
+                .unwrap();
         let live = Live::start(Box::new(Player::new()), pipeline, 0);
         let token_file = archive.path().join("token");
         std::fs::write(&token_file, format!("{TOKEN}\n")).unwrap();

@@ -68,7 +68,7 @@ pub fn recording(n: u64) -> RecordingRow {
         end: at(n + 60),
         sample_rate: 8000,
         frames: 480_000,
-        trigger: "rule",
+        trigger: "rule".into(),
         rule: "default".to_owned(),
         codecs: vec!["PCMU".to_owned()],
         end_reason: EndReason::Bye,
