@@ -236,9 +236,10 @@ struct Part {
 impl Part {
     fn read(path: PathBuf) -> Result<Part> {
         let file = File::open(&path).map_err(io("open", &path))?;
-        let spans = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())
-            .and_then(|metadata| spans(&metadata))
-            .map_err(parquet("read", &path))?;
+        let spans =
+            ArrowReaderMetadata::load(&file, ArrowReaderOptions::new().with_skip_arrow_metadata(true))
+                .and_then(|metadata| spans(&metadata))
+                .map_err(parquet("read", &path))?;
         let first = spans.iter().map(|span| span.0).min().unwrap_or_default();
         let last = spans.iter().map(|span| span.1).max().unwrap_or_default();
         Ok(Part { path, first, last })
@@ -265,7 +266,8 @@ fn strike(
     last: Timestamp,
     ids: &mut HashSet<Id>,
 ) -> ParquetResult<()> {
-    let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())?;
+    let metadata =
+        ArrowReaderMetadata::load(&file, ArrowReaderOptions::new().with_skip_arrow_metadata(true))?;
     let spans = spans(&metadata)?;
     let groups = (0..spans.len()).filter(|&group| spans[group].0 <= last && first <= spans[group].1);
     let mask = ProjectionMask::columns(metadata.parquet_schema(), [table.id_column()]);

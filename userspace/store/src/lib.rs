@@ -17,6 +17,7 @@ mod room;
 pub mod rows;
 mod scan;
 pub mod schema;
+pub mod seal;
 pub mod spool;
 pub mod utc;
 pub mod wav;

@@ -19,7 +19,6 @@ use std::ops::Range;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
 use spantape_core::codec::Upsampler;
 use spantape_core::event::{Part, kept};
 use spantape_core::media::TapeId;
@@ -27,6 +26,7 @@ use spantape_core::record::{EndReason, Id, RecordingRow};
 use spantape_core::time::SECOND;
 
 use crate::error::{Error, Result, io};
+use crate::seal;
 use crate::utc;
 use crate::wav::{self, Format, HEADER_LEN};
 
@@ -43,7 +43,7 @@ pub struct SpoolOptions {
 
 impl Default for SpoolOptions {
     fn default() -> Self {
-        SpoolOptions { open_files: 512, sync: false, sha256: false }
+        SpoolOptions { open_files: 512, sync: false, sha256: true }
     }
 }
 
@@ -328,7 +328,7 @@ impl Spool {
     fn saved(&self, file: String) -> Result<Saved> {
         let target = self.archive.join(&file);
         let bytes = fs::metadata(&target).map_err(io("look at", &target))?.len();
-        let sha256 = if self.options.sha256 { Some(hash(&target)?) } else { None };
+        let sha256 = if self.options.sha256 { Some(seal::hash(&target)?) } else { None };
         Ok(Saved { file, bytes, sha256 })
     }
 
@@ -619,19 +619,6 @@ fn safe(user: &str) -> String {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "+._-".contains(c);
     let name: String = user.chars().take(32).map(|c| if allowed(c) { c } else { '_' }).collect();
     if name.is_empty() { "unknown".to_owned() } else { name }
-}
-
-fn hash(path: &Path) -> Result<String> {
-    let mut file = File::open(path).map_err(io("open", path))?;
-    let mut hash = Sha256::new();
-    let mut block = vec![0; 1 << 16];
-    loop {
-        match file.read(&mut block).map_err(io("read", path))? {
-            0 => break,
-            n => hash.update(&block[..n]),
-        }
-    }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 #[cfg(test)]

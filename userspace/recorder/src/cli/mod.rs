@@ -5,15 +5,18 @@ mod check_config;
 mod ctl;
 mod doctor;
 mod import;
+mod keygen;
 mod ladder;
 mod replay;
 mod report;
+mod seal;
 mod search;
 mod show;
 mod summary;
 mod terminal;
 #[cfg(test)]
 mod testing;
+mod verify;
 mod waveform;
 mod when;
 
@@ -41,6 +44,9 @@ enum Command {
     Import(import::Args),
     Search(search::Args),
     Show(show::Args),
+    Seal(seal::Args),
+    Verify(verify::Args),
+    Keygen(keygen::Args),
     Ctl(ctl::Args),
     CheckConfig(check_config::Args),
     Doctor(doctor::Args),
@@ -55,6 +61,9 @@ pub(crate) fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(&args),
         Command::Search(args) => search::run(&args),
         Command::Show(args) => show::run(&args),
+        Command::Seal(args) => seal::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Keygen(args) => keygen::run(&args),
         Command::Ctl(args) => ctl::run(&args),
     };
     result.unwrap_or_else(|error| {
