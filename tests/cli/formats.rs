@@ -148,7 +148,17 @@ fn every_form_gives_the_same_recording() {
     let cooked = |bytes: &[u8]| [&[0; 14][..], &[0x08, 0], &bytes[14..]].concat();
     let cooked2 = |bytes: &[u8]| [&[0x08, 0][..], &[0; 18], &bytes[14..]].concat();
     let loopback = |bytes: &[u8]| [&[2, 0, 0, 0][..], &bytes[14..]].concat();
-    let forms: [(&str, Vec<u8>); 13] = [
+    let ppp = |bytes: &[u8]| [&[0xff, 0x03, 0x00, 0x21][..], &bytes[14..]].concat();
+    let session = |bytes: &[u8]| [&[0x11, 0, 0, 7, 0, 0, 0x00, 0x21][..], &bytes[14..]].concat();
+    let cisco = |bytes: &[u8]| [&[0x0f, 0, 0x08, 0][..], &bytes[14..]].concat();
+    // A record with a colour and an extension header, as Endace's cards pad it.
+    let erf = |bytes: &[u8]| {
+        let mut record = [&[0; 8][..], &[0x80 | 11, 4, 0, 0, 0, 0, 0, 0], &[3; 8], &[0, 0], bytes].concat();
+        record.resize(record.len().next_multiple_of(8), 0);
+        record
+    };
+    let pktap = |bytes: &[u8]| [&[12, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0][..], bytes].concat();
+    let forms: [(&str, Vec<u8>); 18] = [
         ("le-us.pcap", pcap(&frames, Order::Little, false, 1, plain)),
         ("be-us.pcap", pcap(&frames, Order::Big, false, 1, plain)),
         ("le-ns.pcap", pcap(&frames, Order::Little, true, 1, plain)),
@@ -158,6 +168,11 @@ fn every_form_gives_the_same_recording() {
         ("raw.pcap", pcap(&frames, Order::Little, false, 101, raw)),
         ("null.pcap", pcap(&frames, Order::Little, false, 0, loopback)),
         ("loop.pcap", pcap(&frames, Order::Big, false, 108, loopback)),
+        ("ppp.pcap", pcap(&frames, Order::Little, false, 9, ppp)),
+        ("pppoe.pcap", pcap(&frames, Order::Little, false, 51, session)),
+        ("cisco.pcap", pcap(&frames, Order::Little, false, 104, cisco)),
+        ("erf.pcap", pcap(&frames, Order::Big, true, 197, erf)),
+        ("pktap.pcap", pcap(&frames, Order::Little, false, 258, pktap)),
         ("le.pcapng", pcapng(&frames, Order::Little)),
         ("be.pcapng", pcapng(&frames, Order::Big)),
         ("packed.pcap.gz", gzip(&input)),
@@ -293,5 +308,6 @@ fn a_link_type_that_is_not_known_is_named() {
     assert_eq!(output.status.code(), Some(1));
     let said = stderr(&output);
     assert!(said.contains("wireless.pcap") && said.contains("127") && said.contains("802.11"), "{said}");
+    assert!(said.contains("wired network") && said.contains("airdecap-ng"), "{said}");
     assert_eq!(recording(&folder.path().join("a")).1.len() / 32_000, 11);
 }

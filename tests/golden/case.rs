@@ -9,7 +9,8 @@ use tempfile::TempDir;
 /// Sets of rules that every case is replayed with: files in `tests/golden/rules`.
 const RULES: [&str; 2] = ["default", "on-demand"];
 /// Sets of rules for the cases that they are made for.
-const MORE_RULES: [(&str, &str); 1] = [("audiocodes-pause", "paused-cut")];
+const MORE_RULES: &[(&str, &str)] =
+    &[("audiocodes-pause", "paused-cut"), ("dtls-srtp", "key-log"), ("hep", "hep")];
 
 /// A folder of `samples/` with a capture.
 pub(crate) struct Case {

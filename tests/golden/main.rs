@@ -5,6 +5,7 @@
 
 mod audio;
 mod case;
+mod conversations;
 
 use case::Case;
 

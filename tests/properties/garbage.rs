@@ -17,6 +17,8 @@ fn counted(counters: &Counters) -> u64 {
         + counters.sip_messages
         + counters.rtp_packets
         + counters.rtcp_packets
+        + counters.stun_messages
+        + counters.key_agreement
         + counters.udp_other
 }
 

@@ -1,11 +1,16 @@
 //! Properties of the engine: what must be true of any calls, however they come by.
 
+mod conversations;
+mod encrypted;
+mod floods;
 mod found;
 mod garbage;
 mod impaired;
 mod leak;
+mod odd_sip;
 mod operator;
 mod order;
+mod orphans;
 mod sessions;
 mod triggers;
 mod whole;

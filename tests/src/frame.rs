@@ -24,6 +24,16 @@ pub fn udp(at: i64, from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) -> Fra
     Frame { at: Timestamp(at), bytes }
 }
 
+/// A TCP segment in a frame.
+pub fn tcp(at: i64, from: SocketAddrV4, to: SocketAddrV4, sequence: u32, payload: &[u8]) -> Frame {
+    let builder = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2])
+        .ipv4(from.ip().octets(), to.ip().octets(), 64)
+        .tcp(from.port(), to.port(), sequence, 64_000);
+    let mut bytes = Vec::with_capacity(builder.size(payload.len()));
+    builder.write(&mut bytes, payload).expect("a segment fits into a frame");
+    Frame { at: Timestamp(at), bytes }
+}
+
 /// An RTP packet of payload type 0.
 pub fn rtp(sequence: u16, timestamp: u32, ssrc: u32, payload: &[u8]) -> Vec<u8> {
     let mut packet = vec![0x80, 0];

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hasher};
 
 use spantape_core::engine::{Counters, Engine};
-use spantape_core::event::{Event, kept};
+use spantape_core::event::{Event, Part, kept};
 use spantape_core::media::TapeId;
 use spantape_core::record::{CallRow, EventRow, RecordingRow, Side, StreamRow};
 use spantape_core::rules::Config;
@@ -54,6 +54,8 @@ struct Open {
     rate: u32,
     channels: usize,
     samples: Vec<i16>,
+    /// What was to be kept when that was last told.
+    kept: Vec<Part>,
     done: bool,
 }
 
@@ -65,15 +67,17 @@ impl Outcome {
 
     fn take(&mut self, event: Event) {
         match event {
-            Event::Media { .. } => {}
+            Event::Media { .. } | Event::TapePacket { .. } | Event::Signalled { .. } => {}
             Event::TapeErase { tape, range } => {
                 let Open { channels, samples, .. } = self.tape(tape);
                 let end = (range.end as usize * *channels).min(samples.len());
-                samples[range.start as usize * *channels..end].fill(0);
+                let start = (range.start as usize * *channels).min(end);
+                samples[start..end].fill(0);
             }
-            Event::TapeOpened { tape, channels, sample_rate } => {
+            Event::TapeOpened { tape, channels, sample_rate, .. } => {
                 let channels = channels.into();
-                let open = Open { rate: sample_rate, channels, samples: Vec::new(), done: false };
+                let open =
+                    Open { rate: sample_rate, channels, samples: Vec::new(), kept: Vec::new(), done: false };
                 assert!(self.open.insert(tape, open).is_none(), "{tape:?} opened twice");
             }
             Event::TapeSamples { tape, samples } => {
@@ -107,6 +111,9 @@ impl Outcome {
                 assert!(!open.done, "{tape:?} goes on after its last recording");
                 open.done = last;
                 assert!(range.start < range.end, "an empty recording");
+                let told = open.kept.iter().find(|part| part.row.id == row.id);
+                let told = told.expect("what is to be kept is told before it is");
+                assert_eq!((&told.range, &told.left_out), (&range, &left_out));
                 let place = |frame: u64| frame as usize * open.channels;
                 assert!(place(range.end) <= open.samples.len(), "{range:?} runs past {tape:?}");
                 let pieces = kept(range, &left_out).map(|piece| place(piece.start)..place(piece.end));
@@ -114,6 +121,16 @@ impl Outcome {
                 assert_eq!((place(row.frames), row.sample_rate), (samples.len(), open.rate));
                 assert_eq!(row.mixed, open.channels == 1);
                 self.recordings.push(Recording { row: *row, samples });
+            }
+            Event::TapeKept { tape, parts } => {
+                let open = self.tape(tape);
+                let mut at = 0;
+                for part in &parts {
+                    assert!(at <= part.range.start && part.range.start <= part.range.end, "{parts:?}");
+                    assert_eq!(part.row.sample_rate, open.rate);
+                    at = part.range.end;
+                }
+                open.kept = parts;
             }
             Event::TapeClosed { tape } => {
                 assert!(self.open.remove(&tape).is_some(), "{tape:?} closed twice");

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use spantape_core::sip::{Framer, Message};
+use spantape_core::sip::{Framer, Message, Oddity, StartLine};
 
 fuzz_target!(|data: &[u8]| {
     let Some((cuts, text)) = data.split_at_checked(4) else { return };
@@ -12,6 +12,12 @@ fuzz_target!(|data: &[u8]| {
         assert!(message.body.len() <= message.length);
         assert!(message.length > 0);
         let _ = (message.from().user(), message.to().bare_uri(), message.cseq(), message.header(b"via"));
+        let _ = (message.from().user_text(), message.to().display_text());
+        let is_known = |oddity| message.oddities().contains(oddity);
+        assert_eq!(is_known(Oddity::CallId), message.call_id.is_none_or(<[u8]>::is_empty));
+        if let StartLine::Response { status, .. } = message.start {
+            assert_eq!(is_known(Oddity::StatusCode), !(100..700).contains(&status));
+        }
     }
     let whole = messages(&[text]);
     let mut pieces = Vec::new();

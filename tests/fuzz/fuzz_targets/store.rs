@@ -27,6 +27,9 @@ pub struct Store {
     calls: u64,
 }
 
+/// Little enough to run out at times.
+const MEMORY: usize = 256 << 10;
+
 /// One of the payload types that mean something in [`Store::begin_call`].
 #[allow(dead_code, reason = "not every target sends RTP of many kinds")]
 pub fn payload_type(choice: u8) -> u8 {
@@ -37,6 +40,7 @@ impl Store {
     pub fn new(on_demand: bool) -> Store {
         let mut config = Config { orphans: !on_demand, max_calls: 4, max_flows: 8, ..Config::default() };
         (config.max_fragments, config.max_tcp_flows, config.max_unclaimed) = (4, 4, 4);
+        config.max_memory = MEMORY;
         if on_demand {
             let code = |keys: &str, effect| Code { keys: keys.to_owned(), effect };
             let codes = [
@@ -129,6 +133,7 @@ impl Store {
                 <= counters.rtp_packets
         );
         assert!(counters.sip_without_call_id <= counters.sip_messages);
+        assert!(counters.memory_peak <= MEMORY, "{} bytes", counters.memory_peak);
     }
 
     fn carry_out(&mut self) {
@@ -139,7 +144,7 @@ impl Store {
 
     fn take(&mut self, event: Event) {
         match event {
-            Event::TapeOpened { tape, channels, sample_rate } => {
+            Event::TapeOpened { tape, channels, sample_rate, .. } => {
                 assert!((8000..=48_000).contains(&sample_rate));
                 assert!((1..=2).contains(&channels));
                 let open = Open { rate: sample_rate, channels: channels.into(), frames: 0, done: false };
@@ -189,9 +194,19 @@ impl Store {
                 assert!(row.end >= row.start && figures.received <= row.packets);
                 assert_eq!(figures.expected, figures.received + figures.lost);
             }
-            Event::Happened(_) | Event::Media { .. } => {}
+            Event::TapeKept { tape, parts } => {
+                let rate = self.tape(tape).rate;
+                assert!(
+                    parts
+                        .iter()
+                        .all(|part| part.range.start <= part.range.end && part.row.sample_rate == rate)
+                );
+            }
+            Event::Happened(_) | Event::Media { .. } | Event::TapePacket { .. } | Event::Signalled { .. } => {
+            }
             Event::TapeErase { tape, range } => {
-                assert!(range.start < range.end && range.end <= self.tape(tape).frames, "{range:?}");
+                self.tape(tape);
+                assert!(range.start < range.end, "{range:?}");
             }
         }
     }
@@ -218,5 +233,7 @@ fn counted(counters: &Counters) -> u64 {
         + counters.sip_messages
         + counters.rtp_packets
         + counters.rtcp_packets
+        + counters.stun_messages
+        + counters.key_agreement
         + counters.udp_other
 }

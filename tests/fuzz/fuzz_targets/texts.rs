@@ -3,8 +3,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use spantape_core::association::{self, KeyLog};
 use spantape_core::recording_session::siprec;
 use spantape_core::sip::multipart;
+use spantape_core::srtp::{MasterKey, Sealed, Session};
 use spantape_core::trigger::{genesys_log, msml, record_server};
 
 fuzz_target!(|data: &[u8]| {
@@ -13,6 +15,7 @@ fuzz_target!(|data: &[u8]| {
     metadata(text);
     log(text);
     let _ = (msml::request(text), msml::result(text), msml::is_msml(text));
+    keys(text);
     let _ = msml::recorder_uri(text).map(|uri| assert!(!uri.conference.is_empty()));
 });
 
@@ -33,6 +36,24 @@ fn record_control(size: usize, text: &[u8]) {
     let whole = messages(text.len().max(1));
     assert_eq!(whole, messages(1 + size));
     assert!(!record_server::looks_like_control(text) || !whole.is_empty() || text.len() > 4096);
+}
+
+/// What goes beside media, and what tells keys.
+fn keys(text: &[u8]) {
+    if let Some(inner) = association::relayed(text) {
+        assert!(inner.len() < text.len());
+    }
+    let _ = (association::Kind::of(text), association::username(text));
+    let mut log = KeyLog::default();
+    let lines = log.add(text);
+    assert!(log.len() <= lines);
+    let Ok(words) = std::str::from_utf8(text) else { return };
+    for session in MasterKey::from_attribute(words).iter().filter_map(Session::derive) {
+        let (header, body) = text.split_at(text.len().min(12));
+        let packet = Sealed { header, body, sequence: 1, ssrc: 2 };
+        let opened = session.open(&packet, 0..2, &mut Vec::new());
+        assert!(opened.is_none() || !session.is_authenticated());
+    }
 }
 
 /// The first line is the content type.

@@ -5,8 +5,19 @@ use etherparse::{LinkExtSlice, NetSlice, SlicedPacket, TransportSlice};
 use libfuzzer_sys::fuzz_target;
 use spantape_core::wire::{Endpoint, FlowKey, LinkType, Packet, parse};
 
-const LINKS: [LinkType; 5] =
-    [LinkType::Ethernet, LinkType::LinuxSll, LinkType::LinuxSll2, LinkType::RawIp, LinkType::Loopback];
+const LINKS: [LinkType; 11] = [
+    LinkType::Ethernet,
+    LinkType::LinuxSll,
+    LinkType::LinuxSll2,
+    LinkType::RawIp,
+    LinkType::Loopback,
+    LinkType::Hdlc,
+    LinkType::Pppoe,
+    LinkType::Erf,
+    LinkType::Sctp,
+    LinkType::UpperPdu,
+    LinkType::Pktap,
+];
 
 /// L2TP, GTP-U, VXLAN twice, Geneve, TZSP.
 const TUNNELS: [u16; 6] = [1701, 2152, 4789, 8472, 6081, 37_008];

@@ -4,23 +4,29 @@ mod streams;
 
 use std::collections::VecDeque;
 
-use rtp_rs::RtpReader;
-
-use crate::call::{Call, Calls, Context};
-use crate::event::Event;
-use crate::media::{Binding, BoundBy, CallKey, FlowId, Flows, MAX_STREAMS, Standing};
+use crate::association::{self, Associations, Kind};
+use crate::call::{Call, Calls, Context, Prints};
+use crate::control::{Request, Target};
+use crate::event::{Event, Signal, Signalled};
+use crate::hep;
+use crate::media::{Binding, BoundBy, CallKey, FlowId, Flows, Standing};
 use crate::reassembly::fragments::Fragments;
+use crate::reassembly::sctp::Messages;
 use crate::record::{EndReason, Side};
 use crate::rtp::{self, Packet as RtpPacket, Stream};
 use crate::rules::{Config, Rules};
-use crate::sip::{Message, looks_like_sip, start_of_message};
+use crate::sip::{Message, Oddity, looks_like_sip, start_of_message};
 use crate::time::{MILLISECOND, Timestamp};
-use crate::wire::{self, FlowKey, LinkType, Malformed, Packet};
+use crate::trigger;
+use crate::wire::{self, Endpoint, FlowKey, Fragment, LinkType, Malformed, Packet, SctpPacket};
 use streams::Connections;
 
 /// An unclaimed stream is one of RTP after so many packets in this time, for `--orphans`.
 const ORPHAN_PACKETS: u64 = 10;
 const ORPHAN_TIME: i64 = 200 * MILLISECOND;
+
+/// What comes of a stream in its first second is kept until it is known whose it is, however many others there are.
+const YOUNG: i64 = crate::time::SECOND;
 
 /// A stream with a packet so recently goes on.
 const GOES_ON: i64 = crate::time::SECOND;
@@ -32,22 +38,34 @@ pub struct Counters {
     pub frames: u64,
     /// Frames with a damaged header, in the order of [`Malformed::ALL`].
     pub malformed: [u64; Malformed::ALL.len()],
-    /// Frames that carry neither UDP nor TCP nor a fragment.
+    /// Frames that carry neither UDP nor TCP nor SCTP nor a fragment.
     pub other: u64,
     /// IP fragments.
     pub fragments: u64,
     /// IP packets given up because fragments were missing.
     pub fragments_abandoned: u64,
+    /// IP packets with fragments missing given up for want of room.
+    pub fragments_evicted: u64,
     /// TCP segments.
     pub tcp_segments: u64,
     /// Places in TCP streams with SIP where bytes are missing.
     pub tcp_gaps: u64,
     /// TCP connections given up for want of room.
     pub tcp_evicted: u64,
+    /// SCTP packets.
+    pub sctp_packets: u64,
+    /// Messages over SCTP given up because pieces were missing.
+    pub sctp_abandoned: u64,
+    /// WebSocket messages that are too long, or packed by what has not been seen.
+    pub websocket_unread: u64,
+    /// Copies in HEP that were left out: nobody asked for them, or they are of other protocols.
+    pub hep_left_out: u64,
     /// SIP messages.
     pub sip_messages: u64,
-    /// SIP messages without Call-ID.
+    /// SIP messages without Call-ID that belong to no call.
     pub sip_without_call_id: u64,
+    /// SIP messages that are odd, in the order of [`Oddity::ALL`].
+    pub sip_odd: [u64; Oddity::ALL.len()],
     /// RTP packets.
     pub rtp_packets: u64,
     /// RTP packets of no known call.
@@ -58,14 +76,41 @@ pub struct Counters {
     pub rtp_unwanted: u64,
     /// RTP packets dropped because there was no room for their flow.
     pub rtp_no_room: u64,
+    /// RTP flows given up for want of room: they belonged to no call, or a call had too many of them.
+    pub flows_evicted: u64,
+    /// RTP streams whose figures were given up for want of room: their flows had too many of them.
+    pub streams_evicted: u64,
     /// RTCP packets.
     pub rtcp_packets: u64,
+    /// STUN messages: they keep media flows open, and tell whose they are.
+    pub stun_messages: u64,
+    /// Datagrams of DTLS and ZRTP: keys of media are agreed on.
+    pub key_agreement: u64,
+    /// Media and STUN on their way through a TURN server, which are counted as what they are too.
+    pub relayed: u64,
+    /// Key agreements given up for want of room.
+    pub associations_evicted: u64,
     /// UDP datagrams of other kinds.
     pub udp_other: u64,
     /// Calls seen.
     pub calls: u64,
     /// Calls given up for want of room.
     pub calls_evicted: u64,
+    /// Bytes that the engine's state takes, about.
+    pub memory: usize,
+    /// The most that it took after any frame.
+    pub memory_peak: usize,
+}
+
+/// Kinds of state that can be given up.
+#[derive(Clone, Copy)]
+enum Holding {
+    Fragments,
+    Connections,
+    /// Of no call.
+    Flows,
+    /// That are not being recorded.
+    Calls,
 }
 
 /// Follows calls through frames. One engine owns its calls outright; it has no clock, no thread and no file.
@@ -73,6 +118,7 @@ pub struct Engine {
     config: Config,
     now: Timestamp,
     fragments: Fragments,
+    sctp: Messages,
     tcp: Connections,
     pub(crate) calls: Calls,
     flows: Flows,
@@ -81,6 +127,10 @@ pub struct Engine {
     /// Number of the latest request outside SIP.
     next_request: u64,
     scratch: Vec<i16>,
+    associations: Associations,
+    /// Decrypted payload; kept for its memory.
+    clear: Vec<u8>,
+    prints: Prints,
     counters: Counters,
 }
 
@@ -90,6 +140,7 @@ impl Engine {
         Engine {
             now: Timestamp(i64::MIN),
             fragments: Fragments::new(config.max_fragments),
+            sctp: Messages::new(config.max_fragments),
             tcp: Connections::new(config.max_tcp_flows),
             calls: Calls::default(),
             flows: Flows::new(config.max_flows),
@@ -97,6 +148,9 @@ impl Engine {
             next_tape: 1,
             next_request: 0,
             scratch: Vec::new(),
+            associations: Associations::new(config.max_flows),
+            clear: Vec::new(),
+            prints: Prints::default(),
             counters: Counters::default(),
             config,
         }
@@ -111,6 +165,7 @@ impl Engine {
             Ok(packet) => self.handle_packet(packet),
             Err(malformed) => self.note_malformed(malformed),
         }
+        self.make_room();
         self.announce_media();
     }
 
@@ -141,6 +196,48 @@ impl Engine {
         self.events.extend(rows.map(|row| Event::Happened(Box::new(row))));
     }
 
+    /// Takes lines of a key log as browsers and TLS libraries write it (`SSLKEYLOGFILE`): media of handshakes in it is
+    /// decrypted. It may be given before a handshake is seen, or soon after.
+    pub fn add_secrets(&mut self, text: &[u8]) {
+        for flow in self.associations.add_secrets(text) {
+            self.reseal(&flow);
+        }
+    }
+
+    /// Takes what an earlier engine has told of calls that went on when it was stopped, in order of time. It is to be
+    /// followed by [`Engine::resume`]; the events until then that are of tapes and recordings are the earlier engine's.
+    pub fn restore(&mut self, signal: &Signal) {
+        match &signal.what {
+            Signalled::Message { source, destination, text } => {
+                self.advance(signal.at);
+                let [source, destination] =
+                    [source, destination].map(|socket| Endpoint::new(socket.ip(), socket.port()));
+                let bytes: Vec<u8> = text.chars().filter_map(|char| u8::try_from(char).ok()).collect();
+                self.handle_messages(&FlowKey { source, destination }, &bytes);
+            }
+            Signalled::Order { call, trigger, verb } => {
+                let request = Request {
+                    source: trigger::named(trigger),
+                    target: Target::Id(call.to_string()),
+                    verb: Some(*verb),
+                    note: None,
+                    from: None,
+                    remark: String::new(),
+                };
+                // Of a call that has ended, nothing is wanted any more.
+                let _ = self.control(signal.at, &request);
+            }
+        }
+        self.announce_media();
+    }
+
+    /// All has been restored: goes on with the calls, from that moment on.
+    pub fn resume(&mut self, at: Timestamp) {
+        self.advance(at);
+        let (calls, mut context) = self.split();
+        calls.resume(at, &mut context);
+    }
+
     /// How many calls go on.
     pub fn calls_up(&self) -> usize {
         self.calls.up().count()
@@ -166,9 +263,15 @@ impl Engine {
     pub fn counters(&self) -> Counters {
         Counters {
             fragments_abandoned: self.fragments.abandoned,
+            sctp_abandoned: self.sctp.abandoned,
+            fragments_evicted: self.fragments.evicted,
             tcp_evicted: self.tcp.evicted,
+            flows_evicted: self.flows.evicted.flows,
+            streams_evicted: self.flows.evicted.streams,
+            memory: self.memory(),
             calls: self.calls.total,
             calls_evicted: self.calls.evicted,
+            associations_evicted: self.associations.evicted,
             ..self.counters.clone()
         }
     }
@@ -187,6 +290,9 @@ impl Engine {
             events: &mut self.events,
             next_tape: &mut self.next_tape,
             scratch: &mut self.scratch,
+            associations: &self.associations,
+            clear: &mut self.clear,
+            prints: &mut self.prints,
         };
         (&mut self.calls, context)
     }
@@ -202,45 +308,177 @@ impl Engine {
         }
     }
 
+    /// Bytes that all tables take, about.
+    fn memory(&self) -> usize {
+        let calls = self.calls.idle_memory() + self.calls.recorded_memory();
+        self.fragments.memory() + self.tcp.memory() + self.flows.memory() + calls
+    }
+
+    /// Keeps to the memory that is allowed. The kind of state that takes most of it gives up what of it has been idle
+    /// longest, so that a flood makes way for itself; calls that are being recorded come last.
+    fn make_room(&mut self) {
+        let mut memory = self.memory();
+        while memory > self.config.max_memory {
+            let mut kinds = [
+                (self.fragments.memory(), Holding::Fragments),
+                (self.tcp.memory(), Holding::Connections),
+                (self.flows.unclaimed_memory(), Holding::Flows),
+                (self.calls.idle_memory(), Holding::Calls),
+            ];
+            kinds.sort_unstable_by_key(|(memory, _)| std::cmp::Reverse(*memory));
+            if !kinds.into_iter().any(|(_, kind)| self.give_up(kind)) && !self.give_up_call(true) {
+                break;
+            }
+            memory = self.memory();
+        }
+        self.counters.memory_peak = self.counters.memory_peak.max(memory);
+    }
+
+    /// Gives up one of that kind, if there is one.
+    fn give_up(&mut self, kind: Holding) -> bool {
+        match kind {
+            Holding::Fragments => self.fragments.give_up_oldest(),
+            Holding::Connections => self.tcp.give_up_oldest(),
+            Holding::Flows => self.flows.give_up_oldest(),
+            Holding::Calls => self.give_up_call(false),
+        }
+    }
+
+    fn give_up_call(&mut self, recorded: bool) -> bool {
+        let (calls, mut context) = self.split();
+        let given_up = calls.give_up_idlest(recorded, &mut context);
+        self.bind_dirty();
+        given_up
+    }
+
     fn note_malformed(&mut self, malformed: Malformed) {
         self.counters.malformed[malformed as usize] += 1;
     }
 
+    #[inline]
     fn handle_packet(&mut self, packet: Packet<'_>) {
         match packet {
             Packet::Udp { flow, payload } => self.handle_datagram(&flow, payload),
             Packet::Tcp { flow, segment } => self.handle_segment(&flow, &segment),
-            Packet::Fragment(fragment) => {
-                self.counters.fragments += 1;
-                if let Some(whole) = self.fragments.add(self.now, &fragment) {
-                    match wire::parse_reassembled(fragment.key, &whole) {
-                        Ok(packet) => self.handle_packet(packet),
-                        Err(malformed) => self.note_malformed(malformed),
-                    }
-                }
-            }
+            Packet::Sctp { flow, packet } => self.handle_sctp(&flow, &packet),
+            Packet::Fragment(fragment) => self.handle_fragment(&fragment),
             Packet::Other => self.counters.other += 1,
         }
     }
 
-    fn handle_datagram(&mut self, flow: &FlowKey, payload: &[u8]) {
-        if rtp::is_version_2(payload) {
-            if rtp::is_rtcp(payload) {
-                self.counters.rtcp_packets += 1;
-            } else if let Ok(reader) = RtpReader::new(payload) {
-                self.counters.rtp_packets += 1;
-                self.handle_rtp(flow, &reader);
-            } else {
-                self.counters.udp_other += 1;
+    #[inline(never)]
+    fn handle_fragment(&mut self, fragment: &Fragment<'_>) {
+        self.counters.fragments += 1;
+        if let Some(whole) = self.fragments.add(self.now, fragment) {
+            match wire::parse_reassembled(fragment.key, &whole) {
+                Ok(packet) => self.handle_packet(packet),
+                Err(malformed) => self.note_malformed(malformed),
             }
+        }
+    }
+
+    /// A message is as good as a datagram (RFC 4168).
+    #[inline(never)]
+    fn handle_sctp(&mut self, flow: &FlowKey, packet: &SctpPacket<'_>) {
+        self.counters.sctp_packets += 1;
+        for message in self.sctp.add(self.now, flow, packet) {
+            if looks_like_sip(&message) {
+                self.handle_messages(flow, &message);
+            }
+        }
+    }
+
+    fn handle_datagram(&mut self, flow: &FlowKey, payload: &[u8]) {
+        if self.handle_media(flow, payload) {
+            return;
+        }
+        if hep::is_copy(payload) {
+            self.handle_copy(flow, payload);
         } else if looks_like_sip(payload) {
             self.handle_messages(flow, payload);
         } else if (self.is_sip_port(flow.source.port) || self.is_sip_port(flow.destination.port))
             && let Some(start) = start_of_message(payload)
         {
             self.handle_messages(flow, &payload[start..]);
+        } else if !self.handle_beside_media(flow, payload) {
+            self.counters.udp_other += 1;
+        }
+    }
+
+    /// RTP and RTCP. Returns whether it is that.
+    fn handle_media(&mut self, flow: &FlowKey, payload: &[u8]) -> bool {
+        if !rtp::is_version_2(payload) {
+            return false;
+        }
+        if rtp::is_rtcp(payload) {
+            self.counters.rtcp_packets += 1;
+        } else if let Some((ssrc, packet)) = rtp::read(payload, self.now, self.flows.find(flow).is_some()) {
+            self.counters.rtp_packets += 1;
+            self.handle_rtp(flow, ssrc, &packet);
         } else {
             self.counters.udp_other += 1;
+        }
+        true
+    }
+
+    /// What goes beside media, or around it. Returns whether it is that.
+    fn handle_beside_media(&mut self, flow: &FlowKey, payload: &[u8]) -> bool {
+        if let Some(inner) = association::relayed(payload) {
+            self.counters.relayed += 1;
+            // What is relayed is not relayed again: it is at the bottom.
+            return self.handle_media(flow, inner) || self.handle_agreement(flow, inner);
+        }
+        self.handle_agreement(flow, payload)
+    }
+
+    fn handle_agreement(&mut self, flow: &FlowKey, payload: &[u8]) -> bool {
+        let is_news = match Kind::of(payload) {
+            Some(Kind::Stun) => {
+                self.counters.stun_messages += 1;
+                if let Some((receiver, sender)) = association::username(payload) {
+                    let (calls, mut context) = self.split();
+                    calls.handle_check(flow, receiver, sender, &mut context);
+                    self.bind_dirty();
+                }
+                return true;
+            }
+            Some(Kind::Dtls) => self.associations.handle_dtls(flow, payload, self.now),
+            Some(Kind::Zrtp) => self.associations.handle_zrtp(flow, payload, self.now),
+            Some(Kind::ChannelData) | None => return false,
+        };
+        self.counters.key_agreement += 1;
+        if is_news {
+            self.reseal(flow);
+        }
+        true
+    }
+
+    /// More is known of how the media between two endpoints is protected.
+    fn reseal(&mut self, flow: &FlowKey) {
+        for id in [self.flows.find(flow), self.flows.find(&flow.reversed())].into_iter().flatten() {
+            let (calls, mut context) = self.split();
+            if let Some(binding) = context.flows.get(id).binding
+                && let Some(call) = calls.get_mut(binding.call)
+            {
+                call.reseal(id, &mut context);
+                calls.reschedule(binding.call, &mut context);
+            }
+        }
+    }
+
+    /// What HEP carries is no call that has not been seen elsewhere, unless somebody says so. It counts as of when it
+    /// arrived: the clock of whoever copied it is not the capture's.
+    #[inline(never)]
+    fn handle_copy(&mut self, flow: &FlowKey, bytes: &[u8]) {
+        let copied = hep::parse(bytes).filter(|_| self.config.hep_ports.contains(&flow.destination.port));
+        match copied {
+            Some(hep::Copied { flow, kind: hep::Kind::Sip, payload }) if looks_like_sip(payload) => {
+                self.handle_messages(&flow, payload);
+            }
+            Some(hep::Copied { flow, kind: hep::Kind::Rtp, payload }) if rtp::is_version_2(payload) => {
+                self.handle_datagram(&flow, payload);
+            }
+            _ => self.counters.hep_left_out += 1,
         }
     }
 
@@ -259,12 +497,16 @@ impl Engine {
 
     fn handle_message(&mut self, flow: &FlowKey, message: &Message<'_>) {
         self.counters.sip_messages += 1;
-        if message.call_id.is_none_or(<[u8]>::is_empty) {
-            self.counters.sip_without_call_id += 1;
+        let odd = message.oddities();
+        for oddity in odd.iter() {
+            self.counters.sip_odd[oddity as usize] += 1;
+        }
+        if odd.contains(Oddity::StatusCode) {
             return;
         }
         let (calls, mut context) = self.split();
-        calls.handle_message(flow, message, &mut context);
+        let is_of_call = calls.handle_message(flow, message, &mut context);
+        self.counters.sip_without_call_id += u64::from(!is_of_call && odd.contains(Oddity::CallId));
         self.bind_dirty();
     }
 
@@ -290,19 +532,12 @@ impl Engine {
         }
     }
 
-    fn handle_rtp(&mut self, key: &FlowKey, reader: &RtpReader<'_>) {
+    fn handle_rtp(&mut self, key: &FlowKey, ssrc: u32, packet: &RtpPacket<'_>) {
         if self.flows.is_unwanted(key) {
             self.counters.rtp_unwanted += 1;
             return;
         }
         let now = self.now;
-        let packet = RtpPacket {
-            at: now,
-            sequence: reader.sequence_number().into(),
-            timestamp: reader.timestamp(),
-            payload_type: reader.payload_type(),
-            payload: reader.payload(),
-        };
         let id = match self.flows.find(key) {
             Some(id) => id,
             None => match self.flows.add(*key, now) {
@@ -317,25 +552,32 @@ impl Engine {
                 }
             },
         };
-        let (resolve_at, last) = (self.flows.get(id).resolve_at, self.flows.get(id).last);
-        if resolve_at <= now || now.since(last) >= GOES_ON && self.has_lost_its_call(id) {
+        // A call that has too many flows may have given this one up for others.
+        let Some(flow) = self.flows.known(id) else { return };
+        if flow.resolve_at <= now || now.since(flow.last) >= GOES_ON && self.has_lost_its_call(id) {
             self.bind(id);
         }
-        let ssrc = reader.ssrc();
         let mut binding = self.flows.get(id).binding;
         if let Some(bound) = binding
-            && self.is_taken_over(id, &bound, ssrc, &packet)
+            && self.is_taken_over(id, &bound, ssrc, packet)
         {
             let (calls, mut context) = self.split();
             calls.finish(bound.call, EndReason::RtpTimeout, &mut context);
             self.bind_dirty();
-            binding = self.flows.get(id).binding;
+            let Some(flow) = self.flows.known(id) else { return };
+            binding = flow.binding;
         }
         match binding {
-            Some(binding) => self.handle_claimed(id, &binding, ssrc, &packet),
-            None => self.handle_unclaimed(id, ssrc, &packet),
+            Some(binding) if self.is_fax(id, &binding, ssrc) => {
+                self.counters.rtp_packets -= 1;
+                self.counters.udp_other += 1;
+            }
+            Some(binding) => self.handle_claimed(id, &binding, ssrc, packet),
+            None => self.handle_unclaimed(id, ssrc, packet),
         }
-        self.flows.get_mut(id).last = now;
+        if let Some(flow) = self.flows.known_mut(id) {
+            flow.last = now;
+        }
     }
 
     /// The call that a flow is bound to is over: what begins there after a silence may be another's.
@@ -357,8 +599,16 @@ impl Engine {
                 .any(|stream| stream.ssrc == ssrc && stream.continues(packet))
     }
 
+    /// A fax has taken the place of audio: what looks like RTP on its flow and is of no stream that was there before
+    /// is UDPTL (ITU-T T.38, 9.1).
+    fn is_fax(&self, id: FlowId, binding: &Binding, ssrc: u32) -> bool {
+        let flow = self.flows.get(id);
+        let is_fax = self.calls.get(binding.call).is_some_and(|call| call.is_fax(&flow.key, binding.speaker));
+        is_fax && !flow.streams.iter().any(|stream| stream.ssrc == ssrc)
+    }
+
     fn handle_claimed(&mut self, id: FlowId, binding: &Binding, ssrc: u32, packet: &RtpPacket<'_>) {
-        let stream = self.find_stream(id, ssrc, packet.at);
+        let stream = self.flows.find_stream(id, ssrc, packet.at);
         let (calls, mut context) = self.split();
         let Some(call) = calls.get_mut(binding.call) else { return };
         let over = call.is_over();
@@ -371,44 +621,49 @@ impl Engine {
 
     fn handle_unclaimed(&mut self, id: FlowId, ssrc: u32, packet: &RtpPacket<'_>) {
         self.counters.rtp_unclaimed += 1;
-        let keep = self.flows.unclaimed() <= self.config.max_unclaimed || self.config.orphans;
-        let stream = self.find_stream(id, ssrc, packet.at);
+        let few = self.flows.unclaimed() <= self.config.max_unclaimed || self.config.orphans;
+        let stream = self.flows.find_stream(id, ssrc, packet.at);
+        self.flows.note_unclaimed(id);
         let flow = self.flows.get_mut(id);
         if flow.spent && packet.at.since(flow.last) > crate::time::SECOND {
             flow.spent = false;
         }
         let (spent, key) = (flow.spent, flow.key);
         let Some(stream) = flow.streams.get_mut(stream) else { return };
+        let before = stream.memory();
+        // Of what has just begun, a description may be on its way.
+        let keep = few || packet.at.since(stream.first) < YOUNG;
         stream.receive_unclaimed(packet, keep && !spent);
+        let after = stream.memory();
         let lasting = stream.unique() >= ORPHAN_PACKETS && packet.at.since(stream.first) >= ORPHAN_TIME;
-        if self.config.orphans && lasting && !spent {
-            let now = self.now;
-            let (calls, mut context) = self.split();
-            let call = calls.add_orphan(&key, ssrc, &mut context);
-            self.flows.claim(key.source, call, Side::Caller, now);
-            self.flows.claim(key.destination, call, Side::Callee, now);
-            self.bind_dirty();
+        self.flows.note_memory(id, before, after);
+        if self.config.orphans && lasting && !spent && self.is_audio(id, ssrc) {
+            self.claim_orphan(&key, ssrc);
         }
     }
 
-    /// The stream's place in its flow; a new one where the SSRC is new.
-    fn find_stream(&mut self, id: FlowId, ssrc: u32, at: Timestamp) -> usize {
-        let flow = self.flows.get_mut(id);
-        if flow.streams.get(flow.current).is_some_and(|stream| stream.ssrc == ssrc) {
-            return flow.current;
-        }
-        let known = flow.streams.iter().position(|stream| stream.ssrc == ssrc);
-        flow.current = known.unwrap_or_else(|| {
-            if flow.streams.len() >= MAX_STREAMS {
-                let idle = flow.streams.iter().enumerate().min_by_key(|(_, stream)| stream.last);
-                if let Some((idle, _)) = idle {
-                    flow.streams.remove(idle);
-                }
+    fn is_audio(&self, id: FlowId, ssrc: u32) -> bool {
+        let mut streams = self.flows.get(id).streams.iter();
+        streams.any(|stream| stream.ssrc == ssrc && stream.looks_like_audio())
+    }
+
+    /// A stream of no call is what the other side of a call made of RTP alone says, or begins one.
+    fn claim_orphan(&mut self, key: &FlowKey, ssrc: u32) {
+        let now = self.now;
+        let claimants = self.flows.claimants(&key.source).chain(self.flows.claimants(&key.destination));
+        let is_answered =
+            |call: &CallKey| self.calls.get(*call).is_some_and(|call| call.is_answered_by(key, &self.flows));
+        let answered = claimants.into_iter().find(is_answered);
+        let (call, speaker) = match answered {
+            Some(call) => (call, Side::Callee),
+            None => {
+                let (calls, mut context) = self.split();
+                (calls.add_orphan(key, ssrc, &mut context), Side::Caller)
             }
-            flow.streams.push(Stream::new(ssrc, at));
-            flow.streams.len() - 1
-        });
-        flow.current
+        };
+        self.flows.claim(key.source, call, speaker, now);
+        self.flows.claim(key.destination, call, speaker.other(), now);
+        self.bind_dirty();
     }
 
     /// Finds out anew which call a flow belongs to. Returns whether that is another than before.
@@ -444,7 +699,7 @@ impl Engine {
             }
             return false;
         };
-        if flow.spent && found.by != BoundBy::Both && now.since(flow.last) < GOES_ON {
+        if flow.spent && !found.by.is_sure() && now.since(flow.last) < GOES_ON {
             // The end of a call that is over, on a port that the next one names already.
             flow.resolve_at = now + GOES_ON;
             return false;
@@ -455,10 +710,10 @@ impl Engine {
         if let Some(before) = before {
             self.release(id, &before);
         }
-        let (calls, context) = self.split();
+        let (calls, mut context) = self.split();
         let Some(call) = calls.get_mut(found.call) else { return false };
         let found = call.tell_apart(&context.flows.get(id).key, found, context.flows);
-        call.adopt(id);
+        call.adopt(id, &mut context);
         let earliest = call.earliest_media();
         let flow = context.flows.get_mut(id);
         flow.spent = false;
@@ -469,6 +724,7 @@ impl Engine {
         flow.current = 0;
         let claimed: u64 = flow.streams.iter_mut().map(|stream| stream.claim(earliest)).sum();
         context.flows.bind(id, Some(found), now);
+        context.flows.weigh(id);
         self.counters.rtp_unclaimed -= claimed;
         true
     }
@@ -482,3 +738,6 @@ impl Engine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

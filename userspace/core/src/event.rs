@@ -1,9 +1,15 @@
 //! What comes out of the engine.
 
+use std::net::SocketAddr;
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use crate::media::TapeId;
-use crate::record::{CallRow, EventRow, RecordingRow, Side, StreamRow};
+use crate::record::{CallRow, EventRow, Id, RecordingRow, Side, StreamRow};
+use crate::rtp::Undecoded;
+use crate::time::Timestamp;
+use crate::trigger::Verb;
 use crate::wire::Endpoint;
 
 /// In the order in which they must be carried out.
@@ -17,6 +23,8 @@ pub enum Event {
         channels: u16,
         /// Frames a second.
         sample_rate: u32,
+        /// Which of the rules it is for, from 0 on, and of how many: the first one matters most.
+        rule: (usize, usize),
     },
     /// Interleaved samples that follow those before.
     TapeSamples {
@@ -50,6 +58,20 @@ pub enum Event {
         /// Frames a second from here on.
         sample_rate: u32,
     },
+    /// A packet of a stream for which there is no decoder here, in the order in which it would be heard. It is kept
+    /// beside the tape as long as the samples of its time are.
+    TapePacket {
+        /// Which tape.
+        tape: TapeId,
+        /// Who speaks.
+        side: Side,
+        /// Sender.
+        source: SocketAddr,
+        /// Receiver.
+        destination: SocketAddr,
+        /// The packet and what is known of it.
+        packet: Box<Undecoded>,
+    },
     /// A part of a tape is a recording. The tape is longer than the part's end, or ends there.
     Recording {
         /// Which tape.
@@ -63,6 +85,14 @@ pub enum Event {
         /// What is to be known of it.
         row: Box<RecordingRow>,
     },
+    /// What of a tape is to be kept, as far as it is known: were there no further event, these would be its
+    /// recordings. It holds until it is said anew.
+    TapeKept {
+        /// Which tape.
+        tape: TapeId,
+        /// In order.
+        parts: Vec<Part>,
+    },
     /// The tape is done with: what is not a recording must go.
     TapeClosed {
         /// Which tape.
@@ -74,12 +104,20 @@ pub enum Event {
     Stream(Box<StreamRow>),
     /// Something has happened.
     Happened(Box<EventRow>),
-    /// What is on a tape of these frames is made silence, without a trace: it must not be kept.
+    /// What is on a tape of these frames, or beside it, is made silence, without a trace: it must not be kept.
     TapeErase {
         /// Which.
         tape: TapeId,
-        /// Frames that have been handed over before.
+        /// Frames, of which some or all have been handed over before.
         range: Range<u64>,
+    },
+    /// Something has happened to a call that another engine has to know to go on with it. Only where
+    /// [`Config::tells_signalling`](crate::rules::Config::tells_signalling) is set.
+    Signalled {
+        /// Which call.
+        call: Id,
+        /// For [`Engine::restore`](crate::engine::Engine::restore).
+        signal: Signal,
     },
     /// What is wanted of the media from and to an endpoint has changed. Only where
     /// [`Config::announces_media`](crate::rules::Config::announces_media) is set.
@@ -89,6 +127,55 @@ pub enum Event {
         /// `None`: no call names it any more. `Some(false)`: only calls that are not recorded do.
         wanted: Option<bool>,
     },
+}
+
+/// Something that has happened to a call, as another engine can be told it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signal {
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub what: Signalled,
+}
+
+/// What has happened to a call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Signalled {
+    /// A SIP message.
+    Message {
+        /// Who sent it.
+        source: SocketAddr,
+        /// To whom.
+        destination: SocketAddr,
+        /// A character for each of its bytes.
+        text: String,
+    },
+    /// A trigger has been obeyed.
+    Order {
+        /// Of which call.
+        call: Id,
+        /// The name of the trigger.
+        trigger: String,
+        /// What it was for.
+        verb: Verb,
+    },
+}
+
+/// A part of a tape that is to be a recording.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Part {
+    /// Its frames; the end is [`Part::OPEN`] while it goes on.
+    pub range: Range<u64>,
+    /// Those of them that are left out, in order: see [`kept`].
+    pub left_out: Vec<Range<u64>>,
+    /// What is known of it: of one that goes on, neither its end nor its figures.
+    pub row: RecordingRow,
+}
+
+impl Part {
+    /// The end of a part that goes on.
+    pub const OPEN: u64 = u64::MAX;
 }
 
 /// What is kept of a range of frames when others of it are left out, in order.

@@ -3,15 +3,17 @@
 //! Every row names its call by [`Id`], which is derived from Call-ID, tag and start time: the same
 //! capture gives the same rows, whoever replays it and when.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::time::Timestamp;
 
 /// A name derived from what it names: the first 16 bytes of a SHA-256, shown as 32 hex digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Id(pub [u8; 16]);
 
 impl Id {
@@ -83,7 +85,7 @@ impl Side {
 }
 
 /// One party of a call, as its first message names it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Party {
     /// User part of the URI: a number or a name.
     pub user: String,
@@ -98,7 +100,7 @@ pub struct Party {
 }
 
 /// Why a call, or a recording, came to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EndReason {
     /// BYE was seen.
     Bye,
@@ -122,6 +124,8 @@ pub enum EndReason {
     Evicted,
     /// It was imported: its file ends there.
     FileEnd,
+    /// The recorder was killed, or lost its power; what had been written until then was kept.
+    Interrupted,
 }
 
 impl EndReason {
@@ -139,6 +143,7 @@ impl EndReason {
             EndReason::Trigger => "trigger",
             EndReason::Evicted => "evicted",
             EndReason::FileEnd => "file-end",
+            EndReason::Interrupted => "interrupted",
         }
     }
 }
@@ -182,7 +187,7 @@ pub struct CallRow {
     pub streams: u32,
     /// Recordings made.
     pub recordings: u32,
-    /// Audio of the call that has no decoder here, by codec name.
+    /// Audio of the call that cannot be decoded here: names of codecs without a decoder, `encrypted (SDES)` and the like.
     pub undecodable: Vec<String>,
     /// Which system's recording session it is: it carries what is said in another call. Empty for a call in which
     /// people talk.
@@ -191,7 +196,7 @@ pub struct CallRow {
 
 /// What became of the packets of one recording or stream. Every figure is a count of packets but the
 /// last two.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Completeness {
     /// By sequence number, from the first to the last.
     pub expected: u64,
@@ -199,6 +204,8 @@ pub struct Completeness {
     pub received: u64,
     /// Never seen: lost before the mirror port.
     pub lost: u64,
+    /// Of those lost, how many a later packet carried once more: by redundancy (RFC 2198) or by the codec (Opus).
+    pub recovered: u64,
     /// Came, but after their place in the recording had been written.
     pub late: u64,
     /// Second copies.
@@ -212,7 +219,7 @@ pub struct Completeness {
 }
 
 /// One recording: a row of the table `recordings`, and the texts of its file's header.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RecordingRow {
     /// Derived from call and start.
     pub id: Id,
@@ -235,7 +242,7 @@ pub struct RecordingRow {
     /// Samples a channel.
     pub frames: u64,
     /// What caused it: `rule`, `sip-info`, `orphan`, `import`…
-    pub trigger: &'static str,
+    pub trigger: Cow<'static, str>,
     /// Name of the rule that allowed it.
     pub rule: String,
     /// Codecs heard in it, in order of appearance.
@@ -269,6 +276,8 @@ pub struct StreamRow {
     pub kind: &'static str,
     /// `name/clock` of each payload type in order of appearance.
     pub codecs: Vec<String>,
+    /// Some of them were not announced: the static table of RFC 3551 says what they should be.
+    pub guessed: bool,
     /// First packet.
     pub start: Timestamp,
     /// Last packet.
@@ -304,13 +313,14 @@ pub struct EventRow {
     pub call_id: String,
     /// When.
     pub at: Timestamp,
-    /// `message`, `trigger`, `note`, `hold`, `resume`, `transfer`, `codec`, `dtmf`, `loss`, `gap`, `drop`, `cut`, `import`, `end`…
+    /// `message`, `trigger`, `note`, `hold`, `resume`, `transfer`, `conference`, `codec`, `dtmf`, `loss`, `gap`, `drop`, `cut`, `import`, `end`…
     pub kind: &'static str,
     /// For a trigger its source (`sip-info`…); else empty.
     pub trigger: &'static str,
     /// For a trigger `start`, `stop`, `pause` or `resume`; else empty.
     pub verb: &'static str,
-    /// For a trigger `requested`, `confirmed`, `refused` or `unconfirmed`; else empty.
+    /// For a trigger `requested`, `confirmed`, `refused` or `unconfirmed`; for what came of a transfer `confirmed` or
+    /// `refused`; else empty.
     pub outcome: &'static str,
     /// Who sent it.
     pub source: Option<SocketAddr>,

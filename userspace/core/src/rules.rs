@@ -304,14 +304,22 @@ pub struct Config {
     pub rules: Rules,
     /// Say by [`Event::Media`](crate::event::Event::Media) which media is wanted.
     pub announces_media: bool,
+    /// Say by [`Event::Signalled`](crate::event::Event::Signalled) what another engine has to know to go on with the
+    /// calls of this one.
+    pub tells_signalling: bool,
     /// Ports of SIP, beside any on which a payload begins like it.
     pub sip_ports: Vec<u16>,
+    /// Ports of a collector, on which the copies in HEP are read as what they are copies of.
+    pub hep_ports: Vec<u16>,
     /// Record RTP that belongs to no call as well.
     pub orphans: bool,
     /// Names of the header fields by which phones ask for a recording in INFO.
     pub record_headers: Vec<String>,
     /// Record triggers by HTTP; the first one that fits a request tells what it asks for.
     pub urls: Vec<Template>,
+    /// Names of header fields that say which calls belong together: they have the same value, or the Call-ID of the
+    /// other call.
+    pub correlation_headers: Vec<String>,
     /// Recorders to which calls are sent; those by SIPREC and some others are known without.
     pub recorders: Vec<Recorder>,
     /// A call that had media and has none for so long (nanoseconds) is over: its BYE was lost.
@@ -324,7 +332,10 @@ pub struct Config {
     pub digit_timeout: i64,
     /// A call without media and without signalling is given up after so long.
     pub idle_timeout: i64,
-    /// Calls kept at most; the one that has been idle longest goes first.
+    /// Bytes that all state takes at most, about. What has been idle longest goes first, and calls that are being
+    /// recorded last.
+    pub max_memory: usize,
+    /// Calls kept at most; the one with which least is lost goes first.
     pub max_calls: usize,
     /// Media flows kept at most.
     pub max_flows: usize,
@@ -332,7 +343,8 @@ pub struct Config {
     pub max_tcp_flows: usize,
     /// Incomplete IP packets kept at most.
     pub max_fragments: usize,
-    /// Flows without a call of which the last seconds are kept, in case a call claims them.
+    /// Flows without a call of which the last seconds are kept, in case a call claims them. When there are more, only
+    /// those of the first second are.
     pub max_unclaimed: usize,
 }
 
@@ -341,16 +353,20 @@ impl Default for Config {
         Config {
             rules: Rules::default(),
             announces_media: false,
+            tells_signalling: false,
             sip_ports: vec![5060],
+            hep_ports: Vec::new(),
             orphans: false,
             record_headers: ["Record", "X-Record"].map(str::to_owned).to_vec(),
             urls: Template::yealink(),
+            correlation_headers: Vec::new(),
             recorders: Vec::new(),
             rtp_timeout: 60 * SECOND,
             hold_timeout: 2 * 3600 * SECOND,
             ring_timeout: 300 * SECOND,
             digit_timeout: SECOND,
             idle_timeout: 4 * 3600 * SECOND,
+            max_memory: 2 << 30,
             max_calls: 100_000,
             max_flows: 500_000,
             max_tcp_flows: 100_000,

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::ops::{Add, Sub};
 
+use serde::{Deserialize, Serialize};
+
 /// One second in nanoseconds.
 pub const SECOND: i64 = 1_000_000_000;
 /// One millisecond in nanoseconds.
@@ -12,7 +14,7 @@ pub const MILLISECOND: i64 = 1_000_000;
 ///
 /// The core never asks a clock. Every moment it knows was made by a source from a frame's stamp, so a
 /// replay runs through the same timers as the live capture did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Timestamp(pub i64);
 
 impl Timestamp {

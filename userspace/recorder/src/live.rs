@@ -20,6 +20,7 @@ use spantape_core::control::{Answer, LiveCalls, Refusal, Request, Target};
 use spantape_core::rules::Rules;
 use spantape_core::time::{SECOND, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use zeroize::Zeroizing;
 
 use crate::pipeline::Pipeline;
 use crate::source::clock::{self, Clock};
@@ -45,6 +46,9 @@ pub(crate) struct Figures {
     pub(crate) calls_up: AtomicU64,
     pub(crate) recordings: AtomicU64,
     pub(crate) lost: LostSoFar,
+    /// Recordings that were not begun for want of room, and attempts to write that failed.
+    pub(crate) refused: AtomicU64,
+    pub(crate) unwritten: AtomicU64,
     /// By how many nanoseconds the wall clock has been set.
     pub(crate) clock_step: AtomicI64,
 }
@@ -91,8 +95,17 @@ struct Asked {
 
 enum Question {
     Rules(Rules),
-    Calls { target: Option<Target>, limit: usize, reply: oneshot::Sender<LiveCalls> },
-    Control { request: Request, reply: oneshot::Sender<Result<Answer, Refusal>> },
+    /// Lines of a key log.
+    Secrets(Zeroizing<Vec<u8>>),
+    Calls {
+        target: Option<Target>,
+        limit: usize,
+        reply: oneshot::Sender<LiveCalls>,
+    },
+    Control {
+        request: Request,
+        reply: oneshot::Sender<Result<Answer, Refusal>>,
+    },
 }
 
 /// Where an operator asks.
@@ -174,6 +187,12 @@ impl Live {
     pub(crate) fn set_rules(&self, rules: Rules) {
         // Frames that came before are judged by the rules before. One that has ended needs no rules.
         let asked = Asked { at: clock::monotonic(), what: Question::Rules(rules), _turn: None };
+        let _ = self.orders.send(Order::Asked(asked));
+    }
+
+    /// Lines of a key log: they are known before the frames that come from now on.
+    pub(crate) fn add_secrets(&self, text: Zeroizing<Vec<u8>>) {
+        let asked = Asked { at: clock::monotonic(), what: Question::Secrets(text), _turn: None };
         let _ = self.orders.send(Order::Asked(asked));
     }
 
@@ -341,7 +360,7 @@ impl Recorder {
     fn record(&mut self) -> Result<()> {
         let (mut flushed, mut shown) = (Instant::now(), Instant::now());
         let (mut lost, mut noted) = (Lost::default(), Timestamp(i64::MIN));
-        let mut now = Timestamp(i64::MIN);
+        let (mut now, mut unwritten) = (Timestamp(i64::MIN), 0);
         while let Ok(mut batch) = self.full.recv() {
             lost.add(batch.take_lost());
             if lost.total() > 0 && now.since(noted) >= NOTE {
@@ -371,10 +390,16 @@ impl Recorder {
                 self.pipeline.flush()?;
                 flushed = Instant::now();
             }
+            self.pipeline.write_log()?;
             batch.clear();
             // A reader that has ended wants none back.
             let _ = self.give_back.send(batch);
             if shown.elapsed() >= LOOK {
+                let shortage = self.pipeline.shortage();
+                if shortage.frames > std::mem::replace(&mut unwritten, shortage.frames) {
+                    let text = format!("audio could not be written: {}", shortage.said);
+                    self.pipeline.note(now, "drop", &text)?;
+                }
                 self.show();
                 shown = Instant::now();
             }
@@ -391,6 +416,7 @@ impl Recorder {
             // Whoever waits no longer for the answer wants it done all the same.
             match asked.what {
                 Question::Rules(rules) => self.pipeline.set_rules(rules),
+                Question::Secrets(text) => self.pipeline.add_secrets(&text),
                 Question::Calls { target, limit, reply } => {
                     let _ = reply.send(self.pipeline.live_calls(target.as_ref(), limit));
                 }
@@ -410,6 +436,8 @@ impl Recorder {
         set(&self.figures.calls, counters.calls);
         set(&self.figures.calls_up, self.pipeline.calls_up());
         set(&self.figures.recordings, tally.recordings);
+        set(&self.figures.refused, self.pipeline.shortage().refused);
+        set(&self.figures.unwritten, self.pipeline.shortage().failures);
         set(&self.figures.lost.interface, tally.missed.interface);
         set(&self.figures.lost.ring, tally.missed.ring);
         set(&self.figures.lost.queue, tally.missed.queue);

@@ -3,10 +3,12 @@
 mod cli;
 mod config;
 mod control;
+mod decode;
 mod live;
 mod pipeline;
 mod privileges;
 mod source;
+mod syncer;
 
 use std::process::ExitCode;
 

@@ -9,9 +9,11 @@ use spantape_core::engine::{Counters, Engine};
 use spantape_core::event::Event;
 use spantape_core::record::{CallRow, RecordingRow};
 use spantape_core::rules::{Config, Rules};
-use spantape_core::time::Timestamp;
-use spantape_store::{Archive, Saved};
+use spantape_core::time::{SECOND, Timestamp};
+use spantape_core::wire::Endpoint;
+use spantape_store::{Archive, ArchiveOptions, Recovered, Saved, Shortage};
 
+use crate::decode::{Audio, Decoded, Decoding, Haste, Ready};
 use crate::source::Frame;
 use crate::source::tap::{Lost, Steer};
 
@@ -19,6 +21,7 @@ use crate::source::tap::{Lost, Steer};
 pub(crate) struct Pipeline {
     engine: Engine,
     archive: Archive,
+    decoding: Decoding,
     tally: Tally,
     steer: Option<Box<dyn Steer>>,
     tell: Option<Tell>,
@@ -50,18 +53,80 @@ pub(crate) struct Tally {
     pub(crate) missed: Lost,
     /// Announcements of media for which the sieve had no room.
     pub(crate) unsteered: u64,
+    /// Recordings with packets that were not decoded, as others took too long.
+    pub(crate) skipped: u64,
+    /// What could not be decoded by ffmpeg, the first few.
+    pub(crate) undecoded: Vec<String>,
 }
+
+/// Problems that are told.
+const PROBLEMS: usize = 20;
 
 impl Pipeline {
     /// Opens the archive, which is created if it is not there.
-    pub(crate) fn new(config: Config, archive: &Path) -> Result<Pipeline> {
+    pub(crate) fn new(
+        config: Config,
+        audio: &Audio,
+        haste: Haste,
+        archive: &Path,
+        options: ArchiveOptions,
+    ) -> Result<Pipeline> {
+        let archive = Archive::create_with(archive, options)?;
         Ok(Pipeline {
             engine: Engine::new(config),
-            archive: Archive::create(archive)?,
+            decoding: Decoding::new(audio, haste, archive.finished()),
+            archive,
             tally: Tally::default(),
             steer: None,
             tell: None,
         })
+    }
+
+    /// What an earlier process had not finished in the archive.
+    pub(crate) fn recovered(&self) -> &Recovered {
+        self.archive.recovered()
+    }
+
+    /// Goes on with the calls that were up when an earlier process was killed. Returns how many there are.
+    pub(crate) fn go_on(&mut self, at: Timestamp) -> Result<usize> {
+        let signals = self.archive.take_signals();
+        let Some(last) = signals.last().map(|signal| signal.at) else { return Ok(0) };
+        for signal in &signals {
+            self.engine.restore(signal);
+            self.carry_out_restored()?;
+        }
+        self.engine.resume(at);
+        let seconds = at.since(last) as f64 / SECOND as f64;
+        // Frames may have been seen after the last message; that long at most has nobody recorded.
+        self.engine.note(
+            at,
+            "gap",
+            &format!("the recorder was started anew; it was last heard of {seconds:.3} s before"),
+        );
+        self.carry_out()?;
+        Ok(self.engine.calls_up())
+    }
+
+    /// What the earlier process has kept already is not kept twice.
+    fn carry_out_restored(&mut self) -> Result<()> {
+        while let Some(event) = self.engine.poll_event() {
+            match event {
+                Event::Call(row) => self.archive.call(&row)?,
+                Event::Media { endpoint, wanted } => self.steer_media(endpoint, wanted),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// What could not be kept for want of room.
+    pub(crate) fn shortage(&self) -> &Shortage {
+        self.archive.shortage()
+    }
+
+    /// After it, nothing that has been completed until now is lost when the process is killed.
+    pub(crate) fn write_log(&mut self) -> Result<()> {
+        Ok(self.archive.write_log()?)
     }
 
     /// Who is to be told which media is wanted.
@@ -90,6 +155,11 @@ impl Pipeline {
     /// What is recorded from now on; calls that are up keep their rules.
     pub(crate) fn set_rules(&mut self, rules: Rules) {
         self.engine.set_rules(rules);
+    }
+
+    /// Lines of a key log.
+    pub(crate) fn add_secrets(&mut self, text: &[u8]) {
+        self.engine.add_secrets(text);
     }
 
     /// Calls that are up.
@@ -138,6 +208,7 @@ impl Pipeline {
 
     /// Writes what is known to the catalog.
     pub(crate) fn flush(&mut self) -> Result<()> {
+        self.keep_rows()?;
         Ok(self.archive.flush()?)
     }
 
@@ -145,7 +216,8 @@ impl Pipeline {
     pub(crate) fn finish(&mut self) -> Result<()> {
         self.engine.finish();
         self.carry_out()?;
-        Ok(self.archive.flush()?)
+        self.decoding.finish();
+        self.flush()
     }
 
     /// The engine's figures and our own.
@@ -157,52 +229,79 @@ impl Pipeline {
         while let Some(event) = self.engine.poll_event() {
             let archive = &mut self.archive;
             match event {
-                Event::TapeOpened { tape, channels, sample_rate } => {
-                    archive.open_tape(tape, sample_rate, channels)
+                Event::TapeOpened { tape, channels, sample_rate, rule } => {
+                    archive.open_tape(tape, sample_rate, channels, rule)?;
                 }
                 Event::TapeSamples { tape, samples } => archive.write(tape, &samples)?,
                 Event::TapeSilence { tape, frames } => archive.silence(tape, frames)?,
                 Event::TapeOverdub { tape, frame, side, samples } => {
                     archive.overdub(tape, side.channel(), frame, &samples)?;
                 }
+                Event::TapePacket { tape, side, source, destination, packet } => {
+                    archive.packet(tape, side, (source, destination), &packet)?;
+                }
                 Event::TapeErase { tape, range } => archive.erase(tape, range)?,
                 Event::TapeRate { tape, sample_rate } => archive.raise_rate(tape, sample_rate)?,
+                Event::TapeKept { tape, parts } => archive.keep(tape, parts)?,
                 Event::TapeClosed { tape } => archive.close(tape)?,
                 Event::Recording { tape, range, left_out, last, row } => {
-                    let saved = archive.cut(tape, range, &left_out, &row, last)?;
+                    let Some(saved) = archive.save(tape, range, &left_out, &row, last)? else { continue };
+                    self.decoding.recording(row, saved);
+                }
+                Event::Call(row) => self.decoding.call(row),
+                Event::Stream(row) => self.decoding.stream(row),
+                Event::Happened(row) => archive.event(&row)?,
+                Event::Signalled { call, signal } => archive.signal(call, signal)?,
+                Event::Media { endpoint, wanted } => self.steer_media(endpoint, wanted),
+            }
+            self.keep_rows()?;
+        }
+        Ok(())
+    }
+
+    /// Adds rows that are complete to the catalog.
+    fn keep_rows(&mut self) -> Result<()> {
+        while let Some(ready) = self.decoding.poll() {
+            match ready {
+                Ready::Recording(Decoded { row, saved, problems }) => {
+                    self.archive.recording(&row, &saved)?;
                     if let Some(tell) = &mut self.tell {
                         tell(Done::Recording(&row, &saved));
                     }
                     self.tally.recordings += 1;
                     self.tally.seconds += row.frames as f64 / f64::from(row.sample_rate);
+                    let room = PROBLEMS.saturating_sub(self.tally.undecoded.len());
+                    let told = problems.into_iter().map(|problem| format!("{}: {problem}", saved.file));
+                    self.tally.undecoded.extend(told.take(room));
+                    self.tally.skipped = self.decoding.skipped;
                 }
-                Event::Call(row) => {
+                Ready::Call(row) => {
                     self.tally.answered += u64::from(row.answer.is_some());
                     for codec in &row.undecodable {
                         *self.tally.undecodable.entry(codec.clone()).or_default() += 1;
                     }
-                    archive.call(&row)?;
+                    self.archive.call(&row)?;
                     if let Some(tell) = &mut self.tell {
                         tell(Done::Call(&row));
                     }
                 }
-                Event::Stream(row) => {
+                Ready::Stream(row) => {
                     self.tally.streams += 1;
                     self.tally.lost += row.completeness.lost;
                     self.tally.late += row.completeness.late;
                     self.tally.duplicate += row.completeness.duplicate;
-                    archive.stream(&row)?;
-                }
-                Event::Happened(row) => archive.event(&row)?,
-                Event::Media { endpoint, wanted } => {
-                    if let Some(steer) = &mut self.steer
-                        && !steer.steer(endpoint, wanted)
-                    {
-                        self.tally.unsteered += 1;
-                    }
+                    self.archive.stream(&row)?;
                 }
             }
         }
         Ok(())
+    }
+
+    fn steer_media(&mut self, endpoint: Endpoint, wanted: Option<bool>) {
+        if let Some(steer) = &mut self.steer
+            && !steer.steer(endpoint, wanted)
+        {
+            self.tally.unsteered += 1;
+        }
     }
 }

@@ -29,6 +29,7 @@ use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::metadata::SortingColumn;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use spantape_core::record::{CallRow, EventRow, Id, RecordingRow, StreamRow};
 use spantape_core::time::Timestamp;
@@ -90,37 +91,76 @@ impl Catalog {
         self.add(Table::Events, EVENTS, row.at, columns::event_id(row), row)
     }
 
-    /// Writes what is buffered. The rows of a part that cannot be written are lost here; a replay of the
-    /// capture brings them back.
+    /// Adds a row as [`json_row`] has made it. One that lacks its time or id is none: returns whether it was added.
+    pub(crate) fn logged(&mut self, table: Table, row: &Map<String, Value>) -> Result<bool> {
+        let at = row.get(TIME_COLUMN).and_then(Value::as_i64).map(utc::from_micros);
+        let id = row.get(table.id_column()).and_then(Value::as_str).and_then(parse_id);
+        let (Some(at), Some(id)) = (at, id) else { return Ok(false) };
+        match table {
+            Table::Calls => {
+                self.add_with(table, CALLS, at, id, |builder, column| builder.append_json(column, row))
+            }
+            Table::Recordings => {
+                self.add_with(table, RECORDINGS, at, id, |builder, column| builder.append_json(column, row))
+            }
+            Table::Streams => {
+                self.add_with(table, STREAMS, at, id, |builder, column| builder.append_json(column, row))
+            }
+            Table::Events => {
+                self.add_with(table, EVENTS, at, id, |builder, column| builder.append_json(column, row))
+            }
+        }?;
+        Ok(true)
+    }
+
+    /// Writes what is buffered. The rows of a part that cannot be written stay for the next time.
     pub fn flush(&mut self) -> Result<()> {
         Table::ALL.into_iter().try_for_each(|table| self.flush_table(table))
     }
 
     fn add<R>(&mut self, table: Table, columns: &[Column<R>], at: Timestamp, id: Id, row: &R) -> Result<()> {
+        self.add_with(table, columns, at, id, |builder, column| builder.append(column, row))
+    }
+
+    fn add_with<R>(
+        &mut self,
+        table: Table,
+        columns: &[Column<R>],
+        at: Timestamp,
+        id: Id,
+        append: impl Fn(&mut Builder, &Column<R>),
+    ) -> Result<()> {
         // As it will be read: rows of the same microsecond are in the order of their ids.
         let at = utc::from_micros(utc::micros(at));
         let buffer = self.buffers.entry((table, Day::of(at))).or_insert_with(|| Buffer::new(columns));
         buffer.keys.push((at, id));
         for (builder, column) in buffer.builders.iter_mut().zip(columns) {
-            builder.append(column, row);
+            append(builder, column);
         }
         let rows = self.buffered.entry(table).or_default();
         *rows += 1;
-        if *rows >= self.limit { self.flush_table(table) } else { Ok(()) }
+        // Where the disk is full, not tried again with every row.
+        if rows.is_multiple_of(self.limit) { self.flush_table(table) } else { Ok(()) }
     }
 
     fn flush_table(&mut self, table: Table) -> Result<()> {
-        self.buffered.remove(&table);
         let days: Vec<Day> = self.buffers.keys().filter(|key| key.0 == table).map(|key| key.1).collect();
         for day in days {
-            if let Some(buffer) = self.buffers.remove(&(table, day)) {
-                self.write(table, day, buffer)?;
+            if let Some(mut buffer) = self.buffers.remove(&(table, day)) {
+                let rows = buffer.keys.len();
+                if let Err(error) = self.write(table, day, &mut buffer) {
+                    self.buffers.insert((table, day), buffer);
+                    return Err(error);
+                }
+                if let Some(buffered) = self.buffered.get_mut(&table) {
+                    *buffered = buffered.saturating_sub(rows);
+                }
             }
         }
         Ok(())
     }
 
-    fn write(&mut self, table: Table, day: Day, mut buffer: Buffer) -> Result<()> {
+    fn write(&mut self, table: Table, day: Day, buffer: &mut Buffer) -> Result<()> {
         let dir = partition::directory(&self.archive, table, day);
         let known = self.known(table, day, &dir)?;
         let mut rows: Vec<(Timestamp, Id, u32)> =
@@ -133,7 +173,8 @@ impl Catalog {
 
         let path = dir.join(format!("part-{}.parquet", name(&rows)));
         let order = UInt32Array::from_iter_values(rows.iter().map(|row| row.2));
-        let columns = buffer.builders.iter_mut().map(|builder| Ok(take(&builder.finish(), &order, None)?));
+        let columns = buffer.columns();
+        let columns = columns.iter().map(|column| Ok(take(column, &order, None)?));
         let columns: Vec<ArrayRef> =
             columns.collect::<ParquetResult<_>>().map_err(parquet("write", &path))?;
         let batch = RecordBatch::try_new(table.schema(), columns).map_err(parquet("write", &path))?;
@@ -178,6 +219,11 @@ impl Buffer {
     fn new<R>(columns: &[Column<R>]) -> Buffer {
         Buffer { keys: Vec::new(), builders: Builder::for_columns(columns) }
     }
+
+    /// What has been appended, again and again until it could be written.
+    fn columns(&mut self) -> Vec<ArrayRef> {
+        self.builders.iter().map(Builder::finish_cloned).collect()
+    }
 }
 
 /// A part that is there already, and the times its rows lie between.
@@ -190,9 +236,10 @@ struct Part {
 impl Part {
     fn read(path: PathBuf) -> Result<Part> {
         let file = File::open(&path).map_err(io("open", &path))?;
-        let spans = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())
-            .and_then(|metadata| spans(&metadata))
-            .map_err(parquet("read", &path))?;
+        let spans =
+            ArrowReaderMetadata::load(&file, ArrowReaderOptions::new().with_skip_arrow_metadata(true))
+                .and_then(|metadata| spans(&metadata))
+                .map_err(parquet("read", &path))?;
         let first = spans.iter().map(|span| span.0).min().unwrap_or_default();
         let last = spans.iter().map(|span| span.1).max().unwrap_or_default();
         Ok(Part { path, first, last })
@@ -219,7 +266,8 @@ fn strike(
     last: Timestamp,
     ids: &mut HashSet<Id>,
 ) -> ParquetResult<()> {
-    let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())?;
+    let metadata =
+        ArrowReaderMetadata::load(&file, ArrowReaderOptions::new().with_skip_arrow_metadata(true))?;
     let spans = spans(&metadata)?;
     let groups = (0..spans.len()).filter(|&group| spans[group].0 <= last && first <= spans[group].1);
     let mask = ProjectionMask::columns(metadata.parquet_schema(), [table.id_column()]);

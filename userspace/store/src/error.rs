@@ -62,6 +62,24 @@ pub enum Error {
         /// The rate asked for.
         to: u32,
     },
+    /// A file holds no key.
+    #[error("{} holds no Ed25519 key in PEM; `spantape keygen` makes one", path.display())]
+    NoKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// There is no such manifest, or it cannot be read.
+    #[error("{} is no manifest that can be read; `spantape verify` says more", path.display())]
+    NoManifest {
+        /// Where.
+        path: PathBuf,
+    },
+    /// What should be a time stamp is not one of this manifest.
+    #[error("that is no time stamp that was granted for {}", path.display())]
+    NoTimeStamp {
+        /// The manifest.
+        path: PathBuf,
+    },
     /// The table lacks the column that was asked for.
     #[error("the table `{table}` cannot be searched by {option}; tables that can: {tables}")]
     NotInTable {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <archive>/recordings/YYYY/MM/DD/*.wav                      finished recordings (spool, wav)
+//! <archive>/recordings/YYYY/MM/DD/*.rtpdump                  what of them has no decoder (packets, rtpdump)
 //! <archive>/catalog/<table>/day=YYYY-MM-DD/part-*.parquet    what is known of them (catalog, query)
 //! <archive>/spool/                                           recordings still going on (spool)
 //! ```
@@ -9,12 +10,18 @@
 pub mod catalog;
 mod columns;
 pub mod error;
+pub mod finished;
+mod log;
+mod packets;
 mod partition;
 mod predicate;
 pub mod query;
+mod room;
 pub mod rows;
+pub mod rtpdump;
 mod scan;
 pub mod schema;
+pub mod seal;
 pub mod spool;
 pub mod utc;
 pub mod wav;
@@ -23,72 +30,315 @@ pub mod wav;
 #[path = "../tests/examples/mod.rs"]
 mod testing;
 
+use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use spantape_core::event::{Part, Signal};
 use spantape_core::media::TapeId;
-use spantape_core::record::{CallRow, EventRow, RecordingRow, StreamRow};
+use spantape_core::record::{CallRow, EventRow, Id, RecordingRow, Side, StreamRow};
+use spantape_core::rtp::Undecoded;
+
+use crate::columns::{CALLS, EVENTS, RECORDINGS, STREAMS};
+use crate::log::Log;
+use crate::room::Room;
+use crate::schema::json_row;
+use crate::wav::Format;
 
 pub use crate::catalog::Catalog;
 pub use crate::error::{Error, Result};
+pub use crate::finished::Finished;
 pub use crate::query::{Query, QueryStats, Rows};
+pub use crate::room::Shortage;
 pub use crate::schema::Table;
 pub use crate::spool::{Saved, Spool, SpoolOptions};
 
-/// An archive that is recorded into: its tapes and its catalog.
+/// An archive that is recorded into: its tapes and its catalog, and a log of what it is in the middle of.
 #[derive(Debug)]
 pub struct Archive {
     spool: Spool,
     catalog: Catalog,
+    log: Log,
+    recovered: Recovered,
+    repeatable: bool,
+    room: Room,
+    /// Tapes for which there was no room.
+    refused: HashSet<TapeId>,
+    shortage: Shortage,
+}
+
+/// How an archive is opened.
+#[derive(Clone, Debug, Default)]
+pub struct ArchiveOptions {
+    /// How its tapes are kept.
+    pub spool: SpoolOptions,
+    /// What is not finished when the process is killed can be had once more, by replaying the same capture: the next
+    /// one to open the archive removes it, instead of making an interrupted recording of it. And a disk that is full is
+    /// an error: otherwise the recorder goes on, with what there is room for.
+    pub repeatable: bool,
+    /// Bytes that are to stay free for recordings that have begun: with less room none is begun any more. Rules that
+    /// stand further down are refused earlier, the last of them with twice as much. Of no meaning if it is repeatable.
+    pub reserve: u64,
+}
+
+/// What was found of an earlier process that was killed, or lost its power.
+#[derive(Debug, Default)]
+pub struct Recovered {
+    /// Rows that no part of the catalog had yet.
+    pub rows: u64,
+    /// Recordings that it was in the middle of.
+    pub recordings: Vec<(RecordingRow, Saved)>,
+    /// Tapes that were removed, because a replay gives them once more.
+    pub removed: u64,
+    /// What is to be known of calls that were up, in order of time, to go on with them.
+    pub signals: Vec<Signal>,
+    /// Entries of its log that cannot be read.
+    pub damaged: u64,
+}
+
+impl Recovered {
+    /// Whether there was nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.rows == 0 && self.recordings.is_empty() && self.removed == 0 && self.damaged == 0
+    }
+
+    /// In a line for people.
+    pub fn text(&self) -> String {
+        let mut text = format!(
+            "the process that recorded into this archive before did not come to its end: {} recordings completed as \
+             interrupted, {} rows brought to the catalog",
+            self.recordings.len(),
+            self.rows
+        );
+        if self.removed > 0 {
+            text.push_str(&format!(", {} unfinished tapes of a replay removed", self.removed));
+        }
+        if self.damaged > 0 {
+            text.push_str(&format!(", {} entries of its log are damaged", self.damaged));
+        }
+        text
+    }
 }
 
 impl Archive {
     /// Opens an archive, which is created if it is not there. Only one process at a time may have it open.
     pub fn create(path: &Path) -> Result<Archive> {
-        Archive::create_with(path, SpoolOptions::default())
+        Archive::create_with(path, ArchiveOptions::default())
     }
 
     /// Opens an archive with other options than the default ones.
-    pub fn create_with(path: &Path, options: SpoolOptions) -> Result<Archive> {
-        Ok(Archive { spool: Spool::open_with(path, options)?, catalog: Catalog::open(path)? })
+    ///
+    /// What an earlier process has not finished is finished first: see [`Archive::recovered`].
+    pub fn create_with(path: &Path, options: ArchiveOptions) -> Result<Archive> {
+        let lock = spool::lock(path)?;
+        let dir = spool::dir_in(path);
+        let found = log::read(&dir)?;
+        let mut recovered = Recovered { damaged: found.damaged, ..Recovered::default() };
+        recovered.signals = found.signals.iter().map(|(_, signal)| signal.clone()).collect();
+        let parts = |tape: log::OpenTape| if found.repeatable { Vec::new() } else { tape.parts };
+        if found.repeatable {
+            recovered.removed = found.tapes.len() as u64;
+        }
+        let tapes = found.tapes.into_iter().map(|(id, tape)| (id, parts(tape))).collect();
+        let mut spool = Spool::go_on(path, options.spool, lock, tapes)?;
+        let mut catalog = Catalog::open(path)?;
+        for (table, row) in &found.rows {
+            match catalog.logged(*table, row)? {
+                true => recovered.rows += 1,
+                false => recovered.damaged += 1,
+            }
+        }
+        spool.finish_unfinished(|row, saved| {
+            catalog.recording(&row, &saved)?;
+            recovered.recordings.push((row, saved));
+            Ok(())
+        })?;
+        catalog.flush()?;
+        let log = Log::create(&dir, options.repeatable, found.signals)?;
+        Ok(Archive {
+            spool,
+            catalog,
+            log,
+            recovered,
+            repeatable: options.repeatable,
+            room: Room::new(path, options.reserve),
+            refused: HashSet::new(),
+            shortage: Shortage::default(),
+        })
     }
 
-    /// The two halves, for threads of their own.
-    pub fn split(self) -> (Spool, Catalog) {
-        (self.spool, self.catalog)
+    /// What an earlier process had not finished.
+    pub fn recovered(&self) -> &Recovered {
+        &self.recovered
     }
 
-    /// See [`Spool::open_tape`].
-    pub fn open_tape(&mut self, id: TapeId, sample_rate: u32, channels: u16) {
+    /// Takes what is to be known of calls that were up when an earlier process ended.
+    pub fn take_signals(&mut self) -> Vec<Signal> {
+        std::mem::take(&mut self.recovered.signals)
+    }
+
+    /// What the next process has to know to go on with a call, should this one be killed.
+    pub fn signal(&mut self, call: Id, signal: Signal) -> Result<()> {
+        let logged = self.log.signal(call, signal);
+        self.tolerate(logged).map(drop)
+    }
+
+    /// See [`Spool::left`].
+    pub fn left(&self) -> &[PathBuf] {
+        self.spool.left()
+    }
+
+    /// What could not be kept for want of room.
+    pub fn shortage(&self) -> &Shortage {
+        &self.shortage
+    }
+
+    /// See [`Spool::open_tape`]. `rank` says which of how many rules it is for. Where there is no room for one of its
+    /// rank, all that is said of the tape after that has no effect.
+    pub fn open_tape(
+        &mut self,
+        id: TapeId,
+        sample_rate: u32,
+        channels: u16,
+        (rank, of): (usize, usize),
+    ) -> Result<()> {
+        if !self.repeatable && !self.room.admits(rank, of) {
+            self.refused.insert(id);
+            self.shortage.refused += 1;
+            return Ok(());
+        }
         self.spool.open_tape(id, sample_rate, channels);
+        let logged = self.log.tape(id, Format { sample_rate, channels });
+        self.tolerate(logged).map(drop)
     }
 
-    /// See [`Spool::write`].
+    /// What of a tape is to be kept, should it not come to an end.
+    pub fn keep(&mut self, id: TapeId, parts: Vec<Part>) -> Result<()> {
+        if self.refused.contains(&id) {
+            return Ok(());
+        }
+        let logged = self.log.kept(id, parts);
+        self.tolerate(logged).map(drop)
+    }
+
+    /// See [`Spool::write`]. What there is no room for is silence.
     pub fn write(&mut self, id: TapeId, samples: &[i16]) -> Result<()> {
-        self.spool.write(id, samples)
+        if self.refused.contains(&id) {
+            return Ok(());
+        }
+        let written = self.spool.write(id, samples);
+        if !self.tolerate(written)? {
+            let frames = self.spool.silence_for(id, samples.len())?;
+            self.shortage.frames += frames;
+        }
+        Ok(())
     }
 
     /// See [`Spool::overdub`].
     pub fn overdub(&mut self, id: TapeId, channel: usize, frame: u64, samples: &[i16]) -> Result<()> {
-        self.spool.overdub(id, channel, frame, samples)
+        if self.refused.contains(&id) {
+            return Ok(());
+        }
+        let written = self.spool.overdub(id, channel, frame, samples);
+        if !self.tolerate(written)? {
+            self.shortage.frames += samples.len() as u64;
+        }
+        Ok(())
     }
 
     /// See [`Spool::silence`].
     pub fn silence(&mut self, id: TapeId, frames: u64) -> Result<()> {
-        self.spool.silence(id, frames)
+        if self.refused.contains(&id) { Ok(()) } else { self.spool.silence(id, frames) }
     }
 
-    /// See [`Spool::erase`].
+    /// See [`Spool::erase`]. What must not be kept and cannot be erased is an error, whatever the reason.
     pub fn erase(&mut self, id: TapeId, range: Range<u64>) -> Result<()> {
-        self.spool.erase(id, range)
+        if self.refused.contains(&id) { Ok(()) } else { self.spool.erase(id, range) }
     }
 
     /// See [`Spool::raise_rate`].
     pub fn raise_rate(&mut self, id: TapeId, sample_rate: u32) -> Result<()> {
-        self.spool.raise_rate(id, sample_rate)
+        if self.refused.contains(&id) { Ok(()) } else { self.spool.raise_rate(id, sample_rate) }
     }
 
-    /// Makes a recording of a range of a tape ([`Spool::cut`]) and adds it to the catalog.
+    /// See [`Spool::packet`].
+    pub fn packet(
+        &mut self,
+        id: TapeId,
+        side: Side,
+        addresses: (SocketAddr, SocketAddr),
+        packet: &Undecoded,
+    ) -> Result<()> {
+        if self.refused.contains(&id) {
+            return Ok(());
+        }
+        let written = self.spool.packet(id, side, addresses, packet);
+        self.tolerate(written).map(drop)
+    }
+
+    /// The files of recordings that are finished.
+    pub fn finished(&self) -> Finished {
+        self.spool.finished()
+    }
+
+    /// Makes a recording of a range of a tape ([`Spool::cut`]). It is not in the catalog until [`Archive::recording`] has
+    /// added it. There is none where there was no room for its tape; and one that cannot be finished now will be with the
+    /// next [`Archive::flush`] for which there is room.
+    pub fn save(
+        &mut self,
+        id: TapeId,
+        range: Range<u64>,
+        left_out: &[Range<u64>],
+        row: &RecordingRow,
+        last: bool,
+    ) -> Result<Option<Saved>> {
+        if self.refused.contains(&id) {
+            self.event(&EventRow {
+                call: row.call,
+                call_id: row.call_id.clone(),
+                at: row.start,
+                kind: "drop",
+                trigger: "",
+                verb: "",
+                outcome: "",
+                source: None,
+                destination: None,
+                text: "not recorded: too little room was left on the disk".to_owned(),
+            })?;
+            return Ok(None);
+        }
+        // From here on the tape may have become the recording.
+        let logged = self.log.write();
+        self.tolerate(logged)?;
+        let saved = if self.spool.is_unfinished(id) {
+            None
+        } else {
+            match self.spool.cut(id, range.clone(), left_out, row, last) {
+                Ok(saved) => Some(saved),
+                Err(error) => {
+                    self.tolerate(Err(error))?;
+                    None
+                }
+            }
+        };
+        let Some(saved) = saved else {
+            let (left_out, row) = (left_out.to_vec(), row.clone());
+            self.spool.postpone(id, Part { range, left_out, row });
+            return Ok(None);
+        };
+        self.log_recording(row, &saved)?;
+        Ok(Some(saved))
+    }
+
+    /// See [`Catalog::recording`].
+    pub fn recording(&mut self, row: &RecordingRow, saved: &Saved) -> Result<()> {
+        self.log_recording(row, saved)?;
+        let kept = self.catalog.recording(row, saved);
+        self.tolerate(kept).map(drop)
+    }
+
+    /// Makes a recording of a range of a tape ([`Archive::save`]) and adds it to the catalog.
     pub fn cut(
         &mut self,
         id: TapeId,
@@ -96,34 +346,86 @@ impl Archive {
         left_out: &[Range<u64>],
         row: &RecordingRow,
         last: bool,
-    ) -> Result<Saved> {
-        let saved = self.spool.cut(id, range, left_out, row, last)?;
-        self.catalog.recording(row, &saved)?;
+    ) -> Result<Option<Saved>> {
+        let saved = self.save(id, range, left_out, row, last)?;
+        if let Some(saved) = &saved {
+            self.recording(row, saved)?;
+        }
         Ok(saved)
     }
 
     /// See [`Spool::close`].
     pub fn close(&mut self, id: TapeId) -> Result<()> {
+        if self.refused.remove(&id) || self.spool.is_unfinished(id) {
+            return Ok(());
+        }
+        // First what came of it, then that it is done with.
+        let logged = self.log.closed(id).and_then(|()| self.log.write());
+        self.tolerate(logged)?;
         self.spool.close(id)
     }
 
     /// See [`Catalog::call`].
     pub fn call(&mut self, row: &CallRow) -> Result<()> {
-        self.catalog.call(row)
+        let logged = self.log.row(Table::Calls, json_row(CALLS, row)).and_then(|()| self.log.over(row.id));
+        self.tolerate(logged)?;
+        let kept = self.catalog.call(row);
+        self.tolerate(kept).map(drop)
     }
 
     /// See [`Catalog::stream`].
     pub fn stream(&mut self, row: &StreamRow) -> Result<()> {
-        self.catalog.stream(row)
+        let logged = self.log.row(Table::Streams, json_row(STREAMS, row));
+        self.tolerate(logged)?;
+        let kept = self.catalog.stream(row);
+        self.tolerate(kept).map(drop)
     }
 
     /// See [`Catalog::event`].
     pub fn event(&mut self, row: &EventRow) -> Result<()> {
-        self.catalog.event(row)
+        let logged = self.log.row(Table::Events, json_row(EVENTS, row));
+        self.tolerate(logged)?;
+        let kept = self.catalog.event(row);
+        self.tolerate(kept).map(drop)
     }
 
-    /// See [`Catalog::flush`].
+    /// Writes what can wait no longer: after it, nothing that has been told here is lost when the process is killed.
+    pub fn write_log(&mut self) -> Result<()> {
+        let logged = self.log.write();
+        self.tolerate(logged).map(drop)
+    }
+
+    /// Finishes what can be finished and writes the catalog ([`Catalog::flush`]).
     pub fn flush(&mut self) -> Result<()> {
-        self.catalog.flush()
+        let flushed = self.finish_postponed().and_then(|()| self.catalog.flush());
+        if self.tolerate(flushed)? {
+            let begun = self.log.begin_anew();
+            self.tolerate(begun)?;
+        }
+        Ok(())
+    }
+
+    fn log_recording(&mut self, row: &RecordingRow, saved: &Saved) -> Result<()> {
+        let both = (row.clone(), saved.clone());
+        let logged = self.log.row(Table::Recordings, json_row(RECORDINGS, &both));
+        self.tolerate(logged).map(drop)
+    }
+
+    fn finish_postponed(&mut self) -> Result<()> {
+        let mut finished = Vec::new();
+        let result = self.spool.finish_unfinished(|row, saved| {
+            finished.push((row, saved));
+            Ok(())
+        });
+        for (row, saved) in &finished {
+            self.recording(row, saved)?;
+        }
+        result
+    }
+
+    /// A disk that is full, or that fails, does not end a recorder that cannot have what it hears once more: whatever
+    /// there is room for is kept. Returns whether all went well.
+    fn tolerate(&mut self, result: Result<()>) -> Result<bool> {
+        if self.repeatable { result.map(|()| true) } else { self.shortage.note(result) }
     }
 }

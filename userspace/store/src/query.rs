@@ -35,6 +35,8 @@ pub struct Query {
     pub party: Option<String>,
     /// SIP Call-ID, exact or with `*` and `?`, or the call's `call_uid`.
     pub call_id: Option<String>,
+    /// What the calls that belong together have in common: the whole id.
+    pub conversation: Option<String>,
     /// The first digits of a recording's id, or its file, with or without directories.
     pub recording: Option<String>,
     /// Leave out what was over before.
@@ -83,7 +85,7 @@ impl Query {
         partition::check(archive)?;
         let mut stats = QueryStats::default();
         let mut predicates = self.predicates()?;
-        if self.asks_parties() && !self.has("from_user") {
+        if self.asks_of_calls() && !self.has("from_user") {
             predicates.push(self.calls(archive, &mut stats)?);
         }
         let (first, last) = self.days();
@@ -121,6 +123,7 @@ impl Query {
                 (&self.from, &["from_user"][..]),
                 (&self.to, &["to_user"][..]),
                 (&self.party, &["from_user", "to_user"][..]),
+                (&self.conversation, &["conversation_id"][..]),
             ] {
                 if let Some(wanted) = wanted {
                     add(columns, Test::text(wanted));
@@ -149,7 +152,7 @@ impl Query {
         Ok(all)
     }
 
-    /// Streams and events do not name the parties: they are those of the calls that do.
+    /// Streams and events do not name parties and conversation: they are those of the calls that do.
     fn calls(&self, archive: &Path, stats: &mut QueryStats) -> Result<Predicate> {
         let calls = Query {
             table: Table::Calls,
@@ -157,6 +160,7 @@ impl Query {
             to: self.to.clone(),
             party: self.party.clone(),
             call_id: self.call_id.clone(),
+            conversation: self.conversation.clone(),
             since: self.since,
             until: self.until,
             ..Query::default()
@@ -172,8 +176,8 @@ impl Query {
         Ok(Predicate { columns: vec!["call_uid"], test: Test::OneOf(Arc::new(ids)) })
     }
 
-    fn asks_parties(&self) -> bool {
-        self.from.is_some() || self.to.is_some() || self.party.is_some()
+    fn asks_of_calls(&self) -> bool {
+        self.conversation.is_some() || self.from.is_some() || self.to.is_some() || self.party.is_some()
     }
 
     fn has(&self, column: &str) -> bool {

@@ -23,7 +23,8 @@ pub(crate) fn part(
     limit: usize,
     stats: &mut QueryStats,
 ) -> Result<Vec<RecordBatch>> {
-    let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())?;
+    let metadata =
+        ArrowReaderMetadata::load(&file, ArrowReaderOptions::new().with_skip_arrow_metadata(true))?;
     stats.row_groups_total += metadata.metadata().num_row_groups();
     let groups = by_statistics(&metadata, predicates)?;
     let groups = by_bloom_filter(&file, &metadata, predicates, groups)?;
@@ -31,7 +32,9 @@ pub(crate) fn part(
         return Ok(Vec::new());
     }
     // The page index is as long as the rest of the footer: it is read only where it can help.
-    let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
+    let options = ArrowReaderOptions::new()
+        .with_skip_arrow_metadata(true)
+        .with_page_index_policy(PageIndexPolicy::Optional);
     let metadata = ArrowReaderMetadata::load(&file, options)?;
     let selection = by_pages(&metadata, predicates, &groups)?;
     let rows: i64 = groups.iter().map(|&group| metadata.metadata().row_group(group).num_rows()).sum();

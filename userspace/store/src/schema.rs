@@ -9,6 +9,7 @@ use arrow::array::{
     ArrayRef, BooleanBuilder, Float64Builder, Int64Builder, StringBuilder, TimestampMicrosecondBuilder,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use serde_json::{Map, Value as Json};
 use spantape_core::time::Timestamp;
 
 use crate::columns::{CALLS, EVENTS, RECORDINGS, STREAMS};
@@ -149,9 +150,25 @@ impl<R> Column<R> {
         self
     }
 
+    /// What the column says of a row, exactly: moments are microseconds.
+    fn json(&self, row: &R) -> Json {
+        match &self.value {
+            Value::Text(value) => value(row).into(),
+            Value::Time(value) => value(row).map(utc::micros).into(),
+            Value::Int(value) => value(row).into(),
+            Value::Float(value) => value(row).into(),
+            Value::Flag(value) => value(row).into(),
+        }
+    }
+
     const fn new(name: &'static str, value: Value<R>) -> Column<R> {
         Column { name, value, nullable: false, lookup: false, unique: false }
     }
+}
+
+/// All that the columns say of a row.
+pub(crate) fn json_row<R>(columns: &[Column<R>], row: &R) -> Map<String, Json> {
+    columns.iter().map(|column| (column.name.to_owned(), column.json(row))).collect()
 }
 
 /// The values of a column on their way into an array.
@@ -188,13 +205,28 @@ impl Builder {
         }
     }
 
-    pub(crate) fn finish(&mut self) -> ArrayRef {
+    /// Appends what [`json_row`] made of it. Of a row that has no such value, as one of another version may not, it is
+    /// nothing where that can be, else empty.
+    pub(crate) fn append_json<R>(&mut self, column: &Column<R>, row: &Map<String, Json>) {
+        let json = row.get(column.name).unwrap_or(&Json::Null);
+        let required = !column.nullable;
         match self {
-            Builder::Text(from) => Arc::new(from.finish()),
-            Builder::Time(from) => Arc::new(from.finish()),
-            Builder::Int(from) => Arc::new(from.finish()),
-            Builder::Float(from) => Arc::new(from.finish()),
-            Builder::Flag(from) => Arc::new(from.finish()),
+            Builder::Text(to) => to.append_option(json.as_str().or(required.then_some(""))),
+            Builder::Time(to) => to.append_option(json.as_i64().or(required.then_some(0))),
+            Builder::Int(to) => to.append_option(json.as_i64().or(required.then_some(0))),
+            Builder::Float(to) => to.append_option(json.as_f64().or(required.then_some(0.0))),
+            Builder::Flag(to) => to.append_option(json.as_bool().or(required.then_some(false))),
+        }
+    }
+
+    /// What has been appended, which stays.
+    pub(crate) fn finish_cloned(&self) -> ArrayRef {
+        match self {
+            Builder::Text(from) => Arc::new(from.finish_cloned()),
+            Builder::Time(from) => Arc::new(from.finish_cloned()),
+            Builder::Int(from) => Arc::new(from.finish_cloned()),
+            Builder::Float(from) => Arc::new(from.finish_cloned()),
+            Builder::Flag(from) => Arc::new(from.finish_cloned()),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! <archive>/spool/lock                    held by the process that records into the archive
 //! <archive>/spool/17.part                 tape 17: a WAV header of unknown length and its samples
-//! <archive>/spool/17.0.left               a tape that an earlier process could not finish
+//! <archive>/spool/17.0.left               a tape that an earlier process could not finish, and of which nothing is known
 //! <archive>/recordings/2026/11/22/20261122T061209.123Z_1009_1010_0a1b2c3d.wav
 //! ```
 //!
@@ -15,17 +15,22 @@ use std::collections::BTreeMap;
 use std::collections::hash_map::{Entry, HashMap};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
 use spantape_core::codec::Upsampler;
-use spantape_core::event::kept;
+use spantape_core::event::{Part, kept};
 use spantape_core::media::TapeId;
-use spantape_core::record::RecordingRow;
+use spantape_core::record::{EndReason, Id, RecordingRow, Side};
+use spantape_core::rtp::Undecoded;
+use spantape_core::time::SECOND;
 
 use crate::error::{Error, Result, io};
+use crate::finished::Finished;
+use crate::packets::{self, Packets};
+use crate::seal;
 use crate::utc;
 use crate::wav::{self, Format, HEADER_LEN};
 
@@ -42,7 +47,7 @@ pub struct SpoolOptions {
 
 impl Default for SpoolOptions {
     fn default() -> Self {
-        SpoolOptions { open_files: 512, sync: false, sha256: false }
+        SpoolOptions { open_files: 512, sync: false, sha256: true }
     }
 }
 
@@ -55,6 +60,8 @@ pub struct Saved {
     pub bytes: u64,
     /// Hash of the file in hex, if the spool was asked for it.
     pub sha256: Option<String>,
+    /// Where packets without a decoder are kept, `[caller, callee]`, as in `file`.
+    pub rtpdump: [Option<String>; 2],
 }
 
 /// The tapes of an archive.
@@ -63,11 +70,14 @@ pub struct Spool {
     archive: PathBuf,
     options: SpoolOptions,
     tapes: HashMap<TapeId, Tape>,
+    packets: BTreeMap<(TapeId, Side), Packets>,
     files: Files,
+    /// What the tapes of an earlier process were to become.
+    unfinished: BTreeMap<TapeId, Vec<Part>>,
     left: Vec<PathBuf>,
     /// A block of samples as bytes, used again and again.
     bytes: Vec<u8>,
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Spool {
@@ -78,18 +88,124 @@ impl Spool {
 
     /// Opens the spool with other options than the default ones.
     pub fn open_with(archive: &Path, options: SpoolOptions) -> Result<Spool> {
-        let dir = archive.join("spool");
-        fs::create_dir_all(&dir).map_err(io("create", &dir))?;
-        let lock = lock(archive, &dir)?;
-        let left = put_aside(&dir)?;
-        let files = Files::new(dir, options.open_files);
-        let (tapes, bytes) = (HashMap::new(), Vec::new());
-        Ok(Spool { archive: archive.to_owned(), options, tapes, files, left, bytes, _lock: lock })
+        let lock = lock(archive)?;
+        Spool::go_on(archive, options, lock, BTreeMap::new())
     }
 
-    /// Tapes that an earlier process left behind, oldest name first. They are WAV files.
+    /// Opens the spool of an archive in which an earlier process was in the middle of these tapes.
+    pub(crate) fn go_on(
+        archive: &Path,
+        options: SpoolOptions,
+        lock: Lock,
+        known: BTreeMap<TapeId, Vec<Part>>,
+    ) -> Result<Spool> {
+        let dir = dir_in(archive);
+        let mut tapes = HashMap::new();
+        for &id in known.keys() {
+            tapes.extend(Tape::found(&path_in(&dir, id))?.map(|tape| (id, tape)));
+        }
+        // Nobody has asked for what they carry.
+        for (id, _) in known.iter().filter(|(_, parts)| parts.is_empty()) {
+            for side in SIDES {
+                match fs::remove_file(packets_path(&dir, *id, side)) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(io("remove", &packets_path(&dir, *id, side))(error));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        let left = put_aside(&dir, &tapes)?;
+        let files = Files::new(dir, options.open_files);
+        let bytes = Vec::new();
+        Ok(Spool {
+            archive: archive.to_owned(),
+            options,
+            tapes,
+            packets: BTreeMap::new(),
+            files,
+            unfinished: known,
+            left,
+            bytes,
+            _lock: lock,
+        })
+    }
+
+    /// Makes recordings of what was left unfinished, by an earlier process or for want of room. What of it is cut short
+    /// is a recording of its own beside the whole one, should that come to be once more. What cannot be finished now
+    /// stays for the next time.
+    pub(crate) fn finish_unfinished(
+        &mut self,
+        mut finished: impl FnMut(RecordingRow, Saved) -> Result<()>,
+    ) -> Result<()> {
+        while let Some((id, parts)) =
+            self.unfinished.first_key_value().map(|(id, parts)| (*id, parts.clone()))
+        {
+            for part in parts {
+                if let Some((row, saved)) = self.finish_part(id, part)? {
+                    finished(row, saved)?;
+                }
+                if let Some(parts) = self.unfinished.get_mut(&id) {
+                    parts.remove(0);
+                }
+            }
+            self.unfinished.remove(&id);
+            self.close(id)?;
+        }
+        Ok(())
+    }
+
+    /// Leaves a recording for [`Spool::finish_unfinished`], until when its tape stays.
+    pub(crate) fn postpone(&mut self, id: TapeId, part: Part) {
+        self.unfinished.entry(id).or_default().push(part);
+    }
+
+    /// Whether recordings of a tape are still to be finished.
+    pub(crate) fn is_unfinished(&self, id: TapeId) -> bool {
+        self.unfinished.contains_key(&id)
+    }
+
+    fn finish_part(&mut self, id: TapeId, part: Part) -> Result<Option<(RecordingRow, Saved)>> {
+        let Part { range, left_out, mut row } = part;
+        let Some(tape) = self.tapes.get(&id) else {
+            // It has its name already, and only its row is missing.
+            let target = self.archive.join(file_name(&row));
+            let done = target.try_exists().map_err(io("look for", &target))?;
+            return if done { Ok(Some((row.clone(), self.saved(file_name(&row))?))) } else { Ok(None) };
+        };
+        // The rate may have been raised when all ended.
+        let rate = u64::from(tape.format.sample_rate);
+        let scaled = |frame: u64| {
+            let frame = u128::from(frame) * u128::from(rate) / u128::from(row.sample_rate.max(1));
+            u64::try_from(frame).unwrap_or(Part::OPEN)
+        };
+        let now = |frame: u64| scaled(frame).min(tape.frames);
+        let whole = range.end != Part::OPEN && scaled(range.end) <= tape.frames;
+        let range = now(range.start)..now(range.end);
+        let left_out: Vec<_> = left_out.iter().map(|out| now(out.start)..now(out.end)).collect();
+        row.sample_rate = tape.format.sample_rate;
+        row.frames = kept(range.clone(), &left_out).map(|piece| piece.end - piece.start).sum();
+        if row.frames == 0 {
+            return Ok(None);
+        }
+        if !whole {
+            row.id = Id::derive(&[b"interrupted", &row.id.0]);
+            row.end_reason = EndReason::Interrupted;
+            let length = u128::from(range.end - range.start) * SECOND as u128 / u128::from(rate.max(1));
+            row.end = row.start + i64::try_from(length).unwrap_or_default();
+        }
+        let saved = self.cut(id, range, &left_out, &row, false)?;
+        Ok(Some((row, saved)))
+    }
+
+    /// Tapes that an earlier process left behind of which nothing is known, oldest name first. They are WAV files.
     pub fn left(&self) -> &[PathBuf] {
         &self.left
+    }
+
+    /// The files of recordings that are finished.
+    pub fn finished(&self) -> Finished {
+        Finished::new(&self.archive, &self.options)
     }
 
     /// Begins a tape. Its file is made when the first sample comes.
@@ -106,7 +222,20 @@ impl Spool {
         let written = file.write_all_at(&self.bytes, tape.offset(tape.frames));
         written.map_err(|error| io("write", &self.files.path(id))(error))?;
         tape.frames += samples.len() as u64 / u64::from(tape.format.channels.max(1));
-        Ok(())
+        self.flush_packets(id)
+    }
+
+    /// Keeps a packet that has no decoder beside the tape. The addresses are those of its stream.
+    pub fn packet(
+        &mut self,
+        id: TapeId,
+        side: Side,
+        (source, destination): (SocketAddr, SocketAddr),
+        packet: &Undecoded,
+    ) -> Result<()> {
+        let dir = &self.files.dir;
+        let new = || Packets::new(packets_path(dir, id, side), source, destination);
+        self.packets.entry((id, side)).or_insert_with(new).push(packet)
     }
 
     /// Adds samples to one channel of what is on the tape already.
@@ -133,6 +262,10 @@ impl Spool {
     pub fn erase(&mut self, id: TapeId, range: Range<u64>) -> Result<()> {
         let tape = self.tapes.get_mut(&id).ok_or(Error::NoTape(id))?;
         let (from, to) = (tape.offset(range.start), tape.offset(range.end.min(tape.frames)));
+        let time = tape.time(&range);
+        for side in SIDES {
+            self.packets.get_mut(&(id, side)).map_or(Ok(()), |packets| packets.erase(&time))?;
+        }
         if !tape.on_disk || from >= to {
             return Ok(());
         }
@@ -155,7 +288,15 @@ impl Spool {
     /// Appends frames of silence, which take no room on the disk.
     pub fn silence(&mut self, id: TapeId, frames: u64) -> Result<()> {
         self.tapes.get_mut(&id).ok_or(Error::NoTape(id))?.frames += frames;
-        Ok(())
+        self.flush_packets(id)
+    }
+
+    /// Appends as much silence as there would have been samples. Returns how many frames that are.
+    pub(crate) fn silence_for(&mut self, id: TapeId, samples: usize) -> Result<u64> {
+        let tape = self.tapes.get_mut(&id).ok_or(Error::NoTape(id))?;
+        let frames = samples as u64 / u64::from(tape.format.channels.max(1));
+        tape.frames += frames;
+        Ok(frames)
     }
 
     /// Goes on at a higher rate. What is on the tape is brought to it, so that `frames` of the old rate
@@ -196,6 +337,7 @@ impl Spool {
 
     /// Makes a recording of the tape's frames in `range` but those that are left out, which are in order; what
     /// lies beyond the tape's end is silence. `last` says that nothing more will be cut from this tape, and closes it.
+    /// Packets without a decoder that belong to those frames become files beside the recording.
     ///
     /// A recording that the archive has already is left as it is.
     pub fn cut(
@@ -212,6 +354,7 @@ impl Spool {
             if let Some(dir) = target.parent() {
                 fs::create_dir_all(dir).map_err(io("create", dir))?;
             }
+            self.cut_packets(id, &range, left_out, row, &target)?;
             if last && range.start == 0 && left_out.is_empty() {
                 self.keep_tape(id, range.end, row, &target)?;
             } else {
@@ -222,17 +365,50 @@ impl Spool {
         if last {
             self.close(id)?;
         }
+        self.saved(file)
+    }
+
+    fn saved(&self, file: String) -> Result<Saved> {
+        let target = self.archive.join(&file);
         let bytes = fs::metadata(&target).map_err(io("look at", &target))?.len();
-        let sha256 = if self.options.sha256 { Some(hash(&target)?) } else { None };
-        Ok(Saved { file, bytes, sha256 })
+        let sha256 = if self.options.sha256 { Some(seal::hash(&target)?) } else { None };
+        let rtpdump =
+            SIDES.map(|side| Some(rtpdump_name(&file, side)).filter(|name| self.archive.join(name).exists()));
+        Ok(Saved { file, bytes, sha256, rtpdump })
     }
 
     /// Drops a tape and what is left of its file. One that is gone already is no error.
     pub fn close(&mut self, id: TapeId) -> Result<()> {
         self.files.forget(id);
+        for side in SIDES {
+            self.packets.remove(&(id, side)).map_or(Ok(()), Packets::remove)?;
+        }
         if self.tapes.remove(&id).is_some_and(|tape| tape.on_disk) {
             let path = self.files.path(id);
             fs::remove_file(&path).map_err(io("remove", &path))?;
+        }
+        Ok(())
+    }
+
+    fn flush_packets(&mut self, id: TapeId) -> Result<()> {
+        SIDES.iter().filter_map(|&side| self.packets.get_mut(&(id, side)).map(Packets::flush)).collect()
+    }
+
+    fn cut_packets(
+        &mut self,
+        id: TapeId,
+        range: &Range<u64>,
+        left_out: &[Range<u64>],
+        row: &RecordingRow,
+        target: &Path,
+    ) -> Result<()> {
+        let tape = self.tapes.get(&id).ok_or(Error::NoTape(id))?;
+        let left_out = left_out.iter().map(|out| tape.time(out)).collect();
+        let part = packets::Part { range: tape.time(range), left_out, start: row.start };
+        for side in SIDES {
+            if let Some(packets) = self.packets.get_mut(&(id, side)) {
+                packets.cut(&part, &self.files.dir, &rtpdump_path(target, side))?;
+            }
         }
         Ok(())
     }
@@ -277,6 +453,7 @@ impl Spool {
     }
 }
 
+const SIDES: [Side; 2] = [Side::Caller, Side::Callee];
 /// Bytes.
 const ERASED_AT_ONCE: usize = 64 << 10;
 
@@ -308,8 +485,30 @@ struct Tape {
 }
 
 impl Tape {
+    /// What an earlier process has left of a tape.
+    fn found(path: &Path) -> Result<Option<Tape>> {
+        let file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file.map_err(io("open", path))?,
+        };
+        let mut header = [0; HEADER_LEN];
+        read_what_is_there(&file, &mut header, 0).map_err(io("read", path))?;
+        let Some(format) = wav::read_format(&header) else { return Ok(None) };
+        let length = file.metadata().map_err(io("look at", path))?.len();
+        let frames = length.saturating_sub(HEADER_LEN as u64) / format.frame_bytes();
+        Ok(Some(Tape { format, frames, on_disk: true }))
+    }
+
     fn offset(&self, frame: u64) -> u64 {
         HEADER_LEN as u64 + frame.saturating_mul(self.format.frame_bytes())
+    }
+
+    /// Frames as nanoseconds.
+    fn time(&self, frames: &Range<u64>) -> Range<i64> {
+        let rate = i128::from(self.format.sample_rate.max(1));
+        let time =
+            |frame: u64| i64::try_from(i128::from(frame) * i128::from(SECOND) / rate).unwrap_or(i64::MAX);
+        time(frames.start)..time(frames.end)
     }
 }
 
@@ -448,28 +647,49 @@ fn finish(file: &File, header: &[u8], sync: bool) -> io::Result<()> {
     if sync { file.sync_data() } else { Ok(()) }
 }
 
-fn lock(archive: &Path, dir: &Path) -> Result<File> {
+/// While it is held, no other process records into the archive.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    _file: File,
+}
+
+/// Locks an archive, which is created if it is not there.
+pub(crate) fn lock(archive: &Path) -> Result<Lock> {
+    let dir = dir_in(archive);
+    fs::create_dir_all(&dir).map_err(io("create", &dir))?;
     let path = dir.join("lock");
-    let lock = File::create(&path).map_err(io("create", &path))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
+    let file = File::create(&path).map_err(io("create", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Lock { _file: file }),
         Err(TryLockError::WouldBlock) => Err(Error::Busy { path: archive.to_owned() }),
         Err(TryLockError::Error(error)) => Err(io("lock", &path)(error)),
     }
 }
 
-/// Gives the tapes of a process that crashed names that no tape of this one will have.
-fn put_aside(dir: &Path) -> Result<Vec<PathBuf>> {
+/// Where an archive's tapes lie.
+pub(crate) fn dir_in(archive: &Path) -> PathBuf {
+    archive.join("spool")
+}
+
+/// Gives the tapes of a process that crashed, but for those that are known, names that no tape of this one will have.
+fn put_aside(dir: &Path, known: &HashMap<TapeId, Tape>) -> Result<Vec<PathBuf>> {
+    let known: Vec<PathBuf> = known.keys().map(|&id| path_in(dir, id)).collect();
     let mut left = Vec::new();
     for entry in fs::read_dir(dir).map_err(io("read", dir))? {
         let path = entry.map_err(io("read", dir))?.path();
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("left") => left.push(path),
+            Some("part") if known.contains(&path) => {}
             Some("part") => {
                 let mut free = (0..).map(|n| path.with_extension(format!("{n}.left")));
                 let Some(aside) = free.find(|path| !path.exists()) else { continue };
                 fs::rename(&path, &aside).map_err(io("rename", &path))?;
                 left.push(aside);
+            }
+            Some("packets") => {
+                let mut free = (0..).map(|n| path.with_extension(format!("{n}.packets-left")));
+                let Some(aside) = free.find(|path| !path.exists()) else { continue };
+                fs::rename(&path, &aside).map_err(io("rename", &path))?;
             }
             Some("tmp") => fs::remove_file(&path).map_err(io("remove", &path))?,
             _ => {}
@@ -480,23 +700,24 @@ fn put_aside(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(left)
 }
 
+/// Where the undecoded packets of a tape's side lie.
+fn packets_path(dir: &Path, id: TapeId, side: Side) -> PathBuf {
+    dir.join(format!("{id}.{}.packets", side.as_str()))
+}
+
+/// Where the undecoded packets of a recording's side lie.
+fn rtpdump_path(recording: &Path, side: Side) -> PathBuf {
+    recording.with_extension(format!("{}.rtpdump", side.as_str()))
+}
+
+fn rtpdump_name(file: &str, side: Side) -> String {
+    format!("{}.{}.rtpdump", file.trim_end_matches(".wav"), side.as_str())
+}
+
 fn safe(user: &str) -> String {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "+._-".contains(c);
     let name: String = user.chars().take(32).map(|c| if allowed(c) { c } else { '_' }).collect();
     if name.is_empty() { "unknown".to_owned() } else { name }
-}
-
-fn hash(path: &Path) -> Result<String> {
-    let mut file = File::open(path).map_err(io("open", path))?;
-    let mut hash = Sha256::new();
-    let mut block = vec![0; 1 << 16];
-    loop {
-        match file.read(&mut block).map_err(io("read", path))? {
-            0 => break,
-            n => hash.update(&block[..n]),
-        }
-    }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 #[cfg(test)]

@@ -61,6 +61,16 @@ pub fn open_header(format: Format) -> [u8; HEADER_LEN] {
     out.bytes
 }
 
+/// What the header of a recording says a sample means; `None` when it is no recording of ours.
+pub fn read_format(header: &[u8; HEADER_LEN]) -> Option<Format> {
+    let chunk = &header[FORMAT_AT..];
+    let is_ours =
+        matches!(&header[..4], b"RIFF" | b"RF64") && chunk.starts_with(b"fmt ") && chunk[24..28] == *b"data";
+    let channels = u16::from_le_bytes([chunk[10], chunk[11]]);
+    let sample_rate = u32::from_le_bytes([chunk[12], chunk[13], chunk[14], chunk[15]]);
+    (is_ours && (1..=2).contains(&channels) && sample_rate > 0).then_some(Format { sample_rate, channels })
+}
+
 /// Turns samples into the bytes of a WAV file. `bytes` is used again from block to block.
 pub fn to_bytes(samples: &[i16], bytes: &mut Vec<u8>) {
     bytes.resize(samples.len() * 2, 0);
@@ -277,6 +287,15 @@ mod tests {
         assert_eq!(u64_at(&bytes, 394), midnight_to_start);
         assert_eq!(text(658, 256), "A=PCM,F=8000,W=16,M=stereo,T=spantape PCMU\r\n");
         assert_eq!(text(934, 256), "1009 -> 1010");
+    }
+
+    #[test]
+    fn the_format_is_read_again() {
+        let mut bytes = header(STEREO, 10, &recording(1));
+        assert_eq!(read_format(&bytes), Some(STEREO));
+        assert_eq!(read_format(&open_header(STEREO)), Some(STEREO));
+        bytes[FORMAT_AT + 10] = 3;
+        assert_eq!(read_format(&bytes), None);
     }
 
     #[test]

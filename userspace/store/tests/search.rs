@@ -16,7 +16,7 @@ const DAY: u64 = 86_400;
 
 fn saved(n: u64) -> Saved {
     let file = format!("recordings/2023/11/14/20231114T221320.000Z_{n}.wav");
-    Saved { file, bytes: 1_922_048, sha256: None }
+    Saved { file, bytes: 1_922_048, sha256: None, rtpdump: [None, None] }
 }
 
 /// Eight calls, ten minutes apart, each with its own Call-ID and its own number on one side.
@@ -31,7 +31,7 @@ fn archive() -> TempDir {
         row.call_id = format!("call-{n}@host");
         row.frames = 8000 * (n + 1);
         row.end = row.start + (n as i64 + 1) * 1_000_000_000;
-        row.trigger = if n % 4 == 0 { "sip-info" } else { "rule" };
+        row.trigger = if n % 4 == 0 { "sip-info" } else { "rule" }.into();
         row.codecs = if n == 5 { vec!["PCMU".into(), "G722".into()] } else { vec!["PCMA".into()] };
         catalog.recording(&row, &saved(n)).unwrap();
         let mut row = call(n * 600);

@@ -6,7 +6,9 @@
 
 mod call;
 mod capture;
+mod codecs;
 mod figures;
+mod floods;
 mod floor;
 mod load;
 mod machine;
@@ -36,8 +38,12 @@ enum What {
     Load(LoadArgs),
     /// Replay such a capture, in turn with the floor program, and compare what they cost.
     Replay(replay::Args),
+    /// Decode, codec by codec, and compare with decoding by table.
+    Codecs(codecs::Args),
     /// Capture live, in network namespaces, in turn with others that listen, and compare; needs root.
     Capture(capture::Args),
+    /// Replay hostile traffic around a call, with a limit on memory; the call must be recorded as without it.
+    Floods(floods::Args),
     /// What sends frames for that.
     #[command(hide = true)]
     Send(capture::send::Args),
@@ -74,7 +80,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             Ok(())
         }
         What::Replay(args) => replay::run(args),
+        What::Codecs(args) => codecs::run(args),
         What::Capture(args) => capture::run(args),
+        What::Floods(args) => floods::run(args),
         What::Send(args) => capture::send::run(args),
         What::Floor(args) => floor::run(&args.file, &args.folder),
     }

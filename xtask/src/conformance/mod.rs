@@ -1,11 +1,13 @@
 //! `cargo xtask conformance`: replays captures whose content is known, and compares.
 //!
-//! The truth comes from another program than the recorder. Differences that have a reason are listed in
+//! Captures in which no call is told of are replayed once more, with `--orphans`. The truth comes from another program
+//! than the recorder. Differences that have a reason are listed in
 //! `xtask/conformance-exceptions.txt`; a listed capture that agrees is a failure too, or nobody would ever take
 //! it off the list.
 
 mod compare;
 mod exceptions;
+mod orphans;
 mod replay;
 mod report;
 mod truth;
@@ -88,9 +90,19 @@ fn judge_all(captures: &[Capture], folder: &Path, binary: &Path, known: &Excepti
     Ok(verdicts)
 }
 
+fn differences(capture: &Capture, path: &Path, binary: &Path) -> Result<Vec<String>> {
+    let mut differences = compare::differences(capture, &replay::replay(binary, path, &[])?);
+    if orphans::apply(capture) {
+        let found = replay::replay(binary, path, &["--orphans"])?;
+        differences.extend(orphans::differences(capture, &found));
+    }
+    Ok(differences)
+}
+
 fn judge(capture: &Capture, folder: &Path, binary: &Path, known: &Exceptions) -> Verdict {
-    let differences = match replay::replay(binary, &folder.join(&capture.file)) {
-        Ok(found) => compare::differences(capture, &found),
+    let path = folder.join(&capture.file);
+    let differences = match differences(capture, &path, binary) {
+        Ok(differences) => differences,
         Err(error) => vec![format!("{error:#}")],
     };
     let reason = known.reason(&capture.file).map(str::to_owned);

@@ -16,10 +16,11 @@ pub(super) struct Found {
 }
 
 /// Replays a capture and reads what came of it.
-pub(super) fn replay(binary: &Path, capture: &Path) -> Result<Found> {
+pub(super) fn replay(binary: &Path, capture: &Path, options: &[&str]) -> Result<Found> {
     let folder = tempfile::tempdir().context("make a folder for the archive")?;
     let archive = folder.path().join("archive");
-    let out = run(Command::new(binary).arg("replay").arg(capture).arg("--archive").arg(&archive))?;
+    let out =
+        run(Command::new(binary).arg("replay").arg(capture).arg("--archive").arg(&archive).args(options))?;
     if !out.status.success() {
         bail!("replay: {}: {}", out.status, last_line(&out.stderr));
     }

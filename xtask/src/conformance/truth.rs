@@ -16,8 +16,12 @@ pub(super) struct Capture {
     pub(super) answered: u64,
     pub(super) with_audio: u64,
     pub(super) calls: Vec<Call>,
-    /// The streams that are tied to a call; the others are none of the recorder's business.
+    /// The streams that are tied to a call.
     pub(super) streams: Vec<Stream>,
+    /// The others, which are nobody's business unless orphans are asked for.
+    pub(super) untied: Vec<Stream>,
+    /// What is in its streams cannot be heard.
+    pub(super) is_encrypted: bool,
     /// How many recordings there must be, where that is known.
     pub(super) recordings: Option<u64>,
 }
@@ -46,6 +50,8 @@ pub(super) struct Stream {
     pub(super) codecs: Vec<String>,
     pub(super) media_seconds: Option<f64>,
     pub(super) packet_seconds: f64,
+    /// From the first packet to the last.
+    pub(super) seconds: f64,
     /// Keys pressed, where all of them could be told.
     pub(super) keys: Option<String>,
 }
@@ -70,12 +76,14 @@ fn parse(text: &str) -> Result<Vec<Capture>> {
 
 fn capture(entry: &Value, file: &str) -> Result<Capture> {
     let sip = &entry["sip"];
-    let negative = list(entry, "features")?.iter().any(|feature| feature == "negative");
-    let mut streams = Vec::new();
+    let features = list(entry, "features")?;
+    let has = |name: &str| features.iter().any(|feature| feature == name);
+    let (negative, is_encrypted) = (has("negative"), has("srtp"));
+    let (mut streams, mut untied) = (Vec::new(), Vec::new());
     for stream in list(entry, "rtp_streams")? {
-        if stream["call_ids"].as_array().is_some_and(|ids| !ids.is_empty()) {
-            streams.push(self::stream(stream)?);
-        }
+        let is_tied = stream["call_ids"].as_array().is_some_and(|ids| !ids.is_empty());
+        let place = if is_tied { &mut streams } else { &mut untied };
+        place.push(self::stream(stream)?);
     }
     Ok(Capture {
         file: file.to_owned(),
@@ -84,6 +92,8 @@ fn capture(entry: &Value, file: &str) -> Result<Capture> {
         with_audio: number(sip, "call_ids_answered_with_audio_rtp")?,
         calls: list(entry, "calls")?.iter().map(call).collect::<Result<_>>()?,
         streams,
+        untied,
+        is_encrypted,
         recordings: entry["expected_recordings"].as_u64().or(negative.then_some(0)),
     })
 }
@@ -115,6 +125,7 @@ fn stream(entry: &Value) -> Result<Stream> {
         codecs: codecs.collect::<Result<_>>()?,
         media_seconds: entry["media_seconds"].as_f64(),
         packet_seconds: entry["ptime_ms"].as_f64().unwrap_or(0.0) / 1000.0,
+        seconds: entry["wall_seconds"].as_f64().unwrap_or(0.0),
         keys: keys.map(str::to_owned),
     })
 }
@@ -150,12 +161,14 @@ mod tests {
              "kind": "audio", "packets": 50, "lost": 1, "duplicates": 2, "reordered": 0, "ptime_ms": 20.0,
              "codecs": [{"pt": 0, "codec": "PCMU/8000", "packets": 50}], "media_seconds": 1.0,
              "call_ids": ["1@a"], "dtmf_2833": "1?"},
-            {"ssrc": "0x0000000b", "call_ids": []}
+            {"ssrc": "0x0000000b", "src": "192.0.2.1", "sport": 4002, "dst": "192.0.2.2", "dport": 5002,
+             "kind": "audio", "packets": 7, "lost": 0, "duplicates": 0, "reordered": 0, "codecs": [],
+             "wall_seconds": 0.12, "call_ids": []}
         ]
     }]}"##;
 
     #[test]
-    fn streams_of_no_call_and_keys_in_doubt_are_left_out() {
+    fn streams_of_no_call_stand_apart_and_keys_in_doubt_are_left_out() {
         let captures = parse(TRUTH).unwrap();
         let [capture] = captures.as_slice() else { panic!("one capture") };
         assert_eq!((capture.invited, capture.answered, capture.recordings), (2, 1, Some(0)));
@@ -163,6 +176,7 @@ mod tests {
         let [stream] = capture.streams.as_slice() else { panic!("one stream") };
         assert_eq!((stream.ssrc, stream.source.1, stream.destination.1), (10, 4000, 5000));
         assert_eq!((stream.packet_seconds, &stream.keys), (0.02, &None));
+        assert!(matches!(capture.untied.as_slice(), [Stream { ssrc: 11, packets: 7, .. }]));
     }
 
     #[test]

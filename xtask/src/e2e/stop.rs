@@ -1,5 +1,6 @@
 //! A recorder that is told to stop, is killed, gets other rules, or loses its link.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -162,16 +163,28 @@ impl Scene {
         Ok(())
     }
 
+    /// In mid-call, and started again while the phones go on talking.
     fn killed(&self, source: Source) -> Result<()> {
         let mut set = self.set("killed", source, None)?;
-        let (_, speaking) = set.call(1)?;
-        std::thread::sleep(Duration::from_secs(1));
+        let (talk, speaking) = set.call(1)?;
+        std::thread::sleep(Duration::from_secs(3));
+        let killed = speaking.seconds();
         set.recorder.signal("KILL")?;
         set.recorder.wait(Duration::from_secs(1))?;
-        speaking.stop()?;
         Interface::ensure_clean(&set.lab, PORT.1)?;
-        self.starts_again(&set.lab, "killed", source)?;
-        println!("  {:<7} SIGKILL: nothing is left behind, and it starts again", source.name());
+        set.recorder = self.recorder(&set.lab, "killed", source, None).context("start again")?;
+        let again = speaking.seconds();
+        std::thread::sleep(Duration::from_secs(3));
+        let end = speaking.seconds();
+        let wire = speaking.stop()?;
+        set.hang_up(wire, &talk)?;
+        set.recorder.stop()?;
+        Interface::ensure_clean(&set.lab, PORT.1)?;
+        let [before, after] = torn(set.recorder.archive(), &talk, killed, again..end)?;
+        println!(
+            "  {:<7} SIGKILL {killed:.2} s into a call: {before:.2} s kept, and {after:.2} s after the start {again:.2} s in",
+            source.name()
+        );
         Ok(())
     }
 
@@ -335,6 +348,42 @@ fn cut_short(archive: &Archive, talk: &Talk, spoken: f64) -> Result<f64> {
         ensure!(peak >= LOUD, "the end of channel {channel} is not there: its loudest sample is {peak}");
     }
     Ok(audio.seconds())
+}
+
+/// Of a call in the middle of which the recorder was killed and started again: what was said until a second before is
+/// there, and what was said since. Tells the lengths.
+fn torn(archive: &Archive, talk: &Talk, killed: f64, since: Range<f64>) -> Result<[f64; 2]> {
+    let (call, recordings) = (archive.row("calls")?, archive.rows("recordings")?);
+    ensure!(call["call_id"] == talk.id() && call["end_reason"] == "bye", "the call is {call}");
+    let [before, after] = &recordings[..] else {
+        bail!("{} recordings of a call torn once", recordings.len())
+    };
+    ensure!(
+        before["call_uid"] == call["call_uid"] && after["call_uid"] == call["call_uid"],
+        "what is left are recordings of several calls"
+    );
+    ensure!(
+        before["end_reason"] == "interrupted" && after["end_reason"] == "bye",
+        "they ended by {} and {}",
+        before["end_reason"],
+        after["end_reason"]
+    );
+    let events = archive.rows("events")?;
+    ensure!(events.iter().any(|row| row["kind"] == "gap"), "the catalog has no gap of the call");
+    let audio = [archive.audio(before)?, archive.audio(after)?];
+    let [kept, rest] = [audio[0].seconds(), audio[1].seconds()];
+    ensure!(kept >= killed - 1.0 && kept <= killed + 0.2, "{kept:.2} s are left of {killed:.2} s");
+    ensure_about(rest, since.end - since.start, "the recording after it lasts")?;
+    for (part, audio) in audio.iter().enumerate() {
+        for channel in 0..2 {
+            let peak = audio.peak(channel, audio.seconds() - 0.5, audio.seconds());
+            ensure!(
+                peak >= LOUD,
+                "part {part} ends silent in channel {channel}: its loudest sample is {peak}"
+            );
+        }
+    }
+    Ok([kept, rest])
 }
 
 fn ensure_about(found: f64, expected: f64, what: &str) -> Result<()> {

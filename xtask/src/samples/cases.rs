@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{generate, record_key, recorders, rewrite, tunnels, url_record};
+use super::{
+    codecs, conversations, encrypted, external, generate, odd_sip, record_key, recorders, rewrite,
+    transports, tunnels, url_record,
+};
 use crate::lab::Bench;
 use crate::lab::capture::Capture;
 use crate::lab::codec::Codec;
@@ -71,6 +74,10 @@ pub(super) const CASES: &[Case] = &[
     live("ipv6", ipv6),
     live("fragmented-invite", |name| simple(name, "fragmented-caller", "fragmented-callee")),
     Case { name: "tunnels", make: Make::Rewrite { of: "plain-pcmu", with: tunnels::wrap } },
+    Case { name: "tunnel-copies", make: Make::Rewrite { of: "plain-pcmu", with: transports::copies } },
+    Case { name: "websocket", make: Make::Rewrite { of: "plain-pcmu", with: transports::web_socket } },
+    Case { name: "sctp", make: Make::Rewrite { of: "plain-pcmu", with: transports::sctp } },
+    Case { name: "hep", make: Make::Rewrite { of: "plain-pcmu", with: transports::hep } },
     Case { name: "qinq", make: Make::Rewrite { of: "plain-pcmu", with: rewrite::tag_twice } },
     Case { name: "g722", make: Make::Baresip },
     live("dtmf", dtmf),
@@ -86,6 +93,16 @@ pub(super) const CASES: &[Case] = &[
     live("cancelled", |name| simple(name, "cancel-caller", "cancel-callee")),
     live("unanswered-busy", |name| simple(name, "busy-caller", "busy-callee")),
     Case { name: "l16", make: Make::Generate(generate::l16) },
+    generated("gsm", codecs::gsm),
+    generated("g726", codecs::g726),
+    generated("opus", codecs::opus),
+    generated("red", codecs::red),
+    Case { name: "undecodable", make: Make::Generate(external::undecodable) },
+    Case { name: "g723", make: Make::Generate(external::g723) },
+    generated("no-call-id", odd_sip::no_call_id),
+    generated("call-id-reused", odd_sip::call_id_reused),
+    generated("cancel-race", odd_sip::cancel_race),
+    generated("t38-declined", odd_sip::t38_declined),
     generated("record-both-sides", record_key::both_sides),
     generated("url-record", url_record::started_and_stopped),
     generated("url-record-refused", url_record::refused),
@@ -105,6 +122,16 @@ pub(super) const CASES: &[Case] = &[
     generated("record-server", recorders::server),
     generated("record-server-failed", recorders::server_failed),
     generated("record-server-closed", recorders::server_closed),
+    generated("srtp-sdes", encrypted::sdes),
+    generated("srtp-gcm", encrypted::gcm),
+    generated("dtls-srtp", encrypted::dtls),
+    generated("zrtp", encrypted::zrtp),
+    generated("ice", encrypted::ice),
+    generated("transfer-blind", conversations::blind),
+    generated("transfer-attended", conversations::attended),
+    generated("conference-focus", conversations::conference),
+    generated("relay-hops", conversations::relay_hops),
+    generated("pbx-legs", conversations::pbx_legs),
 ];
 
 /// The calls of a case that is made by SIPp.

@@ -5,11 +5,17 @@
 //! rewrites a live capture or writes a call from nothing, for what no program can be made to send.
 
 pub(crate) mod cases;
+mod codecs;
+mod conversations;
+mod encrypted;
+mod external;
 mod generate;
+mod odd_sip;
 mod record_key;
 mod recorders;
 mod rewrite;
 mod script;
+mod transports;
 mod tunnels;
 mod url_record;
 

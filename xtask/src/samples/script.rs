@@ -183,14 +183,32 @@ impl Scene {
     }
 
     pub(super) fn speak(&mut self, at_ms: u64, from: Endpoint, to: Endpoint, clip: Clip) -> Result<()> {
-        for packet in clip.packets(&self.samples)? {
-            let data = Datagram { from, to, payload: &packet.bytes }.build()?;
+        self.speak_as(at_ms, from, to, clip, |_, packet| Ok(packet.to_vec()))
+    }
+
+    /// The same; `wrap` says what each packet, by its number, is sent as.
+    pub(super) fn speak_as(
+        &mut self,
+        at_ms: u64,
+        from: Endpoint,
+        to: Endpoint,
+        clip: Clip,
+        wrap: impl Fn(u32, &[u8]) -> Result<Vec<u8>>,
+    ) -> Result<()> {
+        for (packet, number) in clip.packets(&self.samples)?.into_iter().zip(0..) {
+            let data = Datagram { from, to, payload: &wrap(number, &packet.bytes)? }.build()?;
             self.frame(Duration::from_millis(at_ms) + packet.after, data);
         }
         Ok(())
     }
 
-    fn datagram(&mut self, at_ms: u64, from: Endpoint, to: Endpoint, payload: &[u8]) -> Result<()> {
+    pub(super) fn datagram(
+        &mut self,
+        at_ms: u64,
+        from: Endpoint,
+        to: Endpoint,
+        payload: &[u8],
+    ) -> Result<()> {
         let data = Datagram { from, to, payload }.build()?;
         self.frame(Duration::from_millis(at_ms), data);
         Ok(())

@@ -71,6 +71,11 @@ pub(super) fn wrap(capture: Capture) -> Result<Capture> {
     Ok(wrapped)
 }
 
+/// A copy of a frame in one of three kinds of tunnel: ERSPAN, VXLAN, GTP-U.
+pub(super) fn wrap_copy(frame: &[u8], number: u32) -> Result<Vec<u8>> {
+    WRAPS[[1, 5, 8][number as usize % 3]](frame, number)
+}
+
 fn over_ip(protocol: u8, payload: &[u8]) -> Result<Vec<u8>> {
     let builder = PacketBuilder::ethernet2(MACS[0], MACS[1]).ipv4(ENDS[0], ENDS[1], TTL);
     let mut frame = Vec::with_capacity(builder.size(payload.len()));

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use crate::codec::{Codec, CodecKind};
 use crate::media::{CallKey, Flows};
 use crate::record::Side;
-use crate::sdp::{Kind, Media};
+use crate::rtp::red;
+use crate::sdp::{Format, Kind, Media};
+use crate::srtp::{Encryption, MasterKey, Protection};
 use crate::time::{SECOND, Timestamp};
 use crate::wire::{Endpoint, FlowKey};
 
@@ -14,6 +16,8 @@ use crate::wire::{Endpoint, FlowKey};
 const GRACE: i64 = SECOND;
 /// Descriptions kept of a call; a hostile one has no end of them.
 const MAX_DESCRIPTIONS: usize = 32;
+/// Keys tried on one stream.
+const MAX_KEYS: usize = 16;
 
 /// Where a description came from: messages of one call may be seen on several hops, with different
 /// addresses in them, and forks answer each for itself.
@@ -76,6 +80,18 @@ impl Descriptions {
         lines.into_iter().any(|line| line.receiver == side)
     }
 
+    /// Bytes that they take, about.
+    pub(super) fn memory(&self) -> usize {
+        let line = |line: &Line| {
+            let formats = line.media.formats.capacity() * (32 + size_of::<Format>());
+            size_of::<Line>() + line.media.label.capacity() + formats
+        };
+        let description = |description: &Description| {
+            size_of::<Description>() + 64 + description.lines.iter().map(line).sum::<usize>()
+        };
+        self.all.iter().map(description).sum()
+    }
+
     /// Whether somebody has put the other on hold.
     pub(super) fn is_held(&self) -> bool {
         self.held[0] || self.held[1]
@@ -92,7 +108,7 @@ impl Descriptions {
     ) -> bool {
         let Offer { cseq, lines, tentative } = offer;
         for line in &lines {
-            if let Some(endpoint) = line.media.endpoint {
+            for endpoint in line.media.endpoints() {
                 flows.claim(endpoint, call, line.receiver, now);
             }
         }
@@ -198,41 +214,107 @@ impl Descriptions {
     pub(super) fn codec(&self, flow: &FlowKey, speaker: Side, payload_type: u8) -> Codec {
         let found = self
             .media(flow, speaker)
-            .find_map(|media| media.codec(payload_type).map(|codec| (codec, media.secure, media.kind)));
-        let Some((codec, secure, kind)) = found else { return Codec::from_static(payload_type) };
+            .find_map(|media| media.codec(payload_type).map(|codec| (codec, media.kind)));
+        let Some((codec, kind)) = found else { return Codec::guess(payload_type) };
         let mut codec = codec.clone();
-        // Ciphertext must not be decoded to noise, nor video be taken for audio.
-        if (secure || kind != Kind::Audio) && !codec.is_auxiliary() {
+        // Video must not be taken for audio.
+        if kind != Kind::Audio && (codec.kind == CodecKind::Red || !codec.is_auxiliary()) {
             codec.kind = CodecKind::Unsupported;
         }
         codec
     }
 
-    /// `audio`, `video` or `unknown`.
-    pub(super) fn kind(&self, flow: &FlowKey, speaker: Side) -> &'static str {
-        match self.media(flow, speaker).next().map(|media| media.kind) {
-            Some(Kind::Audio) | None => "audio",
-            Some(Kind::Video) => "video",
-            Some(Kind::Other) => "unknown",
+    /// What is inside a packet, which carries that payload type: with redundancy (RFC 2198) its payload says so.
+    pub(super) fn carried(&self, flow: &FlowKey, speaker: Side, payload_type: u8, payload: &[u8]) -> Codec {
+        let codec = self.codec(flow, speaker, payload_type);
+        match red::primary(payload).filter(|_| codec.kind == CodecKind::Red) {
+            Some((inner, _)) => self.codec(flow, speaker, inner),
+            None => codec,
         }
     }
 
-    /// Whether the media of a flow is encrypted.
-    pub(super) fn is_secure(&self, flow: &FlowKey, speaker: Side) -> bool {
-        self.media(flow, speaker).next().is_some_and(|media| media.secure)
+    /// What RTP on a flow is: `audio`, `video` or `unknown`.
+    pub(super) fn kind(&self, flow: &FlowKey, speaker: Side) -> &'static str {
+        // A fax on the same ports is no RTP.
+        match self.media(flow, speaker).map(|media| media.kind).find(|kind| *kind != Kind::Image) {
+            Some(Kind::Audio) | None => "audio",
+            Some(Kind::Video) => "video",
+            Some(Kind::Image | Kind::Other) => "unknown",
+        }
+    }
+
+    /// How the media of a flow is protected. `agreed` is what its ends have agreed on beside it.
+    pub(super) fn protection(&self, flow: &FlowKey, speaker: Side, agreed: Option<Protection>) -> Protection {
+        let Some(media) = self.media(flow, speaker).next() else { return agreed.unwrap_or(Protection::None) };
+        let is_dtls = media.secure || media.encryption == Some(Encryption::DtlsSrtp);
+        match agreed {
+            Some(Protection::Closed(Encryption::Zrtp)) => return Protection::Closed(Encryption::Zrtp),
+            // What a call before this one has agreed on does not make plain media secret.
+            Some(agreed) if is_dtls => return agreed,
+            _ => {}
+        }
+        let Some(encryption) = media.encryption else { return Protection::None };
+        let otherwise = media.secure.then_some(encryption);
+        // Nothing else is decoded, so it need not be decrypted.
+        let keys = if media.kind == Kind::Audio { self.keys(speaker) } else { Vec::new() };
+        if !keys.is_empty() {
+            return Protection::Keys { keys, otherwise };
+        }
+        match otherwise {
+            None => Protection::None,
+            // It may send before its answer is seen.
+            Some(Encryption::Sdes) if !self.has_side(speaker) => Protection::Awaited(Encryption::Sdes),
+            Some(encryption) => Protection::Closed(encryption),
+        }
+    }
+
+    /// The keys of what a side sends, the likeliest first. Which it is, the packets tell; so there is no harm in those
+    /// of earlier descriptions and of other branches, nor, when it has none of its own, in those of the other side.
+    fn keys(&self, speaker: Side) -> Vec<Arc<MasterKey>> {
+        let lines = || self.all.iter().rev().flat_map(|description| description.lines.iter());
+        let of = |side: Side| lines().filter(move |line| line.receiver == side).map(|line| &line.media.keys);
+        // An answer has the one key whose number in the offer it takes.
+        let chosen = of(speaker.other()).find(|keys| keys.len() == 1).map(|keys| keys[0].tag);
+        let own: Vec<&Arc<MasterKey>> = of(speaker).flatten().collect();
+        let (first, rest): (Vec<_>, Vec<_>) = own.into_iter().partition(|key| Some(key.tag) == chosen);
+        let others = of(speaker.other()).flatten().filter(|_| self.has_side(speaker));
+        let mut keys: Vec<Arc<MasterKey>> = Vec::new();
+        for key in first.into_iter().chain(rest).chain(others) {
+            if keys.len() < MAX_KEYS && !keys.contains(key) {
+                keys.push(Arc::clone(key));
+            }
+        }
+        keys
+    }
+
+    /// Whose descriptions have that ICE user name fragment.
+    pub(super) fn side_of_fragment(&self, fragment: &[u8]) -> Option<Side> {
+        let lines = self.all.iter().rev().flat_map(|description| description.lines.iter());
+        let mut lines = lines.filter(|line| !fragment.is_empty() && *line.media.ice_fragment == *fragment);
+        lines.next().map(|line| line.receiver)
+    }
+
+    /// Whether what a flow carries is audio, decodable here or not.
+    pub(super) fn is_audio(&self, flow: &FlowKey, speaker: Side, codec: &Codec) -> bool {
+        codec.is_decodable() || codec.is_undecoded_audio() && self.kind(flow, speaker) == "audio"
+    }
+
+    /// Whether what goes on a flow is a fax by T.38.
+    pub(super) fn is_image(&self, flow: &FlowKey, speaker: Side) -> bool {
+        self.media(flow, speaker).next().is_some_and(|media| media.kind == Kind::Image)
     }
 
     /// The highest sample rate of the codec that both sides would rather use.
     pub(super) fn preferred_rate(&self) -> Option<u32> {
         let formats = |side: Side| {
             let latest = self.all.iter().rev().find(|description| description.origin.side == side)?;
-            latest.audio().find(|media| !media.secure)
+            latest.audio().next()
         };
         let (caller, callee) = (formats(Side::Caller)?, formats(Side::Callee)?);
         let common = callee.formats.iter().find(|format| {
             caller.formats.iter().any(|other| other.codec.name().eq_ignore_ascii_case(format.codec.name()))
         })?;
-        common.codec.is_decodable().then(|| common.codec.sample_rate())
+        Some(common.codec.recorded_rate()).filter(|&rate| rate != 0)
     }
 
     /// Endpoints that any description names.
@@ -255,12 +337,15 @@ impl Descriptions {
     /// then whatever the receiver and the sender said last.
     fn media(&self, flow: &FlowKey, speaker: Side) -> impl Iterator<Item = &Media> {
         let receiver = speaker.other();
+        // What may still be refused counts after what holds.
         let newest = |side: Side| {
-            let lines = self.all.iter().rev().flat_map(|description| description.lines.iter());
+            let holds = self.all.iter().rev().filter(|description| !description.tentative);
+            let may_hold = self.all.iter().rev().filter(|description| description.tentative);
+            let lines = holds.chain(may_hold).flat_map(|description| description.lines.iter());
             lines.filter(move |line| line.receiver == side).map(|line| &line.media)
         };
         let at = |side: Side, endpoint: Endpoint| {
-            newest(side).filter(move |media| media.endpoint == Some(endpoint))
+            newest(side).filter(move |media| media.endpoints().any(|own| own == endpoint))
         };
         let audio = |side: Side| newest(side).filter(|media| media.kind == Kind::Audio);
         at(receiver, flow.destination)
@@ -307,7 +392,7 @@ impl Description {
 
     /// Who receives where.
     fn claims(&self) -> impl Iterator<Item = (Side, Endpoint)> + '_ {
-        self.lines.iter().filter_map(|line| Some((line.receiver, line.media.endpoint?)))
+        self.lines.iter().flat_map(|line| line.media.endpoints().map(|endpoint| (line.receiver, endpoint)))
     }
 }
 

@@ -2,13 +2,15 @@
 
 use std::hash::{BuildHasher, Hasher};
 
+use super::conversation::session_id;
 use super::description::{Offer, Origin};
 use super::directory::Whom;
 use super::{Call, Context, End, LINGER, LINGER_CHALLENGED, LINGER_REJECTED, SEEN};
+use crate::event::{Event, Signal, Signalled};
 use crate::record::{EndReason, EventRow, Party, Side};
 use crate::recording_session::genesys;
 use crate::sdp;
-use crate::sip::{Address, Message, StartLine};
+use crate::sip::{self, Address, Message, StartLine};
 use crate::trigger::feature_code::Way;
 use crate::trigger::{Transaction, Trigger, audiocodes, msml, sip_info, url_record};
 use crate::wire::FlowKey;
@@ -17,28 +19,42 @@ use crate::wire::FlowKey;
 const MAX_TAGS: usize = 16;
 
 impl Call {
-    /// Takes a message with this call's Call-ID.
+    /// Takes a message with this call's Call-ID. Returns whether it is a new one.
     pub(super) fn handle_message(
         &mut self,
         flow: &FlowKey,
         message: &Message<'_>,
         context: &mut Context<'_>,
-    ) {
+    ) -> bool {
         if self.is_retransmission(flow, message) {
             self.retransmissions += 1;
-            return;
+            return false;
         }
         self.messages += 1;
         self.last_signal = self.last_signal.max(context.now);
         let author = self.author(message);
         self.note_parties(flow, message, author);
         self.tell_message(flow, message, context);
+        if context.config.tells_signalling {
+            self.tell_signal(flow, message, context);
+        }
         match message.start {
             StartLine::Request { method, .. } => self.handle_request(method, flow, message, author, context),
             StartLine::Response { status, .. } => {
                 self.handle_response(status, flow, message, author, context)
             }
         }
+        true
+    }
+
+    fn tell_signal(&self, flow: &FlowKey, message: &Message<'_>, context: &mut Context<'_>) {
+        let what = Signalled::Message {
+            source: flow.source.socket(),
+            destination: flow.destination.socket(),
+            text: message.bytes().iter().map(|&byte| char::from(byte)).collect(),
+        };
+        let signal = Signal { at: context.now, what };
+        context.events.push_back(Event::Signalled { call: self.id, signal });
     }
 
     /// The same message between the same hosts again: sent again, or seen twice by the mirror.
@@ -70,7 +86,7 @@ impl Call {
     }
 
     /// Who sent the request that this message is, or answers.
-    fn side_of_sender(&self, from: &[u8], to: &[u8]) -> Side {
+    pub(super) fn side_of_sender(&self, from: &[u8], to: &[u8]) -> Side {
         let knows =
             |tags: &[Box<[u8]>], tag: &[u8]| !tag.is_empty() && tags.iter().any(|known| **known == *tag);
         if knows(&self.caller_tags, from) {
@@ -112,13 +128,9 @@ impl Call {
                 };
             self.from = party(&from);
             self.to = party(&to);
-            if let Some(session) = message.header(b"session-id") {
-                // RFC 7989: both halves belong to the session; the caller's half is the first.
-                let local = session.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
-                if local.len() == 32 && local.iter().any(|&digit| digit != b'0') {
-                    self.conversation_id = String::from_utf8_lossy(local).into_owned();
-                    self.names.add(Whom::Token(local.into()));
-                }
+            if let Some(session) = session_id(message, author == Side::Caller) {
+                self.conversation_id = String::from_utf8_lossy(session).into_owned();
+                self.names.add(Whom::Token(session.into()));
             }
         }
         let party = match author {
@@ -181,7 +193,7 @@ impl Call {
             if initial {
                 self.invite = cseq;
                 self.try_again();
-            } else if self.invite == 0 {
+            } else if self.invite == 0 || self.has_been_answered_unseen(cseq, author) {
                 self.in_dialog = true;
             }
             self.describe(flow, message, author, !initial && !self.has_parts(), context);
@@ -196,13 +208,16 @@ impl Call {
             }
         } else if is(b"CANCEL") {
             self.cancelled = Some(context.now);
-        } else if is(b"REFER") {
-            let target = message.header(b"refer-to").or_else(|| message.header(b"r")).unwrap_or_default();
-            let words = format!("{} to {}", author.as_str(), text(Address::parse(target).uri));
-            self.tell(context.now, "transfer", words, context);
         } else if is(b"INFO") {
             self.handle_info(flow, message, author, context);
         }
+    }
+
+    /// Whether an INVITE within the dialog shows that the answer to the first was missed. After a refusal it is the
+    /// first once more, with a tag that it should not have.
+    fn has_been_answered_unseen(&self, cseq: u32, author: Side) -> bool {
+        let is_open = self.answer.is_none() && self.end.is_none() && !self.has_parts();
+        is_open && author == Side::Caller && cseq > self.invite
     }
 
     fn handle_info(
@@ -270,9 +285,14 @@ impl Call {
         context: &mut Context<'_>,
     ) {
         let cseq = message.cseq().number;
-        // A re-INVITE has a CSeq of its own, or comes from the callee.
-        let is_first = self.invite == 0 || cseq <= self.invite || self.has_parts();
+        // A re-INVITE has a CSeq of its own, or comes from the callee. Before the call is up it is no such, but the
+        // INVITE once more, with credentials or to another target, which was not seen.
+        let is_first = self.invite == 0 || cseq <= self.invite || self.answer.is_none() || self.has_parts();
         let initial = author == Side::Callee && !self.in_dialog && is_first;
+        if initial && cseq > self.invite {
+            self.invite = cseq;
+            self.revive();
+        }
         if !initial {
             if self.in_dialog && (200..300).contains(&status) {
                 // The call was up before; this is the first sign that it was answered.
@@ -290,6 +310,7 @@ impl Call {
                 if self.answer.is_none() {
                     self.answer = Some(context.now);
                     self.active_since = context.now;
+                    self.compare_from(context.now);
                     self.tell_begin(flow, context);
                     self.tell_hold(context);
                     if !self.has_parts() {
@@ -340,7 +361,10 @@ impl Call {
                 self.renegotiate(context);
             }
             408 | 481 => self.end_now(EndReason::DialogGone, LINGER, context),
-            _ => self.descriptions.reject(cseq, self.key, context.flows),
+            _ => {
+                self.descriptions.reject(cseq, self.key, context.flows);
+                self.refuse_fax(status, author, cseq, context);
+            }
         }
     }
 
@@ -353,7 +377,7 @@ impl Call {
         context: &mut Context<'_>,
     ) {
         let Some(body) = sdp_of(message) else { return };
-        let media = sdp::parse(body);
+        let media = sdp::parse_from(body, flow.source.address());
         if media.is_empty() || self.is_over() && self.answer.is_some() {
             return;
         }
@@ -370,9 +394,13 @@ impl Call {
         let (a, b) = (flow.source.ip, flow.destination.ip);
         let origin = Origin { side: author, fork: fork.into(), hop: (a.min(b), a.max(b)) };
         let cseq = message.cseq().number;
-        for endpoint in media.iter().filter_map(|media| media.endpoint) {
-            self.names.add(Whom::Host(endpoint.ip));
+        for media in &media {
+            media.endpoint.into_iter().for_each(|endpoint| self.names.add(Whom::Host(endpoint.ip)));
+            if !media.ice_fragment.is_empty() {
+                self.names.add(Whom::IceFragment(media.ice_fragment.clone()));
+            }
         }
+        self.note_fax(message, author, &media, context);
         if author == Side::Caller {
             self.watch_activity(flow, message, &media, context);
         }
@@ -424,16 +452,19 @@ fn sdp_of<'a>(message: &Message<'a>) -> Option<&'a [u8]> {
 
 fn party(address: &Address<'_>) -> Party {
     Party {
-        user: text(address.user()),
+        user: readable(&address.user_text()),
         uri: text(address.bare_uri()),
-        display: text(address.display),
+        display: readable(&address.display_text()),
         ..Party::default()
     }
 }
 
 /// Header text for people: whatever the bytes are, at a sensible length.
-fn text(bytes: &[u8]) -> String {
+pub(super) fn text(bytes: &[u8]) -> String {
+    readable(&sip::text(bytes))
+}
+
+fn readable(text: &str) -> String {
     const LONGEST: usize = 200;
-    let text = String::from_utf8_lossy(bytes);
     text.chars().filter(|character| !character.is_control()).take(LONGEST).collect()
 }

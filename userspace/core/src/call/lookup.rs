@@ -8,14 +8,9 @@ use crate::control::{Refusal, Target};
 use crate::media::CallKey;
 use crate::record::Party;
 use crate::recording_session::{Carries, Recognised};
-use crate::time::{SECOND, Timestamp};
+use crate::time::Timestamp;
 use crate::trigger::url_record;
 use crate::wire::{Endpoint, FlowKey};
-
-/// A PBX calls on behalf of a caller within this time.
-const NEXT_LEG: i64 = 5 * SECOND;
-/// Calls of one caller that are looked through for it.
-const MOST_LEGS: usize = 256;
 
 /// Somebody at a phone, as a message of another protocol shows him.
 pub(super) struct Caller<'a> {
@@ -47,36 +42,6 @@ impl Calls {
             .or_else(|| self.most_prominent(&Whom::Device(asked.device?), now))
     }
 
-    /// A call that a PBX makes on behalf of another is the same conversation: it has the same users, begins soon after,
-    /// and comes from the host that the other one went to.
-    pub(super) fn join_conversation(&mut self, key: CallKey, flow: &FlowKey, now: Timestamp) {
-        let Some(call) = self.get(key).filter(|call| call.is_conversation() && !call.joined) else { return };
-        let is_told = call.conversation_id != call.id.to_string();
-        let user = |user: &str| Whom::User(user.into());
-        let (from, to) = (user(&call.from.user), user(&call.to.user));
-        let is_first_leg = |other: &&Call| {
-            other.key != key
-                && other.is_conversation()
-                && !other.is_over()
-                && now.since(other.start) < NEXT_LEG
-                && other.has_name(&to)
-                && other.invited.is_some_and(|(source, destination)| {
-                    destination == flow.source.ip && source != flow.destination.ip
-                })
-        };
-        // Of somebody who calls a thousand times at once the latest are enough.
-        let calls = self.directory.find(&from).rev().take(MOST_LEGS);
-        let legs = calls.filter_map(|key| self.get(key)).filter(is_first_leg);
-        let first = legs.max_by_key(|leg| (leg.start, leg.key.generation));
-        let conversation = first.filter(|_| !is_told).map(|first| first.conversation_id.clone());
-        if let Some(call) = self.get_mut(key) {
-            call.invited = Some((flow.source.ip, flow.destination.ip));
-            if let Some(conversation) = conversation {
-                call.conversation_id = conversation;
-            }
-        }
-    }
-
     /// The most prominent call of a phone. A host may be a PBX, with calls of many phones: one of those is meant only
     /// if it is told which.
     pub(super) fn of_phone(
@@ -87,8 +52,9 @@ impl Calls {
     ) -> Option<CallKey> {
         let host = Whom::Host(phone.host);
         if let Some(user) = phone.user.filter(|user| !user.is_empty()) {
+            // Of a user there are fewer calls than of a PBX.
             let user = Whom::User(user.into());
-            let found = self.most_prominent_of(&host, now, |call| fits(call) && call.has_name(&user));
+            let found = self.most_prominent_of(&user, now, |call| fits(call) && call.has_name(&host));
             if found.is_some() {
                 return found;
             }

@@ -1,35 +1,47 @@
 //! Calls: from the first INVITE to the last packet.
 
+mod alike;
+mod conversation;
 mod description;
 mod dialog;
 mod directory;
+mod fax;
 mod floor;
 mod keys;
 mod lookup;
+mod nameless;
 mod operator;
+mod orphan;
+mod protection;
 mod record_server;
 mod recording;
 mod report;
+mod room;
 mod session;
 mod table;
+mod transfer;
 mod triggers;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
+pub use alike::Prints;
 use description::Descriptions;
 use directory::Names;
+use fax::Fax;
 use floor::Floor;
 use recording::Recorder;
 use session::{Passed, Session};
 pub use table::Calls;
+use transfer::Refer;
 use triggers::Pending;
 
+use crate::association::Associations;
 use crate::codec::Codec;
 use crate::event::Event;
 use crate::media::{Binding, BoundBy, CallKey, Flow, FlowId, Flows};
 use crate::record::{EndReason, EventRow, Id, Party, Side};
-use crate::rtp::{Note, Packet, Playout, Stream};
+use crate::rtp::{Note, Packet, Playout, Stream, Undecoded};
 use crate::rules::{Action, Config, Facts, Rule, Rules};
 use crate::time::{SECOND, Timestamp};
 use crate::trigger::feature_code::{Keys, Way};
@@ -56,6 +68,10 @@ const MIN_PACKETS: u64 = 3;
 const HELD_TOGETHER: i64 = SECOND / 4;
 /// Messages by which retransmissions are known.
 const SEEN: usize = 64;
+/// Flows of one call. Somebody who is told where it is received may send from anywhere.
+const MAX_FLOWS: usize = 64;
+/// With more flows, or streams of one, most are not of the call: nobody is heard for a packet or two.
+const MANY: usize = 16;
 
 /// What a call needs of the rest of the engine.
 pub struct Context<'a> {
@@ -71,6 +87,12 @@ pub struct Context<'a> {
     pub next_tape: &'a mut u64,
     /// Kept for its memory.
     pub scratch: &'a mut Vec<i16>,
+    /// What goes between the ends of flows beside media.
+    pub associations: &'a Associations,
+    /// Decrypted payload; kept for its memory.
+    pub clear: &'a mut Vec<u8>,
+    /// What was sent lately.
+    pub prints: &'a mut Prints,
 }
 
 /// How a call came to its end, or seems to have.
@@ -87,8 +109,17 @@ pub struct Call {
     id: Id,
     /// Call-ID as it was on the wire.
     raw_call_id: Box<[u8]>,
+    /// By what it is known beside that, if it has none.
+    aliases: Vec<Box<[u8]>>,
+    /// Empty if it has none.
     call_id: String,
     conversation_id: String,
+    /// When the first call of the conversation began.
+    conversation_began: Timestamp,
+    /// The conversation is a guess: that it is a leg of this call.
+    guessed: Option<CallKey>,
+    /// Requests to call somebody else.
+    refers: Vec<Refer>,
     caller_tags: Vec<Box<[u8]>>,
     callee_tags: Vec<Box<[u8]>>,
     from: Party,
@@ -105,6 +136,8 @@ pub struct Call {
     cancelled: Option<Timestamp>,
     end: Option<End>,
     descriptions: Descriptions,
+    /// The latest offer of a fax.
+    fax: Option<Fax>,
     triggers: VecDeque<Pending>,
     /// Keys that caller and callee have pressed.
     keys: [Keys; 2],
@@ -133,6 +166,13 @@ pub struct Call {
     floors: [Floor; 2],
     /// Media addresses of branches of a fork that were not chosen.
     void: Vec<Endpoint>,
+    /// Where connectivity checks have shown its sides to be.
+    checked: Vec<Endpoint>,
+    /// Payloads are compared with others' until then.
+    compared_until: Timestamp,
+    ears: Vec<alike::Ear>,
+    /// A call that carries the same payloads.
+    resembles: Option<CallKey>,
     /// Last packet of a stream that belongs to the call.
     last_media: Option<Timestamp>,
     last_signal: Timestamp,
@@ -141,12 +181,17 @@ pub struct Call {
     retransmissions: u32,
     streams: u32,
     recordings: u32,
+    /// An earlier engine has recorded it until then.
+    resumed: Option<Timestamp>,
     undecodable: Vec<String>,
     notes: Vec<(Timestamp, Note)>,
+    undecoded: Vec<Undecoded>,
     /// When to let go what streams hold.
     drain_at: Timestamp,
     /// When to look after it next, as the table knows it.
     deadline: Timestamp,
+    /// When it is given up, as the table knows it.
+    place: Option<room::Place>,
 }
 
 impl Call {
@@ -157,8 +202,12 @@ impl Call {
             key,
             id,
             raw_call_id: call_id.into(),
-            call_id: String::from_utf8_lossy(call_id).into_owned(),
+            aliases: Vec::new(),
+            call_id: nameless::shown(call_id),
             conversation_id: id.to_string(),
+            conversation_began: now,
+            guessed: None,
+            refers: Vec::new(),
             caller_tags: Vec::new(),
             callee_tags: Vec::new(),
             from: Party::default(),
@@ -173,6 +222,7 @@ impl Call {
             cancelled: None,
             end: None,
             descriptions: Descriptions::default(),
+            fax: None,
             triggers: VecDeque::new(),
             keys: Default::default(),
             rules: context.config.rules.clone(),
@@ -189,6 +239,10 @@ impl Call {
             active_since: now,
             floors: Default::default(),
             void: Vec::new(),
+            checked: Vec::new(),
+            compared_until: now,
+            ears: Vec::new(),
+            resembles: None,
             last_media: None,
             last_signal: now,
             seen: VecDeque::new(),
@@ -196,10 +250,13 @@ impl Call {
             retransmissions: 0,
             streams: 0,
             recordings: 0,
+            resumed: None,
             undecodable: Vec::new(),
             notes: Vec::new(),
+            undecoded: Vec::new(),
             drain_at: Timestamp::FAR_FUTURE,
             deadline: Timestamp::FAR_FUTURE,
+            place: None,
         }
     }
 
@@ -272,6 +329,7 @@ impl Call {
             now.since(last) > SILENT_BEFORE_TAKEOVER
                 && self.last_signal < last
                 && !self.descriptions.is_held()
+                && !self.has_fax()
         })
     }
 
@@ -286,17 +344,40 @@ impl Call {
                 && side(other) == Some(binding.speaker)
         };
         let other_is_free = !bound().any(|other| side(other) == Some(binding.speaker.other()));
-        if binding.by != BoundBy::Both && other_is_free && bound().any(opposite) {
+        if !binding.by.is_sure() && other_is_free && bound().any(opposite) {
             return Binding { speaker: binding.speaker.other(), ..binding };
         }
         binding
     }
 
-    /// A flow has been bound to this call.
-    pub fn adopt(&mut self, flow: FlowId) {
-        if !self.flows.contains(&flow) {
-            self.flows.push(flow);
+    /// Whether a stream of a flow may be heard, and tell where a recording begins; the packet at hand counts.
+    fn is_credible(&self, flow: &Flow, stream: &Stream) -> bool {
+        let few = self.flows.len() <= MANY && flow.streams.len() <= MANY;
+        few || stream.unique() + 1 >= MIN_PACKETS
+    }
+
+    /// A flow has been bound to this call. When it has too many, that of a few packets from where nobody is said to be
+    /// which has been idle longest is given up; or else, with what there is to say of it, the longest idle of all.
+    pub fn adopt(&mut self, flow: FlowId, context: &mut Context<'_>) {
+        self.compare_from(context.now);
+        if self.flows.contains(&flow) {
+            return;
         }
+        if self.flows.len() >= MAX_FLOWS {
+            let idle = self.flows.iter().copied().min_by_key(|&id| {
+                let flow = context.flows.get(id);
+                let is_told = flow.binding.is_some_and(|binding| binding.by == BoundBy::Both);
+                (is_told || flow.is_established(), flow.last)
+            });
+            if let Some(idle) = idle {
+                self.release(idle);
+                if context.flows.get(idle).is_established() {
+                    self.let_go(idle, context);
+                }
+                context.flows.give_up(idle);
+            }
+        }
+        self.flows.push(flow);
     }
 
     /// A flow is bound to another call from now on.
@@ -318,11 +399,26 @@ impl Call {
         }
         self.is_stirred |= self.last_media.is_none();
         self.last_media = Some(self.last_media.map_or(packet.at, |last| last.max(packet.at)));
-        if self.recorder.tape.is_none() {
-            self.begin_recording(id, stream, packet.at, packet.payload_type, context);
+        let mut clear = std::mem::take(context.clear);
+        let packet = &self.open(id, binding.speaker, stream, packet, &mut clear, context);
+        let flow = context.flows.get(id);
+        let current = flow.streams.get(stream).and_then(Stream::current_type);
+        if self.recorder.tape.is_none() || current != Some(packet.payload_type) {
+            let codec =
+                self.descriptions.carried(&flow.key, binding.speaker, packet.payload_type, packet.payload);
+            if self.recorder.tape.is_none() {
+                self.begin_recording(id, stream, packet.at, &codec, context);
+            } else if codec.is_decodable() && !packet.is_sealed {
+                // Before it is heard, so that none of it is brought to a lower rate.
+                self.raise_rate(codec.sample_rate(), context);
+            }
+        }
+        if packet.at <= self.compared_until {
+            self.compare(id, binding.speaker, stream, packet, context);
         }
         self.take_floor(id, binding.speaker, stream, packet, context);
         self.with_stream(id, binding.speaker, stream, context, |stream, out| stream.receive(packet, out));
+        *context.clear = clear;
         let rate = context.flows.get(id).streams.get(stream).and_then(Stream::current_rate);
         if let Some(rate) = rate {
             self.raise_rate(rate, context);
@@ -337,17 +433,23 @@ impl Call {
         if self.is_ignored() {
             return;
         }
+        self.open_held(id, context);
         for index in 0..context.flows.get(id).streams.len() {
             let stream = &context.flows.get(id).streams[index];
-            let (last, Some((at, payload_type))) = (stream.last, stream.first_held()) else { continue };
+            let (last, Some((at, payload_type, payload))) = (stream.last, stream.first_held()) else {
+                continue;
+            };
+            let (key, binding) = (context.flows.get(id).key, context.flows.get(id).binding);
+            let codec = binding
+                .map(|binding| self.descriptions.carried(&key, binding.speaker, payload_type, payload));
             self.last_media = Some(self.last_media.map_or(last, |media| media.max(last)));
             // What was up before it was heard of began with its media.
             self.start = self.start.min(at);
-            if self.recorder.tape.is_none() {
-                self.begin_recording(id, index, at, payload_type, context);
-            }
-            if let Some(speaker) = context.flows.get(id).binding.map(|binding| binding.speaker) {
-                self.offer_floor(id, speaker, index, payload_type, context);
+            if let Some((binding, codec)) = binding.zip(codec) {
+                if self.recorder.tape.is_none() {
+                    self.begin_recording(id, index, at, &codec, context);
+                }
+                self.offer_floor(id, binding.speaker, index, &codec, context);
             }
             // There may be no further packet to push these on.
             self.drain_at = context.now + HELD_TOGETHER;
@@ -367,28 +469,49 @@ impl Call {
         let (key, descriptions) = (flow.key, &self.descriptions);
         let Some(stream) = flow.streams.get_mut(stream) else { return };
         let codec = |payload_type: u8| descriptions.codec(&key, speaker, payload_type);
-        let heard = self.floors[speaker.channel()].is_held_by(id, stream.ssrc);
-        let tape = self.recorder.tape.as_mut().filter(|_| heard);
+        let heard = self.floors[speaker.channel()].held_since(id, stream.ssrc);
+        let has_place = self.recorder.keeps(speaker);
+        let before = stream.memory();
+        let tape = self.recorder.tape.as_mut().filter(|_| heard.is_some());
         let until = self.end.map_or(Timestamp::FAR_FUTURE, |end| end.at);
         let mut out = Playout {
             tape,
+            since: heard.unwrap_or(Timestamp(i64::MIN)),
             until,
             side: speaker,
             codec: &codec,
+            keeps: &|| has_place && descriptions.kind(&key, speaker) == "audio",
+            undecoded: &mut self.undecoded,
             notes: &mut self.notes,
             scratch: context.scratch,
         };
         run(stream, &mut out);
+        let after = stream.memory();
+        if before != after {
+            context.flows.note_memory(id, before, after);
+        }
         self.recorder.overdub(context);
         if !self.notes.is_empty() {
             self.tell_notes(&key, speaker, context);
+        }
+        if let (false, Some(tape)) =
+            (self.undecoded.is_empty(), self.recorder.tape.as_ref().map(|tape| tape.id))
+        {
+            let (source, destination) = (key.source.socket(), key.destination.socket());
+            context.events.extend(self.undecoded.drain(..).map(|packet| Event::TapePacket {
+                tape,
+                side: speaker,
+                source,
+                destination,
+                packet: Box::new(packet),
+            }));
         }
     }
 
     /// Lets go what streams hold back for too long, then writes what is past.
     fn wind(&mut self, context: &mut Context<'_>) {
         self.drain_streams(false, context);
-        self.recorder.advance(context);
+        self.write(context);
     }
 
     fn drain_streams(&mut self, all: bool, context: &mut Context<'_>) {
@@ -496,7 +619,10 @@ impl Call {
             (None, _) if self.cancelled.is_some() && self.answer.is_none() => {
                 self.cancelled.map_or(last_life, |at| at + TIMER_F)
             }
-            (None, Some(_)) if self.descriptions.is_held() => last_life + config.hold_timeout,
+            // Nobody is heard either while a fax is sent.
+            (None, Some(_)) if self.descriptions.is_held() || self.has_fax() => {
+                last_life + config.hold_timeout
+            }
             (None, Some(_)) => last_life + config.rtp_timeout,
             (None, None) if self.answer.is_some() || self.joined => last_life + config.idle_timeout,
             (None, None) => last_life + config.ring_timeout,
@@ -537,7 +663,8 @@ impl Call {
 
     /// What a payload type on a flow stands for changes with the descriptions.
     fn renegotiate(&mut self, context: &mut Context<'_>) {
-        for &id in &self.flows {
+        for index in 0..self.flows.len() {
+            let id = self.flows[index];
             let flow: &mut Flow = context.flows.get_mut(id);
             let Some(binding) = flow.binding else { continue };
             let (key, descriptions) = (flow.key, &self.descriptions);
@@ -545,6 +672,7 @@ impl Call {
             for stream in &mut flow.streams {
                 stream.renegotiate(&codec);
             }
+            self.reseal(id, context);
         }
     }
 }

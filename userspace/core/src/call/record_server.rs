@@ -1,5 +1,7 @@
 //! Recordings that phones order from a record server over TCP, and the stream with all they hear that they send it.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::directory::Whom;
 use super::lookup::Caller;
 use super::session::Original;
@@ -14,8 +16,12 @@ use crate::trigger::url_record::device;
 use crate::trigger::{Answer, Outcome, Transaction, Trigger, Verb};
 use crate::wire::{Endpoint, FlowKey};
 
-/// Recordings on all connections.
+/// Recordings on all connections; the oldest is forgotten first.
 const MAX_ORDERS: usize = 16_384;
+/// Recordings on one connection.
+const MAX_ORDERS_OF_CONNECTION: usize = 256;
+/// Characters kept of a field.
+const MAX_FIELD: usize = 200;
 
 /// Names a recording: the connection, from phone to server, and the id on it.
 pub(super) type OrderKey = (FlowKey, Box<str>);
@@ -33,6 +39,49 @@ pub(super) struct Order {
     parties: (Party, Party),
 }
 
+/// All of them.
+#[derive(Default)]
+pub(super) struct Orders {
+    all: BTreeMap<OrderKey, Order>,
+    by_age: BTreeSet<(Timestamp, OrderKey)>,
+}
+
+impl Orders {
+    fn get_mut(&mut self, key: &OrderKey) -> Option<&mut Order> {
+        self.all.get_mut(key)
+    }
+
+    fn insert(&mut self, key: OrderKey, order: Order) {
+        self.by_age.insert((order.at, key.clone()));
+        self.all.insert(key, order);
+    }
+
+    fn remove(&mut self, key: &OrderKey) -> Option<Order> {
+        let order = self.all.remove(key)?;
+        self.by_age.remove(&(order.at, key.clone()));
+        Some(order)
+    }
+
+    fn of_connection(&self, flow: FlowKey) -> impl Iterator<Item = &OrderKey> {
+        let first = (flow, Box::from(""));
+        self.all.range(first..).map(|(key, _)| key).take_while(move |(other, _)| *other == flow)
+    }
+
+    /// Whether one more is taken, for which the oldest is given up if need be.
+    fn make_room(&mut self, key: &OrderKey) -> bool {
+        if self.all.contains_key(key) || self.of_connection(key.0).nth(MAX_ORDERS_OF_CONNECTION - 1).is_some()
+        {
+            return false;
+        }
+        if self.all.len() >= MAX_ORDERS
+            && let Some((_, oldest)) = self.by_age.pop_first()
+        {
+            self.all.remove(&oldest);
+        }
+        true
+    }
+}
+
 impl Calls {
     /// Takes a message of a control connection that came at `at`. `number` is that of a request.
     pub fn handle_control(
@@ -43,7 +92,8 @@ impl Calls {
         at: Timestamp,
         context: &mut Context<'_>,
     ) {
-        let id = message.id().unwrap_or_default().into_owned().into_boxed_str();
+        let id: String = message.id().unwrap_or_default().chars().take(MAX_FIELD).collect();
+        let id = id.into_boxed_str();
         match message.kind {
             Kind::StartRequest => self.order(flow, id, message, number, at, context),
             Kind::StartResponse => self.answer_order(&(flow.reversed(), id), message, at, context),
@@ -55,9 +105,7 @@ impl Calls {
     /// A control connection is no more: neither are its recordings.
     pub fn control_closed(&mut self, flow: &FlowKey, context: &mut Context<'_>) {
         for flow in [*flow, flow.reversed()] {
-            let first = (flow, Box::from(""));
-            let of_flow = self.orders.range(first..).take_while(|((other, _), _)| *other == flow);
-            let keys: Vec<OrderKey> = of_flow.map(|(key, _)| key.clone()).collect();
+            let keys: Vec<OrderKey> = self.orders.of_connection(flow).cloned().collect();
             for key in keys {
                 let Some(order) = self.orders.remove(&key) else { continue };
                 let (at, words) = (context.now, "the connection was closed".to_owned());
@@ -88,14 +136,13 @@ impl Calls {
         context: &mut Context<'_>,
     ) {
         let key = (*flow, id);
-        if self.orders.contains_key(&key) {
-            // Sent again.
+        if !self.orders.make_room(&key) {
+            // Sent again, or one of too many.
             return;
         }
-        if self.orders.len() >= MAX_ORDERS {
-            self.orders.pop_first();
-        }
-        let field = |value: Option<std::borrow::Cow<'_, str>>| value.unwrap_or_default().into_owned();
+        let field = |value: Option<std::borrow::Cow<'_, str>>| -> String {
+            value.unwrap_or_default().chars().take(MAX_FIELD).collect()
+        };
         let (local, remote) = (field(message.local_number()), field(message.remote_number()));
         let user = |user: &str| Whom::User(user.into());
         let is_up = |call: &Call| call.is_answered();

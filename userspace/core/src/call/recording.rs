@@ -8,7 +8,8 @@ use std::ops::Range;
 
 use super::triggers::Pending;
 use super::{Call, Context, MIN_PACKETS};
-use crate::event::{Event, kept};
+use crate::codec::Codec;
+use crate::event::{Event, Part, kept};
 use crate::media::{Figures, FlowId, LATENCY, Reel, Tape, TapeId};
 use crate::record::{EndReason, EventRow, Id, RecordingRow, Side};
 use crate::rules::{Action, Beginning, LookBack, Paused};
@@ -18,6 +19,9 @@ use crate::time::Timestamp;
 const BY_RULE: &str = "rule";
 /// The trigger of what is recorded because nothing else is known of it.
 const ORPHAN: &str = "orphan";
+
+/// Recordings of one call. When there are more, the last one goes on: nothing is lost.
+const MAX_SEGMENTS: usize = 1024;
 
 /// A part of the tape that is to be a recording.
 pub(super) struct Segment {
@@ -42,15 +46,16 @@ pub(super) struct Recorder {
     pub(super) idle_since: Option<Timestamp>,
     /// Nothing is kept since then.
     pub(super) paused_since: Option<Timestamp>,
+    /// What is to be kept of the tape has changed since it was told.
+    untold: bool,
 }
 
 impl Recorder {
-    /// Writes what is past.
-    pub(super) fn advance(&mut self, context: &mut Context<'_>) {
-        if let Some(tape) = &mut self.tape {
-            let (id, channels, events) = (tape.id, self.channels, &mut *context.events);
-            tape.advance(context.now, &mut |reel| events.extend(reel_event(id, channels, reel)));
-        }
+    /// Writes what is past. Returns whether anything was.
+    fn advance(&mut self, context: &mut Context<'_>) -> bool {
+        let Some(tape) = &mut self.tape else { return false };
+        let (id, channels, events) = (tape.id, self.channels, &mut *context.events);
+        tape.advance(context.now, &mut |reel| events.extend(reel_event(id, channels, reel)))
     }
 
     /// Hands over what came after its place had been written.
@@ -66,7 +71,13 @@ impl Recorder {
         if let Some(tape) = &mut self.tape {
             let (id, channels, events) = (tape.id, self.channels, &mut *context.events);
             tape.mute(time, &mut |reel| events.extend(reel_event(id, channels, reel)));
+            self.untold = true;
         }
+    }
+
+    /// Whether what a side says has a place in the recording: of what has one channel, only the caller's does.
+    pub(super) fn keeps(&self, side: Side) -> bool {
+        self.channels != 1 || side == Side::Caller
     }
 
     /// Since when nothing is kept.
@@ -84,6 +95,11 @@ impl Recorder {
             Some(since) if self.tape.is_some() => since + LATENCY,
             _ => Timestamp::FAR_FUTURE,
         }
+    }
+
+    /// Bytes that its recordings take until they are told, about.
+    pub(super) fn memory(&self) -> usize {
+        self.segments.len() * size_of::<Segment>()
     }
 
     /// What has caused the recording that goes on.
@@ -108,19 +124,20 @@ impl Call {
         id: FlowId,
         stream: usize,
         at: Timestamp,
-        payload_type: u8,
+        codec: &Codec,
         context: &mut Context<'_>,
     ) {
-        let Some(binding) = context.flows.get(id).binding else { return };
-        let key = context.flows.get(id).key;
-        let codec = self.descriptions.codec(&key, binding.speaker, payload_type);
         let Some(found) = context.flows.get(id).streams.get(stream) else { return };
         if found.unique() + 1 < MIN_PACKETS || self.is_over() {
             return;
         }
-        let is_session = !self.is_conversation();
-        let rule = self.decide(Some(&codec), context.flows);
-        if !codec.is_decodable() {
+        let flow = context.flows.get(id);
+        let speaker = flow.binding.map(|binding| binding.speaker);
+        let is_audio = speaker.is_some_and(|speaker| self.descriptions.is_audio(&flow.key, speaker, codec));
+        let (is_session, is_orphan) = (!self.is_conversation(), self.orphan);
+        let rule = self.decide(Some(codec), context.flows);
+        // Of what nobody speaks of and what no payload type tells, it could be anything.
+        if !is_audio || is_orphan && codec.clock == 0 {
             return;
         }
         let (action, beginning) = (rule.action, rule.beginning);
@@ -135,7 +152,8 @@ impl Call {
             (Action::All, Beginning::Answer, None) if !self.joined && !self.orphan => return,
             _ => self.oldest_held(context).unwrap_or(at).min(at),
         };
-        let rate = self.rate(codec.sample_rate(), context);
+        let start = self.resumed.map_or(start, |resumed| start.max(resumed));
+        let rate = self.rate(codec.recorded_rate(), context);
         self.open_tape(start, rate, context);
         self.note_early_copies(context);
         if begins_recorded {
@@ -143,9 +161,38 @@ impl Call {
             let trigger = self.session.as_ref().map_or(by_itself, |session| session.system);
             let before = Figures::default();
             self.recorder.segments.push(Segment { start, end: None, trigger, before, after: None });
+            self.recorder.untold = true;
         } else if let Some(tape) = &mut self.recorder.tape {
             tape.keep_history();
         }
+    }
+
+    /// Writes what is past, and says what is to be kept of it should nothing else be said.
+    pub(super) fn write(&mut self, context: &mut Context<'_>) {
+        if self.recorder.advance(context) && std::mem::take(&mut self.recorder.untold) {
+            self.tell_kept(context);
+        }
+    }
+
+    fn tell_kept(&mut self, context: &mut Context<'_>) {
+        if self.recorder.segments.is_empty() {
+            return;
+        }
+        let Some(tape) = self.recorder.tape.take() else { return };
+        let segments = std::mem::take(&mut self.recorder.segments);
+        let cuts = self.decide(None, context.flows).paused == Paused::Cut;
+        let mut parts = Vec::new();
+        for segment in &segments {
+            let start = tape.frame(segment.start).max(0) as u64;
+            let end = segment.end.map_or(Part::OPEN, |(end, _)| tape.frame(end).max(0) as u64);
+            let range = start..end;
+            let left_out = if cuts { tape.paused(&range) } else { Vec::new() };
+            let known = if end == Part::OPEN { start..start } else { range.clone() };
+            let row = self.recording_row(&tape, segment, known, &left_out, context);
+            parts.push(Part { range, left_out, row });
+        }
+        context.events.push_back(Event::TapeKept { tape: tape.id, parts });
+        (self.recorder.tape, self.recorder.segments) = (Some(tape), segments);
     }
 
     /// Second copies of the packets that wait for the tape have been seen before there was one.
@@ -164,6 +211,7 @@ impl Call {
         if let Some(tape) = self.recorder.tape.as_mut().filter(|tape| tape.rate < rate) {
             tape.raise(rate);
             context.events.push_back(Event::TapeRate { tape: tape.id, sample_rate: rate });
+            self.recorder.untold = true;
         }
     }
 
@@ -190,17 +238,19 @@ impl Call {
             before,
             after: None,
         });
+        self.recorder.untold = true;
     }
 
     pub(super) fn stop_segment(&mut self, pending: &Pending) {
         let call_end = self.end.map_or(Timestamp::FAR_FUTURE, |end| end.at);
         let at = pending.trigger.at;
-        if at >= call_end {
+        if at >= call_end || self.recorder.segments.len() >= MAX_SEGMENTS {
             return;
         }
         if let Some(segment) = self.recorder.segments.last_mut().filter(|segment| segment.end.is_none()) {
             segment.end = Some((at.max(segment.start), EndReason::Trigger));
             segment.after = Some(pending.figures);
+            self.recorder.untold = true;
         }
     }
 
@@ -244,12 +294,19 @@ impl Call {
             let (channels, events) = (self.recorder.channels, &mut *context.events);
             tape.finish(last_frame, &mut |reel| events.extend(reel_event(id, channels, reel)));
         }
-        let count = parts.len();
-        for (index, (segment, range, left_out)) in parts.into_iter().enumerate() {
-            let row = Box::new(self.recording_row(&tape, &segment, range.clone(), &left_out, context));
+        let mut recordings = Vec::new();
+        for (segment, range, left_out) in parts {
+            let row = self.recording_row(&tape, &segment, range.clone(), &left_out, context);
             self.note_cuts(&tape, range.start, &left_out, row.id, context);
             self.recordings += 1;
-            let last = index + 1 == count;
+            recordings.push(Part { range, left_out, row });
+        }
+        if !recordings.is_empty() {
+            context.events.push_back(Event::TapeKept { tape: id, parts: recordings.clone() });
+        }
+        let count = recordings.len();
+        for (index, Part { range, left_out, row }) in recordings.into_iter().enumerate() {
+            let (last, row) = (index + 1 == count, Box::new(row));
             context.events.push_back(Event::Recording { tape: id, range, left_out, last, row });
         }
         context.events.push_back(Event::TapeClosed { tape: id });
@@ -298,7 +355,7 @@ impl Call {
             end: tape.moment(range.end),
             sample_rate: tape.rate,
             frames,
-            trigger: segment.trigger,
+            trigger: segment.trigger.into(),
             rule,
             codecs: tape.codecs.clone(),
             end_reason: segment.end.map_or(EndReason::Trigger, |(_, reason)| reason),
@@ -312,12 +369,29 @@ impl Call {
         }
     }
 
+    /// Goes on with a call that an earlier engine has followed, whose media nobody has seen since: what was on a tape
+    /// is that engine's.
+    pub(super) fn resume_at(&mut self, at: Timestamp, context: &mut Context<'_>) {
+        self.resumed = Some(at);
+        let Some(tape) = self.recorder.tape.take() else { return };
+        context.events.push_back(Event::TapeClosed { tape: tape.id });
+        let goes_on = self.recorder.segments.pop().filter(|segment| segment.end.is_none());
+        self.recorder.segments.clear();
+        self.open_tape(at, tape.rate, context);
+        if let Some(segment) = goes_on {
+            let before = Figures::default();
+            self.recorder.segments.push(Segment { start: at, before, ..segment });
+            self.recorder.untold = true;
+        }
+    }
+
     pub(super) fn open_tape(&mut self, start: Timestamp, rate: u32, context: &mut Context<'_>) {
         let id = TapeId(*context.next_tape);
         *context.next_tape += 1;
         let channels = if self.is_mixed() { 1 } else { 2 };
         (self.recorder.tape, self.recorder.channels) = (Some(Tape::new(id, start, rate)), channels);
-        context.events.push_back(Event::TapeOpened { tape: id, channels, sample_rate: rate });
+        let rule = (self.rule.unwrap_or(0), self.rules.iter().count());
+        context.events.push_back(Event::TapeOpened { tape: id, channels, sample_rate: rate, rule });
         if let Some(since) = self.recorder.paused_since {
             self.recorder.mute(since..Timestamp::FAR_FUTURE, context);
         }
@@ -329,7 +403,9 @@ impl Call {
         for &id in &self.flows {
             let flow = context.flows.get(id);
             let Some(binding) = flow.binding else { continue };
-            let codec = |payload_type: u8| self.descriptions.codec(&flow.key, binding.speaker, payload_type);
+            let codec = |payload_type, payload: &[u8]| {
+                self.descriptions.carried(&flow.key, binding.speaker, payload_type, payload)
+            };
             let upcoming = flow.streams.iter().filter_map(|stream| {
                 stream.current_rate().into_iter().chain(stream.upcoming_rate(&codec)).max()
             });
@@ -339,7 +415,9 @@ impl Call {
     }
 
     fn oldest_held(&self, context: &Context<'_>) -> Option<Timestamp> {
-        let streams = self.flows.iter().flat_map(|&id| &context.flows.get(id).streams);
+        let flows = self.flows.iter().map(|&id| context.flows.get(id));
+        let streams =
+            flows.flat_map(|flow| flow.streams.iter().filter(|stream| self.is_credible(flow, stream)));
         streams.filter_map(|stream| stream.oldest_held()).min()
     }
 }

@@ -7,6 +7,9 @@ use crate::record::{CallRow, EndReason, StreamRow};
 use crate::rtp::Stream;
 use crate::wire::FlowKey;
 
+/// Names of codecs without a decoder that are kept of one call.
+const MAX_UNDECODABLE: usize = 32;
+
 impl Call {
     /// Ends what is still open and says all there is to say. The call is not to be used afterwards.
     pub(super) fn finish(&mut self, reason: EndReason, context: &mut Context<'_>) {
@@ -21,7 +24,13 @@ impl Call {
         for id in std::mem::take(&mut self.flows) {
             self.let_go(id, context);
         }
-        for endpoint in self.descriptions.endpoints().into_iter().chain(self.receives_at) {
+        for endpoint in self
+            .descriptions
+            .endpoints()
+            .into_iter()
+            .chain(self.receives_at)
+            .chain(std::mem::take(&mut self.checked))
+        {
             context.flows.drop_claim(endpoint, self.key);
         }
         if self.is_spare() {
@@ -62,6 +71,7 @@ impl Call {
         flow.spent = true;
         let (key, binding) = (flow.key, flow.binding);
         context.flows.bind(id, None, context.now);
+        context.flows.weigh(id);
         if self.orphan {
             // No description names its endpoints.
             context.flows.drop_claim(key.source, self.key);
@@ -76,17 +86,25 @@ impl Call {
     fn tell_stream(&mut self, stream: &Stream, key: &FlowKey, binding: &Binding, context: &mut Context<'_>) {
         self.streams += 1;
         let kind = self.descriptions.kind(key, binding.speaker);
-        for codec in stream.undecodable() {
-            if kind == "audio" && !self.undecodable.contains(&codec) {
+        let encrypted = stream.encryption().map(|encryption| encryption.as_str().to_owned());
+        for codec in stream.undecodable().chain(encrypted) {
+            let has_room = self.undecodable.len() < MAX_UNDECODABLE;
+            if kind == "audio" && has_room && !self.undecodable.contains(&codec) {
                 self.undecodable.push(codec);
             }
         }
+        let (decrypted, not_authentic) = stream.decrypted();
+        if decrypted > 0 && not_authentic > 0 {
+            let side = binding.speaker.as_str();
+            let text = format!("SRTP: {not_authentic} packets are not authentic, {decrypted} are ({side})");
+            self.tell(stream.last, "note", text, context);
+        }
         let (jitter_ms, max_jitter_ms) = stream.jitter_ms();
         let event_only = stream.is_event_only();
-        let not_decoded = if stream.is_heard() || event_only {
+        let not_decoded = if let Some(encryption) = stream.encryption() {
+            encryption.as_str()
+        } else if stream.is_heard() || event_only {
             ""
-        } else if self.descriptions.is_secure(key, binding.speaker) {
-            "encrypted"
         } else if kind != "audio" {
             "no audio"
         } else if stream.undecodable().next().is_some() {
@@ -103,6 +121,7 @@ impl Call {
             ssrc: stream.ssrc,
             kind: if event_only { "event" } else { kind },
             codecs: stream.codecs(),
+            guessed: stream.is_guessed(),
             start: stream.first,
             end: stream.last,
             packets: stream.packets,

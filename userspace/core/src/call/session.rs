@@ -54,6 +54,7 @@ pub(super) struct Original {
     id: Id,
     call_id: String,
     conversation_id: String,
+    conversation_began: Timestamp,
     from: Party,
     to: Party,
     rules: Rules,
@@ -74,6 +75,7 @@ impl Original {
             id: call.id,
             call_id: call.call_id.clone(),
             conversation_id: call.conversation_id.clone(),
+            conversation_began: call.conversation_began,
             from: call.from.clone(),
             to: call.to.clone(),
             rules: call.rules.clone(),
@@ -110,6 +112,7 @@ impl Call {
             // What is not to be kept of the call is not to be kept of its copy.
             self.recorder.begin_paused(original.paused_since);
             self.conversation_id.clone_from(&original.conversation_id);
+            self.conversation_began = original.conversation_began;
             if found.carries == Carries::Mixed {
                 // All that is said of it is said of that call.
                 (self.id, self.call_id) = (original.id, original.call_id.clone());

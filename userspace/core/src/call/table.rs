@@ -1,13 +1,17 @@
 //! All calls, by Call-ID and by when they must be looked after.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeSet;
+use std::hash::BuildHasher;
 
 use hashbrown::HashMap;
+use hashlink::LinkedHashMap;
 use slab::Slab;
 
+use super::conversation::{Past, past_mark};
 use super::directory::Directory;
-use super::record_server::{Order, OrderKey};
+use super::record_server::Orders;
+use super::room::{Place, Room};
 use super::session::Passed;
 use super::{Call, Context};
 use crate::control::{self, LiveCalls, Refusal, Request, Target};
@@ -35,11 +39,14 @@ pub struct Calls {
     sessions: HashMap<Box<[u8]>, CallKey, foldhash::fast::RandomState>,
     pub(super) directory: Directory,
     /// What phones have ordered from record servers.
-    pub(super) orders: BTreeMap<OrderKey, Order>,
+    pub(super) orders: Orders,
     timers: BTreeSet<(Timestamp, CallKey)>,
+    pub(super) room: Room,
     generation: u64,
-    ended: HashMap<Box<[u8]>, Timestamp, foldhash::fast::RandomState>,
-    ended_order: VecDeque<(Timestamp, Box<[u8]>)>,
+    /// Calls that are done with, the longest ago first, by hashes of their Call-IDs, which may be long, and of what marks
+    /// their conversations.
+    ended: LinkedHashMap<u64, Past, foldhash::fast::RandomState>,
+    hasher: foldhash::quality::RandomState,
     /// Calls seen.
     pub total: u64,
     /// Calls given up for want of room.
@@ -53,11 +60,12 @@ impl Default for Calls {
             by_call_id: HashMap::default(),
             sessions: HashMap::default(),
             directory: Directory::default(),
-            orders: BTreeMap::new(),
+            orders: Orders::default(),
             timers: BTreeSet::new(),
+            room: Room::default(),
             generation: 0,
-            ended: HashMap::default(),
-            ended_order: VecDeque::new(),
+            ended: LinkedHashMap::default(),
+            hasher: foldhash::quality::RandomState::default(),
             total: 0,
             evicted: 0,
         }
@@ -82,28 +90,47 @@ impl Calls {
         message: &Message<'_>,
         context: &mut Context<'_>,
     ) -> bool {
-        let Some(call_id) = message.call_id.filter(|call_id| !call_id.is_empty()) else { return false };
+        match message.call_id.filter(|call_id| !call_id.is_empty()) {
+            Some(call_id) => self.handle_named(flow, call_id, message, context),
+            None => self.handle_nameless(flow, message, context),
+        }
+    }
+
+    /// Takes a message of the call of that name: its Call-ID, or what stands for it.
+    pub(super) fn handle_named(
+        &mut self,
+        flow: &FlowKey,
+        call_id: &[u8],
+        message: &Message<'_>,
+        context: &mut Context<'_>,
+    ) -> bool {
         let mut key = self.by_call_id.get(call_id).copied();
-        if let Some(known) = key
-            && self.get(known).is_some_and(|call| begins_anew(call, message))
-        {
-            self.finish(known, EndReason::Superseded, context);
-            key = None;
+        if let Some(known) = key.and_then(|key| self.get(key)) {
+            if begins_anew(known, flow, message) {
+                let known = known.key;
+                self.finish(known, EndReason::Superseded, context);
+                key = None;
+            } else if is_of_another(known, message) {
+                return true;
+            }
         }
         let is_new = key.is_none();
         let key = match key {
             Some(key) => key,
             None => match self.open(flow, call_id, message, context) {
                 Some(key) => key,
-                None => return false,
+                None => {
+                    self.refer_from_outside(flow, message, context);
+                    return false;
+                }
             },
         };
         if let Some(call) = self.calls.get_mut(key.slot).filter(|call| call.key == key) {
-            call.handle_message(flow, message, context);
+            let is_fresh = call.handle_message(flow, message, context);
             self.directory.enter(key, &mut call.names);
-        }
-        if is_new {
-            self.join_conversation(key, flow, context.now);
+            if is_fresh {
+                self.correlate(key, flow, message, is_new, context);
+            }
         }
         self.reschedule(key, context);
         true
@@ -114,8 +141,8 @@ impl Calls {
         let key = self.insert(context, |key, context| Call::orphan(key, flow, ssrc, context));
         if let Some(call) = self.calls.get_mut(key.slot) {
             call.name_parties();
-            self.directory.enter(key, &mut call.names);
         }
+        self.name_conversation(key);
         self.reschedule(key, context);
         key
     }
@@ -191,6 +218,18 @@ impl Calls {
         Ok(control::Answer { call, matched, effect })
     }
 
+    /// Goes on with calls that an earlier engine has followed.
+    pub fn resume(&mut self, at: Timestamp, context: &mut Context<'_>) {
+        let mut keys: Vec<CallKey> = self.up().map(|call| call.key).collect();
+        keys.sort_by_key(|key| key.generation);
+        for key in keys {
+            if let Some(call) = self.get_mut(key) {
+                call.resume_at(at, context);
+            }
+            self.reschedule(key, context);
+        }
+    }
+
     /// When the next call must be looked after.
     pub fn poll_timeout(&self) -> Timestamp {
         self.timers.first().map_or(Timestamp::FAR_FUTURE, |(at, _)| *at)
@@ -222,11 +261,19 @@ impl Calls {
         let Some(call) = self.calls.get_mut(key.slot).filter(|call| call.key == key) else { return };
         call.is_stirred = false;
         let passing = Passing::of(call);
+        let resembles = call.resembles.take();
         let deadline = call.next_deadline(context.config);
         if deadline != call.deadline {
             self.timers.remove(&(call.deadline, key));
             call.deadline = deadline;
             self.timers.insert((deadline, key));
+        }
+        if let Some(other) = resembles {
+            self.join_by_payload(key, other);
+        }
+        if let Some(call) = self.calls.get_mut(key.slot).filter(|call| call.key == key) {
+            let place = Place::of(call);
+            self.room.update(key, &mut call.place, place);
         }
         if let Some(passing) = passing {
             self.pass(passing, context);
@@ -240,8 +287,13 @@ impl Calls {
         }
         let mut call = self.calls.remove(key.slot);
         self.timers.remove(&(call.deadline, key));
+        self.room.leave(key, call.place.take());
         self.directory.strike(key, &call.names);
         call.finish(reason, context);
+        let past = Past::of(&call, context.now);
+        for mark in call.names.marks() {
+            self.remember(&past_mark(mark), past.clone());
+        }
         if let Some(passing) = Passing::of(&mut call) {
             self.pass(passing, context);
         }
@@ -252,19 +304,22 @@ impl Calls {
                 }
             }
             for dialog in session.dialogs.drain(..).filter(|dialog| dialog.call_id != call.raw_call_id) {
-                self.forget_call_id(dialog.call_id, key, context.now);
+                self.forget_call_id(dialog.call_id, key, past.clone());
             }
         }
+        for alias in call.aliases.drain(..) {
+            self.forget_call_id(alias, key, past.clone());
+        }
         if !call.orphan {
-            self.forget_call_id(call.raw_call_id, key, context.now);
+            self.forget_call_id(call.raw_call_id, key, past);
         }
     }
 
-    fn forget_call_id(&mut self, call_id: Box<[u8]>, key: CallKey, now: Timestamp) {
+    fn forget_call_id(&mut self, call_id: Box<[u8]>, key: CallKey, past: Past) {
         if self.by_call_id.get(&call_id) == Some(&key) {
             self.by_call_id.remove(&call_id);
         }
-        self.remember(call_id, now);
+        self.remember(&call_id, past);
     }
 
     /// The capture is over: ends all calls, in the order in which they began.
@@ -289,7 +344,7 @@ impl Calls {
             Opens::Nothing => return None,
         };
         self.forget(context.now);
-        if joined && self.ended.contains_key(call_id) {
+        if joined && self.ended.contains_key(&self.hasher.hash_one(call_id)) {
             return None;
         }
         let session = recording_session::recognise(message, &context.config.recorders);
@@ -358,11 +413,7 @@ impl Calls {
         context: &mut Context<'_>,
         make: impl FnOnce(CallKey, &Context<'_>) -> Call,
     ) -> CallKey {
-        while self.calls.len() >= context.config.max_calls {
-            let Some(&(_, oldest)) = self.timers.first() else { break };
-            self.evicted += 1;
-            self.finish(oldest, EndReason::Evicted, context);
-        }
+        while self.calls.len() >= context.config.max_calls && self.give_up_idlest(true, context) {}
         self.total += 1;
         self.generation += 1;
         let entry = self.calls.vacant_entry();
@@ -371,21 +422,22 @@ impl Calls {
         key
     }
 
-    fn remember(&mut self, call_id: Box<[u8]>, now: Timestamp) {
-        self.ended.insert(call_id.clone(), now);
-        self.ended_order.push_back((now, call_id));
+    /// What is known of a call that is done with.
+    pub(super) fn ended(&self, name: &[u8]) -> Option<&Past> {
+        self.ended.get(&self.hasher.hash_one(name))
+    }
+
+    fn remember(&mut self, name: &[u8], past: Past) {
+        let now = past.at;
+        self.ended.insert(self.hasher.hash_one(name), past);
         self.forget(now);
     }
 
     fn forget(&mut self, now: Timestamp) {
-        while let Some((at, _)) = self.ended_order.front()
-            && (now.since(*at) > STRAGGLERS || self.ended_order.len() > MAX_ENDED)
+        while let Some((_, past)) = self.ended.front()
+            && (now.since(past.at) > STRAGGLERS || self.ended.len() > MAX_ENDED)
         {
-            if let Some((at, call_id)) = self.ended_order.pop_front()
-                && self.ended.get(&call_id) == Some(&at)
-            {
-                self.ended.remove(&call_id);
-            }
+            self.ended.pop_front();
         }
     }
 }
@@ -428,17 +480,43 @@ pub(super) fn tell_lost(trigger: &Trigger, answer: &Answer, context: &mut Contex
     context.events.push_back(Event::Happened(Box::new(row)));
 }
 
-/// Whether a message cannot belong to a call that is over, though it has the same Call-ID.
-fn begins_anew(call: &Call, message: &Message<'_>) -> bool {
+/// Whether a message begins another call than the one that has, or had, the same Call-ID.
+fn begins_anew(call: &Call, flow: &FlowKey, message: &Message<'_>) -> bool {
     let StartLine::Request { method, .. } = message.start else { return false };
+    if !method.eq_ignore_ascii_case(b"INVITE") || message.to().tag().is_some() {
+        return false;
+    }
     let over = call.end.is_some_and(|end| {
         !matches!(end.reason, EndReason::Rejected | EndReason::Cancelled) || call.answer.is_some()
     });
-    let initial = method.eq_ignore_ascii_case(b"INVITE") && message.to().tag().is_none();
     let tag = message.from().tag().unwrap_or_default();
-    let same_transaction =
-        call.invite == message.cseq().number && call.caller_tags.iter().any(|known| **known == *tag);
-    over && initial && !same_transaction
+    let has_tag = |tags: &[Box<[u8]>]| tags.iter().any(|known| **known == *tag);
+    // Phones of old have no tags: theirs is a retransmission if the number is the same.
+    let same_caller = if tag.is_empty() {
+        !call.call_id.is_empty() && call.caller_tags.is_empty()
+    } else {
+        has_tag(&call.caller_tags)
+    };
+    let same_transaction = call.invite == message.cseq().number && same_caller;
+    // The BYE was not seen, and whoever called calls again. On another hop the same call may have other tags.
+    let same_way = call.invited == Some((flow.source.ip, flow.destination.ip));
+    let calls_again = call.answer.is_some()
+        && same_way
+        && !tag.is_empty()
+        && !has_tag(&call.caller_tags)
+        && !has_tag(&call.callee_tags);
+    (over || calls_again && call.is_conversation()) && !same_transaction
+}
+
+/// Whether a BYE is a straggler of an earlier call with the same Call-ID: it names two tags, and the call has others.
+fn is_of_another(call: &Call, message: &Message<'_>) -> bool {
+    let is_bye =
+        matches!(message.start, StartLine::Request { method, .. } if method.eq_ignore_ascii_case(b"BYE"));
+    let (from, to) = (message.from(), message.to());
+    let (Some(from), Some(to)) = (from.tag(), to.tag()) else { return false };
+    let knows = |tag: &[u8]| call.caller_tags.iter().chain(&call.callee_tags).any(|known| **known == *tag);
+    let is_known = call.caller_tags.is_empty() || call.callee_tags.is_empty() || knows(from) || knows(to);
+    is_bye && call.is_conversation() && !is_known
 }
 
 enum Opens {

@@ -1,7 +1,7 @@
 //! What becomes of triggers: each waits for its answer, and takes effect in the order in which it was asked for.
 
 use super::{Call, Context, TIMER_F};
-use crate::event::Event;
+use crate::event::{Event, Signal, Signalled};
 use crate::media::Figures;
 use crate::record::EventRow;
 use crate::rules::{Action, OnRefused};
@@ -212,6 +212,12 @@ impl Call {
                 Verb::Stop => self.stop_segment(pending),
                 Verb::Pause | Verb::Resume => {}
             }
+        }
+        let is_message = matches!(trigger.transaction, Some(Transaction::Sip(..)));
+        if obeyed && !is_message && context.config.tells_signalling {
+            let (call, name) = (self.id, trigger.source.to_owned());
+            let what = Signalled::Order { call, trigger: name, verb: trigger.verb };
+            context.events.push_back(Event::Signalled { call, signal: Signal { at: trigger.at, what } });
         }
         match (trigger.verb, obeyed) {
             (Verb::Pause, true) => self.pause(trigger.at, context),

@@ -41,6 +41,11 @@ impl Concealer {
         }
     }
 
+    /// The last samples that were heard.
+    pub fn heard(&self) -> &[i16] {
+        &self.history
+    }
+
     /// The longest loss that is filled with sound, in samples.
     pub fn longest(&self) -> usize {
         self.rate * FADE_END_MS / 1000

@@ -5,6 +5,9 @@ use audio_codec::resampler::BoxedResampler;
 /// Half samples, at the input's rate, by which the filter is late: half of its 24 taps less one.
 const FILTER_DELAY: u64 = 23;
 
+/// Samples that the filter looks at.
+const TAPS: usize = 24;
+
 /// Brings packets of one rate to a higher one. It keeps the end of a packet for the beginning of the next,
 /// so that the joint is not heard.
 pub struct Upsampler {
@@ -38,8 +41,31 @@ impl Upsampler {
         *samples = self.inner.resample(samples);
     }
 
+    /// What is still inside when something else follows: [`Upsampler::delay`] samples. `last` are the last that went
+    /// in; as far as the filter looks beyond them, they go on as they have come, so that they end without a click.
+    pub fn finish(&mut self, last: &[i16]) -> Vec<i16> {
+        let mut rest: Vec<i16> = mirrored(last.iter().rev());
+        self.convert(&mut rest);
+        rest.truncate(self.delay() as usize);
+        rest
+    }
+
+    /// Something else came before `first`: the filter begins as if that had come as these go on.
+    pub fn begin(&mut self, first: &[i16]) {
+        let mut before = mirrored(first.iter());
+        before.reverse();
+        self.convert(&mut before);
+    }
+
     /// What comes next does not follow what came before.
     pub fn reset(&mut self) {
         self.inner.reset();
     }
+}
+
+/// The wave on the other side of the first sample, away from it: level and slope go on.
+fn mirrored<'a>(mut samples: impl Iterator<Item = &'a i16>) -> Vec<i16> {
+    let Some(&edge) = samples.next() else { return Vec::new() };
+    let turned = |&sample: &i16| (2 * i32::from(edge) - i32::from(sample)).clamp(-32_768, 32_767) as i16;
+    samples.take(TAPS).map(turned).collect()
 }

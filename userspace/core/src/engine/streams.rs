@@ -1,10 +1,12 @@
-//! What comes over TCP: SIP, HTTP record triggers, and the control connections of record servers.
+//! What comes over TCP: SIP, also in WebSockets, HTTP record triggers, the control connections of record servers, and
+//! copies in HEP.
 
 use std::collections::VecDeque;
 
-use hashbrown::HashMap;
+use hashlink::LinkedHashMap;
 
 use super::Engine;
+use crate::hep;
 use crate::http;
 use crate::media::CallKey;
 use crate::reassembly::tcp::{Chunk, Direction};
@@ -12,12 +14,16 @@ use crate::sip::{Framer, Framing};
 use crate::time::{MILLISECOND, Timestamp};
 use crate::trigger::record_server;
 use crate::trigger::url_record::{self, Answers};
+use crate::websocket;
 use crate::wire::{FlowKey, Segment};
 
 /// Requests of one connection that may wait for their responses.
 const MAX_ASKED: usize = 32;
 /// A message to or from a record server that nothing ends has ended when nothing more comes for so long.
 const MESSAGE_ENDS: i64 = 20 * MILLISECOND;
+
+/// Bytes that a direction takes beside what it keeps: its entry in the table, and what allocations cost.
+const OVERHEAD: usize = 96 + size_of::<(FlowKey, Entry)>();
 
 /// One direction of a connection.
 #[derive(Default)]
@@ -26,16 +32,26 @@ struct Connection {
     talk: Talk,
 }
 
+impl Connection {
+    fn memory(&self) -> usize {
+        OVERHEAD + self.direction.waiting() + self.talk.memory()
+    }
+}
+
 /// What is said in one direction.
 enum Talk {
     /// SIP, or not known yet.
     Sip(Framer),
-    /// HTTP requests.
+    /// HTTP requests; or responses of which the first leads to a WebSocket.
     Requests(Box<http::Framer>),
     /// The responses, from the first request that is a trigger on.
     Responses(Box<Responses>),
     /// What phones and a record server say to each other.
     Control(Box<record_server::Framer>),
+    /// SIP in a WebSocket, or not known yet.
+    WebSocket(Box<websocket::Framer>),
+    /// What is copied to a collector.
+    Copies(Box<hep::Framer>),
     /// Nothing that matters.
     Foreign,
 }
@@ -70,10 +86,20 @@ struct Pending {
     answer: Answers,
 }
 
+/// A direction in the table.
+struct Entry {
+    connection: Connection,
+    last: Timestamp,
+    /// What it takes, as the table knows it.
+    memory: usize,
+}
+
 /// TCP connections, each direction for itself, the longest idle first to go.
 pub(super) struct Connections {
-    by_flow: HashMap<FlowKey, (Connection, Timestamp), foldhash::fast::RandomState>,
+    /// The longest idle first.
+    by_flow: LinkedHashMap<FlowKey, Entry, foldhash::fast::RandomState>,
     capacity: usize,
+    memory: usize,
     pub(super) evicted: u64,
     /// Directions in which a message may be complete, if nothing more comes until then.
     unfinished: VecDeque<(Timestamp, FlowKey)>,
@@ -96,12 +122,12 @@ impl Engine {
 
     /// Nothing in that direction says so, but what has come of a message is all of it.
     fn finish_message(&mut self, flow: &FlowKey) {
-        let Some((connection, last)) = self.tcp.by_flow.get_mut(flow) else { return };
-        let (at, Talk::Control(framer)) = (*last, &mut connection.talk) else { return };
+        let Some(entry) = self.tcp.by_flow.get_mut(flow) else { return };
+        let (at, Talk::Control(framer)) = (entry.last, &mut entry.connection.talk) else { return };
         let mut framer = std::mem::take(framer);
         framer.finish(|message| self.handle_control(flow, &message, at));
-        if let Some((connection, _)) = self.tcp.by_flow.get_mut(flow) {
-            connection.talk = Talk::Control(framer);
+        if let Some(entry) = self.tcp.by_flow.get_mut(flow) {
+            entry.connection.talk = Talk::Control(framer);
         }
     }
 
@@ -147,28 +173,25 @@ impl Engine {
     }
 
     fn handle_bytes(&mut self, flow: &FlowKey, talk: &mut Talk, bytes: &[u8]) {
-        if let Talk::Sip(framer) = talk
-            && framer.is_fresh()
-        {
-            if http::begins_request(bytes) {
-                *talk = Talk::Requests(Box::default());
-            } else if record_server::may_begin(bytes) {
-                *talk = Talk::Control(Box::default());
-            }
+        if let Some(other) = talk.turns_to(bytes) {
+            *talk = other;
         }
+        let mut web_socket = None;
         let is_foreign = match talk {
             Talk::Sip(framer) => {
                 framer.add(bytes, |message| self.handle_message(flow, message)) == Framing::Foreign
             }
             Talk::Requests(framer) => {
-                let request = |message: http::Message<'_>| {
-                    if let http::Message::Head(head) = message {
-                        self.handle_request(flow, &head);
+                let request = |message: http::Message<'_>| match message {
+                    http::Message::Head(head @ http::Head::Request { .. }) => {
+                        self.handle_request(flow, &head)
                     }
+                    http::Message::WebSocket(bytes) => web_socket = Some(bytes.to_vec()),
+                    http::Message::Head(http::Head::Response { .. }) | http::Message::End(_) => {}
                 };
                 framer.add(bytes, || true, request) == http::Framing::Foreign
             }
-            Talk::Responses(responses) => self.handle_responses(responses, bytes),
+            Talk::Responses(responses) => self.handle_responses(responses, bytes, &mut web_socket),
             Talk::Control(framer) => {
                 // Whoever is answered has said all there was to say.
                 self.finish_message(&flow.reversed());
@@ -179,11 +202,28 @@ impl Engine {
                 }
                 framing == record_server::Framing::Foreign
             }
+            Talk::WebSocket(framer) => self.handle_frames(flow, framer, bytes),
+            Talk::Copies(framer) => {
+                framer.add(bytes, |copy| self.handle_copy(flow, copy));
+                false
+            }
             Talk::Foreign => false,
         };
         if is_foreign {
             *talk = Talk::Foreign;
+        } else if let Some(bytes) = web_socket {
+            let mut framer = Box::<websocket::Framer>::default();
+            let is_foreign = self.handle_frames(flow, &mut framer, &bytes);
+            *talk = if is_foreign { Talk::Foreign } else { Talk::WebSocket(framer) };
         }
+    }
+
+    fn handle_frames(&mut self, flow: &FlowKey, framer: &mut websocket::Framer, bytes: &[u8]) -> bool {
+        let framing = framer.add(bytes, |message| match message {
+            websocket::Message::Sip(text) => self.handle_messages(flow, text),
+            websocket::Message::Unread => self.counters.websocket_unread += 1,
+        });
+        framing == websocket::Framing::Foreign
     }
 
     /// There will be no more bytes.
@@ -204,7 +244,7 @@ impl Engine {
                 let (calls, mut context) = self.split();
                 calls.control_closed(flow, &mut context);
             }
-            Talk::Sip(_) | Talk::Requests(_) | Talk::Foreign => {}
+            Talk::Sip(_) | Talk::Requests(_) | Talk::WebSocket(_) | Talk::Copies(_) | Talk::Foreign => {}
         }
     }
 
@@ -221,13 +261,19 @@ impl Engine {
         self.tcp.expect_response(&flow.reversed(), Asked { trigger, is_bare }, self.now);
     }
 
-    fn handle_responses(&mut self, responses: &mut Responses, bytes: &[u8]) -> bool {
+    fn handle_responses(
+        &mut self,
+        responses: &mut Responses,
+        bytes: &[u8],
+        web_socket: &mut Option<Vec<u8>>,
+    ) -> bool {
         let Responses { framer, asked, status } = responses;
         let is_bare = asked.front().is_some_and(|asked| asked.is_bare);
         let response = |message: http::Message<'_>| match message {
             http::Message::Head(http::Head::Response { status: said }) => *status = said,
             http::Message::Head(_) => {}
             http::Message::End(body) => self.handle_response(asked, *status, body),
+            http::Message::WebSocket(bytes) => *web_socket = Some(bytes.to_vec()),
         };
         framer.add(bytes, || !is_bare, response) == http::Framing::Foreign
     }
@@ -253,66 +299,139 @@ impl Engine {
 }
 
 impl Talk {
+    /// What the next bytes show to be said from there on, if it is something else than until now.
+    fn turns_to(&self, bytes: &[u8]) -> Option<Talk> {
+        match self {
+            Talk::Sip(framer) => {
+                if framer.is_fresh() {
+                    if http::begins_request(bytes) || http::begins_switch(bytes) {
+                        return Some(Talk::Requests(Box::default()));
+                    }
+                    if record_server::may_begin(bytes) {
+                        return Some(Talk::Control(Box::default()));
+                    }
+                }
+                // These may have been up before: their first bytes were junk.
+                if !framer.is_between_messages() {
+                    None
+                } else if websocket::begins_sip(bytes) {
+                    Some(Talk::WebSocket(Box::default()))
+                } else {
+                    hep::is_copy(bytes).then(|| Talk::Copies(Box::default()))
+                }
+            }
+            // The server did not agree: it goes on in HTTP.
+            Talk::Requests(framer) if framer.is_switched() && http::begins_request(bytes) => {
+                Some(Talk::Requests(Box::default()))
+            }
+            Talk::WebSocket(framer) if framer.is_between_frames() && http::begins_request(bytes) => {
+                Some(Talk::Requests(Box::default()))
+            }
+            _ => None,
+        }
+    }
+
     /// Bytes are missing here.
     fn gap(&mut self) {
         match self {
             Talk::Sip(framer) => framer.gap(),
             Talk::Requests(framer) => framer.gap(),
             Talk::Control(framer) => framer.gap(),
+            Talk::WebSocket(framer) => framer.gap(),
+            Talk::Copies(framer) => framer.gap(),
             // Which response is whose cannot be told any more.
             Talk::Responses(_) => *self = Talk::Foreign,
             Talk::Foreign => {}
+        }
+    }
+
+    fn memory(&self) -> usize {
+        match self {
+            Talk::Sip(framer) => framer.memory(),
+            Talk::Requests(framer) => size_of_val(&**framer) + framer.memory(),
+            Talk::Responses(responses) => {
+                let asked = responses.asked.capacity() * size_of::<Asked>();
+                size_of_val(&**responses) + responses.framer.memory() + asked
+            }
+            Talk::Control(framer) => size_of_val(&**framer) + framer.memory(),
+            Talk::WebSocket(framer) => size_of_val(&**framer) + framer.memory(),
+            Talk::Copies(framer) => size_of_val(&**framer) + framer.memory(),
+            Talk::Foreign => 0,
         }
     }
 }
 
 impl Connections {
     pub(super) fn new(capacity: usize) -> Connections {
-        Connections { by_flow: HashMap::default(), capacity, evicted: 0, unfinished: VecDeque::new() }
+        Connections {
+            by_flow: LinkedHashMap::default(),
+            capacity: capacity.max(1),
+            memory: 0,
+            evicted: 0,
+            unfinished: VecDeque::new(),
+        }
+    }
+
+    /// Bytes that all take, about.
+    pub(super) fn memory(&self) -> usize {
+        self.memory + self.unfinished.len() * size_of::<(Timestamp, FlowKey)>()
+    }
+
+    /// Gives up the direction that has been idle longest, for want of room. Returns whether there was one.
+    pub(super) fn give_up_oldest(&mut self) -> bool {
+        let Some((_, entry)) = self.by_flow.pop_front() else { return false };
+        self.memory -= entry.memory;
+        self.evicted += 1;
+        true
     }
 
     fn find(&mut self, flow: &FlowKey, segment: &Segment<'_>, now: Timestamp) -> Option<&mut Connection> {
-        if !self.by_flow.contains_key(flow) {
-            if segment.payload.is_empty() && !segment.syn {
-                return None;
-            }
-            if self.by_flow.len() >= self.capacity {
-                self.make_room();
-            }
+        if !self.by_flow.contains_key(flow) && segment.payload.is_empty() && !segment.syn {
+            return None;
         }
-        let (connection, last) = self.by_flow.entry(*flow).or_default();
-        *last = now;
-        Some(connection)
+        Some(&mut self.touch(flow, now).connection)
+    }
+
+    /// The direction, which is not idle.
+    fn touch(&mut self, flow: &FlowKey, now: Timestamp) -> &mut Entry {
+        if self.by_flow.to_back(flow).is_none() && self.by_flow.len() >= self.capacity {
+            self.give_up_oldest();
+        }
+        let memory = &mut self.memory;
+        let entry = self.by_flow.entry(*flow).or_insert_with(|| {
+            *memory += OVERHEAD;
+            Entry { connection: Connection::default(), last: now, memory: OVERHEAD }
+        });
+        entry.last = now;
+        entry
     }
 
     /// A request has been made whose response will come on that flow. Responses are followed from the first request
     /// that is a trigger on.
     fn expect_response(&mut self, flow: &FlowKey, request: Asked, now: Timestamp) {
-        let known = self.by_flow.get_mut(flow);
-        let follows = known.as_ref().is_some_and(|(known, _)| matches!(known.talk, Talk::Responses(_)));
+        let known = self.by_flow.get(flow);
+        let follows = known.is_some_and(|known| matches!(known.connection.talk, Talk::Responses(_)));
         if !follows && request.trigger.is_none() {
             return;
         }
-        if known.is_none() && self.by_flow.len() >= self.capacity {
-            self.make_room();
-        }
-        let (connection, _) = self.by_flow.entry(*flow).or_insert_with(|| (Connection::default(), now));
+        let entry = self.touch(flow, now);
         if !follows {
             // What came before may not have been followed: the next bytes are where it begins.
-            *connection =
+            entry.connection =
                 Connection { direction: Direction::default(), talk: Talk::Responses(Box::default()) };
         }
-        if let Talk::Responses(responses) = &mut connection.talk {
+        if let Talk::Responses(responses) = &mut entry.connection.talk {
             if responses.asked.len() >= MAX_ASKED {
                 responses.asked.clear();
             }
             responses.asked.push_back(request);
         }
+        self.weigh(flow);
     }
 
     /// When bytes came last in that direction.
     fn last(&self, flow: &FlowKey) -> Option<Timestamp> {
-        self.by_flow.get(flow).map(|(_, last)| *last)
+        self.by_flow.get(flow).map(|entry| entry.last)
     }
 
     /// The message that has begun there is complete if nothing more comes for a while.
@@ -323,25 +442,31 @@ impl Connections {
     }
 
     fn put_back(&mut self, flow: &FlowKey, connection: Connection) {
-        if let Some((place, _)) = self.by_flow.get_mut(flow) {
-            *place = connection;
+        if let Some(entry) = self.by_flow.get_mut(flow) {
+            entry.connection = connection;
+        }
+        self.weigh(flow);
+    }
+
+    /// Takes note of what a direction takes now.
+    fn weigh(&mut self, flow: &FlowKey) {
+        if let Some(entry) = self.by_flow.get_mut(flow) {
+            let memory = entry.connection.memory();
+            self.memory = self.memory - entry.memory + memory;
+            entry.memory = memory;
         }
     }
 
     fn close(&mut self, flow: &FlowKey, both: bool) {
-        self.by_flow.remove(flow);
+        self.remove(flow);
         if both {
-            self.by_flow.remove(&flow.reversed());
+            self.remove(&flow.reversed());
         }
     }
 
-    /// Gives up the idle half, so that this is rarely done.
-    fn make_room(&mut self) {
-        let mut times: Vec<Timestamp> = self.by_flow.values().map(|(_, last)| *last).collect();
-        times.sort_unstable();
-        let Some(&middle) = times.get(times.len() / 2) else { return };
-        let before = self.by_flow.len();
-        self.by_flow.retain(|_, (_, last)| *last > middle);
-        self.evicted += (before - self.by_flow.len()) as u64;
+    fn remove(&mut self, flow: &FlowKey) {
+        if let Some(entry) = self.by_flow.remove(flow) {
+            self.memory -= entry.memory;
+        }
     }
 }

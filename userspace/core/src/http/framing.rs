@@ -49,6 +49,8 @@ pub enum Message<'a> {
     Head(Head<'a>),
     /// It is complete; this is its body, or the beginning of a long one.
     End(&'a [u8]),
+    /// Bytes of a WebSocket, which is what follows a message that asks for one or agrees to it (RFC 6455, 4).
+    WebSocket(&'a [u8]),
 }
 
 /// How much of a body is to come.
@@ -64,6 +66,8 @@ enum Body {
     ChunkEnd,
     Trailers,
     UntilClose,
+    /// Not HTTP any more.
+    WebSocket,
 }
 
 /// Cuts a direction into messages. One joined in the middle is followed from the next start line on.
@@ -103,6 +107,10 @@ impl Framer {
                     self.keep_content(bytes);
                     bytes.len()
                 }
+                Body::WebSocket => {
+                    deliver(Message::WebSocket(bytes));
+                    bytes.len()
+                }
             };
             bytes = &bytes[used..];
         }
@@ -113,9 +121,22 @@ impl Framer {
         }
     }
 
+    /// Whether what comes next is a WebSocket, if the other side agrees.
+    pub fn is_switched(&self) -> bool {
+        self.body == Body::WebSocket
+    }
+
     /// Bytes are missing here. What was begun is given up.
     pub fn gap(&mut self) {
-        (self.body, self.kept, self.content) = (Body::NoHead, Vec::new(), Vec::new());
+        (self.kept, self.content) = (Vec::new(), Vec::new());
+        if self.body != Body::WebSocket {
+            self.body = Body::NoHead;
+        }
+    }
+
+    /// Bytes that it keeps in memory.
+    pub fn memory(&self) -> usize {
+        self.kept.capacity() + self.content.capacity()
     }
 
     /// There will be no more bytes: a body without a length is complete.
@@ -133,7 +154,12 @@ impl Framer {
         deliver: &mut impl FnMut(Message<'_>),
     ) -> usize {
         let before = self.kept.len();
-        self.kept.extend_from_slice(&bytes[..bytes.len().min(MAX_HEAD + 1 - before.min(MAX_HEAD))]);
+        let fresh = &bytes[..bytes.len().min(MAX_HEAD + 1 - before.min(MAX_HEAD))];
+        self.kept.extend_from_slice(fresh);
+        if before > 0 && self.kept.len() <= MAX_HEAD && memchr::memchr(b'\n', fresh).is_none() {
+            // Only the end of a line can complete it: it is not read again for every byte.
+            return bytes.len();
+        }
         let kept = std::mem::take(&mut self.kept);
         // Between messages there may be empty lines (RFC 9112, 2.2).
         let empty = kept.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
@@ -246,7 +272,10 @@ fn request(bytes: &[u8]) -> Parsed<'_> {
     };
     let (Some(method), Some(target)) = (request.method, request.path) else { return Parsed::Junk };
     // Without a length there is no body (RFC 9112, 6.3).
-    let Some(body) = body(request.headers, Body::Length(0)) else { return Parsed::Junk };
+    let Some(mut body) = body(request.headers, Body::Length(0)) else { return Parsed::Junk };
+    if body == Body::Length(0) && is_web_socket(request.headers) {
+        body = Body::WebSocket;
+    }
     let user_agent = header(request.headers, "user-agent").unwrap_or_default();
     Parsed::Head { length, head: Head::Request { method, target, user_agent }, body }
 }
@@ -265,7 +294,13 @@ fn response<'a>(bytes: &'a [u8], has_body: &mut impl FnMut() -> bool) -> Parsed<
     let Some(body) = body else { return Parsed::Junk };
     // Asked last, and only of answers to a request.
     let body = if is_empty || has_body() { body } else { Body::Length(0) };
+    let body = if status == 101 && is_web_socket(response.headers) { Body::WebSocket } else { body };
     Parsed::Head { length, head: Head::Response { status }, body }
+}
+
+fn is_web_socket(headers: &[httparse::Header<'_>]) -> bool {
+    header(headers, "upgrade")
+        .is_some_and(|protocol| protocol.trim_ascii().eq_ignore_ascii_case(b"websocket"))
 }
 
 /// How long the body is; `None` when that makes no sense.
@@ -305,6 +340,7 @@ mod tests {
                 }
                 Message::Head(Head::Response { status }) => status.to_string(),
                 Message::End(body) => format!("[{}]", String::from_utf8_lossy(body)),
+                Message::WebSocket(bytes) => format!("{bytes:?}"),
             });
         };
         for piece in pieces {
@@ -336,6 +372,21 @@ mod tests {
         assert_eq!(framing, Framing::Http);
         let (out, _) = run(&[RESPONSES]);
         assert_eq!(out, ["100", "[]", "200", "[hello world]", "404", "[no]", "200", "[until the end]"]);
+    }
+
+    #[test]
+    fn what_follows_a_switch_is_no_http() {
+        const REQUEST: &[u8] = b"GET /ws HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\n\r\n";
+        const RESPONSE: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\n\r\n";
+        for head in [REQUEST, RESPONSE] {
+            let (mut out, _) = run(&[head, &[0x81, 1], b"GET /"]);
+            assert_eq!(out.split_off(1), ["[129, 1]", "[71, 69, 84, 32, 47]"]);
+            let whole = [head, &[0x81, 1]].concat();
+            assert_eq!(run(&[&whole]).0[1], "[129, 1]");
+        }
+        // Another protocol is nobody's.
+        let (out, _) = run(&[b"GET / HTTP/1.1\r\nUpgrade: h2c\r\n\r\nGET /2 HTTP/1.1\r\n\r\n"]);
+        assert_eq!(out, ["GET / ", "[]", "GET /2 ", "[]"]);
     }
 
     #[test]

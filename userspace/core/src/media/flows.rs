@@ -14,15 +14,22 @@
 //!    newest.
 //! 3. Else the flow in the opposite direction tells (symmetric RTP).
 //!
+//! An ICE connectivity check between two endpoints carries names that both sides have made up for the call: it is as
+//! good as a description of each that names its end, but only for what goes between just those two.
+//!
 //! A call that is over comes after all others: what is still sent for it is counted, and not recorded.
 
+mod room;
+
 use hashbrown::HashMap;
+use hashlink::LinkedHashSet;
 use slab::Slab;
 
 use crate::record::Side;
 use crate::rtp::Stream;
 use crate::time::{MILLISECOND, SECOND, Timestamp};
 use crate::wire::{Endpoint, FlowKey};
+use room::{Evicted, is_established};
 
 /// A flow that had a packet so recently is in full swing.
 const IN_SWING: i64 = 500 * MILLISECOND;
@@ -30,14 +37,17 @@ const IN_SWING: i64 = 500 * MILLISECOND;
 const UNCLAIMED_IDLE: i64 = 10 * SECOND;
 /// Calls that name one endpoint; no gateway's port serves more of them at a time.
 const MAX_CLAIMS: usize = 256;
-/// Streams of one flow; a sender that changes its SSRC more often loses the oldest idle one's figures.
-pub(crate) const MAX_STREAMS: usize = 64;
-
+/// Flows from and to one endpoint.
+const MAX_FLOWS_OF_ENDPOINT: usize = 1024;
+/// Of those so many, the newest, are looked at at once when a description names the endpoint; all others with
+/// their next packets.
+const LOOKED_AT_ONCE: usize = 64;
 /// A slot in the call table and how often it has been used before: never names a later call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CallKey {
-    pub(crate) slot: usize,
+    /// First, so that keys stand in the order in which their calls began.
     pub(crate) generation: u64,
+    pub(crate) slot: usize,
 }
 
 /// Names a flow in [`Flows`].
@@ -48,6 +58,8 @@ pub type FlowId = usize;
 pub enum BoundBy {
     /// Both ends stand in the descriptions of the call.
     Both,
+    /// The two ends have exchanged a connectivity check (RFC 8445) with the names that the call has for them.
+    Ice,
     /// The receiver does.
     Destination,
     /// The sender does.
@@ -61,10 +73,16 @@ impl BoundBy {
     pub fn as_str(self) -> &'static str {
         match self {
             BoundBy::Both => "sdp",
+            BoundBy::Ice => "ice",
             BoundBy::Destination => "sdp-destination",
             BoundBy::Source => "sdp-source",
             BoundBy::Reverse => "symmetric",
         }
+    }
+
+    /// Whether the call has named both ends.
+    pub fn is_sure(self) -> bool {
+        matches!(self, BoundBy::Both | BoundBy::Ice)
     }
 }
 
@@ -99,6 +117,10 @@ struct Claim {
     since: Timestamp,
     /// Superseded by a newer description of the same side: ends then.
     until: Timestamp,
+    /// By a connectivity check: it holds only together with one of the other side.
+    by_ice: bool,
+    /// By it a flow has been bound to the call.
+    is_proven: bool,
 }
 
 /// Media between two endpoints in one direction.
@@ -119,14 +141,37 @@ pub struct Flow {
     pub resolve_at: Timestamp,
     /// The call it belonged to is over; until something new begins, its packets belong to nobody.
     pub spent: bool,
+    /// It stands in the list of those to be looked at again.
+    is_dirty: bool,
+    /// What its streams take, as the table knows it.
+    memory: usize,
+}
+
+impl Flow {
+    /// Whether any of its streams is more than a few packets that could be anybody's.
+    pub fn is_established(&self) -> bool {
+        self.streams.iter().any(is_established)
+    }
 }
 
 #[derive(Default)]
 struct Place {
+    /// In the order of calls and sides.
     claims: Vec<Claim>,
     flows: Vec<FlowId>,
     /// What was said last of whether its media is wanted.
     wanted: Option<bool>,
+}
+
+impl Place {
+    fn find(&self, call: CallKey, side: Side) -> Result<usize, usize> {
+        let place = |claim: &Claim| (claim.call, claim.side.channel());
+        self.claims.binary_search_by_key(&(call, side.channel()), place)
+    }
+
+    fn claim(&self, call: CallKey, side: Side) -> Option<&Claim> {
+        self.claims.get(self.find(call, side).ok()?)
+    }
 }
 
 /// All flows, and the claims to their endpoints.
@@ -135,8 +180,13 @@ pub struct Flows {
     flows: Slab<Flow>,
     places: HashMap<Endpoint, Place, foldhash::fast::RandomState>,
     capacity: usize,
-    last_sweep: Timestamp,
-    unclaimed: usize,
+    /// Flows that no call has claimed, the longest idle first.
+    unclaimed: LinkedHashSet<FlowId, foldhash::fast::RandomState>,
+    /// Bytes that streams take, of unclaimed flows and of claimed ones.
+    memory: [usize; 2],
+    claims: usize,
+    /// Flows and streams given up for want of room.
+    pub(crate) evicted: Evicted,
     /// Flows to be looked at again, because descriptions have changed.
     dirty: Vec<FlowId>,
     /// Endpoints whose claims have changed.
@@ -153,8 +203,10 @@ impl Flows {
             flows: Slab::new(),
             places: HashMap::default(),
             capacity,
-            last_sweep: Timestamp(0),
-            unclaimed: 0,
+            unclaimed: LinkedHashSet::default(),
+            memory: [0; 2],
+            claims: 0,
+            evicted: Evicted::default(),
             dirty: Vec::new(),
             changed: Vec::new(),
             unwanted: 0,
@@ -171,6 +223,11 @@ impl Flows {
         self.flows.get(id)
     }
 
+    /// The same, to be changed.
+    pub fn known_mut(&mut self, id: FlowId) -> Option<&mut Flow> {
+        self.flows.get_mut(id)
+    }
+
     /// A flow.
     pub fn get(&self, id: FlowId) -> &Flow {
         &self.flows[id]
@@ -181,18 +238,18 @@ impl Flows {
         &mut self.flows[id]
     }
 
-    /// Flows that no call has claimed.
-    pub fn unclaimed(&self) -> usize {
-        self.unclaimed
-    }
-
-    /// Adds a flow; `None` when there is no room.
+    /// Adds a flow; `None` when there is no room, for all others belong to calls.
     pub fn add(&mut self, key: FlowKey, now: Timestamp) -> Option<FlowId> {
-        if now.since(self.last_sweep) > SECOND || self.flows.len() >= self.capacity {
-            self.sweep(now);
-        }
-        if self.flows.len() >= self.capacity {
+        self.forget_idle(now);
+        if self.flows.len() >= self.capacity && !self.give_up_oldest() {
             return None;
+        }
+        for endpoint in [key.source, key.destination] {
+            let Some(place) = self.places.get(&endpoint) else { continue };
+            if place.flows.len() >= MAX_FLOWS_OF_ENDPOINT {
+                let oldest = *place.flows.iter().find(|&&id| self.flows[id].binding.is_none())?;
+                self.give_up(oldest);
+            }
         }
         let id = self.flows.insert(Flow {
             key,
@@ -203,11 +260,13 @@ impl Flows {
             last: now,
             resolve_at: Timestamp::FAR_FUTURE,
             spent: false,
+            is_dirty: false,
+            memory: 0,
         });
         self.by_key.insert(key, id);
         self.places.entry(key.source).or_default().flows.push(id);
         self.places.entry(key.destination).or_default().flows.push(id);
-        self.unclaimed += 1;
+        self.unclaimed.insert(id);
         Some(id)
     }
 
@@ -215,9 +274,8 @@ impl Flows {
     pub fn remove(&mut self, id: FlowId) -> Flow {
         let flow = self.flows.remove(id);
         self.by_key.remove(&flow.key);
-        if flow.binding.is_none() {
-            self.unclaimed -= 1;
-        }
+        self.unclaimed.remove(&id);
+        self.memory[usize::from(flow.binding.is_some())] -= flow.memory;
         for endpoint in [flow.key.source, flow.key.destination] {
             if let Some(place) = self.places.get_mut(&endpoint) {
                 place.flows.retain(|&other| other != id);
@@ -229,17 +287,51 @@ impl Flows {
 
     /// A description of `call` says that `side` receives at `endpoint`.
     pub fn claim(&mut self, endpoint: Endpoint, call: CallKey, side: Side, now: Timestamp) {
+        self.add_claim(
+            endpoint,
+            Claim { call, side, since: now, until: Timestamp::FAR_FUTURE, by_ice: false, is_proven: false },
+        );
+    }
+
+    /// A connectivity check shows that `receiver` of `call` receives where `flow` goes, and the other side where it
+    /// comes from.
+    pub fn claim_by_ice(&mut self, flow: &FlowKey, call: CallKey, receiver: Side, now: Timestamp) {
+        for (endpoint, side) in [(flow.destination, receiver), (flow.source, receiver.other())] {
+            self.add_claim(
+                endpoint,
+                Claim {
+                    call,
+                    side,
+                    since: now,
+                    until: Timestamp::FAR_FUTURE,
+                    by_ice: true,
+                    is_proven: false,
+                },
+            );
+        }
+    }
+
+    fn add_claim(&mut self, endpoint: Endpoint, new: Claim) {
         let place = self.places.entry(endpoint).or_default();
-        match place.claims.iter_mut().find(|claim| claim.call == call && claim.side == side) {
-            Some(claim) => (claim.since, claim.until) = (now, Timestamp::FAR_FUTURE),
-            None => {
+        match place.find(new.call, new.side) {
+            Ok(index) => {
+                let claim = &mut place.claims[index];
+                let (by_ice, is_proven) = (claim.by_ice && new.by_ice, claim.is_proven);
+                *claim = Claim { by_ice, is_proven, ..new };
+            }
+            Err(mut index) => {
                 if place.claims.len() >= MAX_CLAIMS {
-                    let oldest = place.claims.iter().enumerate().min_by_key(|(_, claim)| claim.since);
+                    // Anybody can name an endpoint: who has been heard there comes last.
+                    let claims = place.claims.iter().enumerate();
+                    let oldest = claims.min_by_key(|(_, claim)| (claim.is_proven, claim.since));
                     if let Some((oldest, _)) = oldest {
-                        place.claims.swap_remove(oldest);
+                        place.claims.remove(oldest);
+                        index -= usize::from(oldest < index);
+                        self.claims -= 1;
                     }
                 }
-                place.claims.push(Claim { call, side, since: now, until: Timestamp::FAR_FUTURE });
+                place.claims.insert(index, new);
+                self.claims += 1;
             }
         }
         self.changed.push(endpoint);
@@ -264,29 +356,49 @@ impl Flows {
     /// The call, or one side of it, has no claim to `endpoint` any more.
     pub fn drop_claim(&mut self, endpoint: Endpoint, call: CallKey) {
         if let Some(place) = self.places.get_mut(&endpoint) {
+            let before = place.claims.len();
             place.claims.retain(|claim| claim.call != call);
+            self.claims -= before - place.claims.len();
             self.changed.push(endpoint);
             self.mark_dirty(endpoint);
             self.forget_empty(endpoint);
         }
     }
 
+    /// The calls that name an endpoint.
+    pub fn claimants(&self, endpoint: &Endpoint) -> impl Iterator<Item = CallKey> + '_ {
+        self.places.get(endpoint).into_iter().flat_map(|place| &place.claims).map(|claim| claim.call)
+    }
+
     /// Sets the binding of a flow.
     pub fn bind(&mut self, id: FlowId, binding: Option<Binding>, now: Timestamp) {
         let flow = &mut self.flows[id];
-        match (flow.binding.is_some(), binding.is_some()) {
-            (false, true) => self.unclaimed -= 1,
-            (true, false) => self.unclaimed += 1,
-            _ => {}
+        let (before, after) = (flow.binding.is_some(), binding.is_some());
+        if before != after {
+            self.memory[usize::from(before)] -= flow.memory;
+            self.memory[usize::from(after)] += flow.memory;
+            if after {
+                self.unclaimed.remove(&id);
+            } else {
+                self.unclaimed.insert(id);
+            }
         }
         (flow.binding, flow.bound_at) = (binding, now);
+        for endpoint in [flow.key.source, flow.key.destination] {
+            let Some((place, binding)) = self.places.get_mut(&endpoint).zip(binding) else { continue };
+            for side in [Side::Caller, Side::Callee] {
+                if let Ok(index) = place.find(binding.call, side) {
+                    place.claims[index].is_proven = true;
+                }
+            }
+        }
         // Symmetric RTP: the opposite direction may have waited for this.
         let reverse = flow.key.reversed();
         if binding.is_some()
             && let Some(&other) = self.by_key.get(&reverse)
             && self.flows[other].binding.is_none()
         {
-            self.dirty.push(other);
+            look_again(&mut self.flows[other], other, &mut self.dirty);
         }
     }
 
@@ -294,7 +406,8 @@ impl Flows {
     pub fn poll_dirty(&mut self) -> Option<FlowId> {
         loop {
             let id = self.dirty.pop()?;
-            if self.flows.contains(id) {
+            if let Some(flow) = self.flows.get_mut(id) {
+                flow.is_dirty = false;
                 return Some(id);
             }
         }
@@ -352,10 +465,12 @@ impl Flows {
         standing: impl Fn(CallKey) -> Standing,
     ) -> Option<Binding> {
         let flow = &self.flows[id];
+        let holds = |claim: &&Claim| claim.until > now && standing(claim.call) != Standing::Gone;
         let claims = |endpoint: &Endpoint| {
             let claims = self.places.get(endpoint).map_or(&[][..], |place| &place.claims);
-            claims.iter().filter(|claim| claim.until > now && standing(claim.call) != Standing::Gone)
+            claims.iter().filter(holds)
         };
+        let source = self.places.get(&flow.key.source);
         // (standing, may own for sure, owns the opposite direction, since), binding
         let mut best: Option<((Standing, bool, bool, Timestamp), Binding)> = None;
         let opposite = self.by_key.get(&flow.key.reversed()).map(|&other| &self.flows[other]);
@@ -372,9 +487,13 @@ impl Flows {
         let current = flow.binding.filter(|binding| standing(binding.call) != Standing::Gone);
         for claim in claims(&flow.key.destination) {
             let speaker = claim.side.other();
-            let partner =
-                claims(&flow.key.source).find(|other| other.call == claim.call && other.side == speaker);
-            let by = if partner.is_some() { BoundBy::Both } else { BoundBy::Destination };
+            let partner = source.and_then(|source| source.claim(claim.call, speaker)).filter(holds);
+            let by = match partner {
+                Some(partner) if partner.by_ice || claim.by_ice => BoundBy::Ice,
+                Some(_) => BoundBy::Both,
+                None if claim.by_ice => continue,
+                None => BoundBy::Destination,
+            };
             let since = partner.map_or(claim.since, |partner| partner.since.max(claim.since));
             let is_current = current.is_some_and(|current| current.call == claim.call);
             current_claims |= is_current;
@@ -382,7 +501,7 @@ impl Flows {
             let sure = partner.is_some() || !has_side(claim.call, speaker);
             consider(sure, since, Binding { call: claim.call, speaker, by });
         }
-        for claim in claims(&flow.key.source) {
+        for claim in claims(&flow.key.source).filter(|claim| !claim.by_ice) {
             current_claims |= current.is_some_and(|current| current.call == claim.call);
             let sure = !has_side(claim.call, claim.side.other());
             consider(
@@ -395,7 +514,7 @@ impl Flows {
             let told_better = best.is_some_and(|((.., since), binding)| {
                 let may_leave = !current_owns_both
                     || current.is_some_and(|current| standing(current.call) == Standing::Over);
-                binding.by == BoundBy::Both && since > flow.bound_at && may_leave
+                binding.by.is_sure() && since > flow.bound_at && may_leave
             });
             if !told_better {
                 return current;
@@ -419,23 +538,22 @@ impl Flows {
     }
 
     fn mark_dirty(&mut self, endpoint: Endpoint) {
-        if let Some(place) = self.places.get(&endpoint) {
-            self.dirty.extend(&place.flows);
+        let Some(place) = self.places.get(&endpoint) else { return };
+        let (later, at_once) = place.flows.split_at(place.flows.len().saturating_sub(LOOKED_AT_ONCE));
+        for &id in later {
+            // A flood: whoever goes on is looked at then.
+            self.flows[id].resolve_at = Timestamp(i64::MIN);
+        }
+        for &id in at_once {
+            look_again(&mut self.flows[id], id, &mut self.dirty);
         }
     }
+}
 
-    /// Forgets flows without a call that have gone quiet.
-    fn sweep(&mut self, now: Timestamp) {
-        self.last_sweep = now;
-        let idle: Vec<FlowId> = self
-            .flows
-            .iter()
-            .filter(|(_, flow)| flow.binding.is_none() && now.since(flow.last) > UNCLAIMED_IDLE)
-            .map(|(id, _)| id)
-            .collect();
-        for id in idle {
-            self.remove(id);
-        }
+fn look_again(flow: &mut Flow, id: FlowId, dirty: &mut Vec<FlowId>) {
+    if !flow.is_dirty {
+        flow.is_dirty = true;
+        dirty.push(id);
     }
 }
 
@@ -517,6 +635,20 @@ mod tests {
     }
 
     #[test]
+    fn a_connectivity_check_binds_what_goes_between_its_ends_alone() {
+        let mut table = Table::new(0);
+        let check = FlowKey { source: endpoint(1, 4000), destination: endpoint(2, 5000) };
+        table.flows.claim_by_ice(&check, call(1), Side::Callee, Timestamp(0));
+        assert_eq!(table.owner(1, BOTH_OF_1), Some((1, Side::Caller, BoundBy::Ice)));
+        // The same relay serves others.
+        let other = FlowKey { source: endpoint(9, 4000), destination: endpoint(2, 5000) };
+        for key in [other, other.reversed()] {
+            table.id = table.flows.add(key, Timestamp(0)).unwrap();
+            assert_eq!(table.owner(1, BOTH_OF_1), None);
+        }
+    }
+
+    #[test]
     fn an_endpoint_that_everybody_names_is_the_latest_ones() {
         let mut flows = Flows::new(10);
         for slot in 0..10 * MAX_CLAIMS {
@@ -525,6 +657,19 @@ mod tests {
         }
         let kept = flows.places[&endpoint(1, 4000)].claims.iter().map(|claim| claim.call.slot).min();
         assert_eq!(kept, Some(9 * MAX_CLAIMS));
+    }
+
+    #[test]
+    fn whoever_has_been_heard_keeps_an_endpoint_that_everybody_names() {
+        let mut table = Table::new(0);
+        table.flows.claim(endpoint(1, 4000), call(0), Side::Caller, Timestamp(0));
+        table.flows.claim(endpoint(2, 5000), call(0), Side::Callee, Timestamp(0));
+        let binding = Binding { call: call(0), speaker: Side::Caller, by: BoundBy::Both };
+        table.flows.bind(table.id, Some(binding), Timestamp(0));
+        for slot in 1..10 * MAX_CLAIMS {
+            table.flows.claim(endpoint(2, 5000), call(slot), Side::Callee, Timestamp(slot as i64));
+        }
+        assert_eq!(table.owner(10 * MAX_CLAIMS as i64, &[]), Some((0, Side::Caller, BoundBy::Both)));
     }
 
     #[test]

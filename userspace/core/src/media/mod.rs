@@ -3,7 +3,6 @@
 mod flows;
 mod tape;
 
-pub(crate) use flows::MAX_STREAMS;
 pub use flows::{Binding, BoundBy, CallKey, Flow, FlowId, Flows, Standing};
 pub(crate) use tape::LATENCY;
-pub use tape::{Figures, Reel, Tape, TapeId};
+pub use tape::{Figures, LONGEST_PACKET, Reel, Tape, TapeId};

@@ -7,6 +7,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use crate::codec::Upsampler;
 use crate::record::{Completeness, Side};
 use crate::time::{MILLISECOND, SECOND, Timestamp};
@@ -16,13 +18,15 @@ use crate::time::{MILLISECOND, SECOND, Timestamp};
 pub(crate) const LATENCY: i64 = 600 * MILLISECOND;
 /// Blocks a second.
 const BLOCKS_PER_SECOND: u32 = 4;
+/// A packet of which it is not known how long it is heard may be heard so long.
+pub const LONGEST_PACKET: i64 = 200 * MILLISECOND;
 /// Times in which nothing is kept, of one tape.
 const MOST_MUTED: usize = 256;
 /// Caller and callee.
 pub(crate) const CHANNELS: usize = 2;
 
 /// Names a tape within one run of the engine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct TapeId(pub u64);
 
 impl fmt::Display for TapeId {
@@ -73,6 +77,8 @@ pub struct Tape {
     overdubs: Vec<Reel>,
     /// Frame after the last audio.
     extent: u64,
+    /// Packets are kept beside it.
+    has_packets: bool,
     /// When nothing is to be kept, in order.
     muted: Vec<Range<Timestamp>>,
     /// The same, but none of them ever made one with another, as far as there is room.
@@ -105,10 +111,16 @@ impl Tape {
             blocks: VecDeque::new(),
             overdubs: Vec::new(),
             extent: 0,
+            has_packets: false,
             muted: Vec::new(),
             pauses: Vec::new(),
             history: None,
         }
+    }
+
+    /// Bytes that the figures of its past take.
+    pub fn history_memory(&self) -> usize {
+        self.history.as_ref().map_or(0, |history| history.capacity() * size_of::<Figures>())
     }
 
     /// The frame that is heard at a moment; negative before the tape's start.
@@ -150,6 +162,20 @@ impl Tape {
         before + self.mix_heard(side, at, rest, concealed)
     }
 
+    /// Whether a packet that would be heard at that time, for `length` nanoseconds, may be kept beside the tape.
+    /// The tape is then as long as if it were heard.
+    pub fn reserve(&mut self, place: Timestamp, length: i64) -> bool {
+        let end = place + length;
+        let sound = place..if length == 0 { place + LONGEST_PACKET } else { end };
+        let is_muted = self.muted.iter().any(|time| sound.start < time.end && time.start < sound.end);
+        if is_muted || place < self.start {
+            return false;
+        }
+        self.has_packets = true;
+        self.extent = self.extent.max(self.frame(end).max(0) as u64);
+        true
+    }
+
     /// Nothing is kept of a time, also of what has been kept of it until now.
     pub fn mute(&mut self, time: Range<Timestamp>, deliver: &mut impl FnMut(Reel)) {
         if self.muted.last().is_some_and(|last| last.end > time.start) {
@@ -169,8 +195,10 @@ impl Tape {
         self.muted.push(time);
         // What was held up belongs where it has left: before what is erased now.
         self.overdub(deliver);
-        if from < self.base {
-            deliver(Reel::Erase(from..to.min(self.base)));
+        // Packets are handed over before the samples of their time are.
+        let end = if self.has_packets { to } else { to.min(self.base) };
+        if from < end {
+            deliver(Reel::Erase(from..end));
         }
         let frames = self.block_frames() as u64;
         for (index, block) in self.blocks.iter_mut().enumerate() {
@@ -308,10 +336,11 @@ impl Tape {
                 *count = convert(*count);
             }
         }
-        let samples = (rate / BLOCKS_PER_SECOND) as usize * CHANNELS;
-        let mut upsamplers = [Upsampler::new(old, rate), Upsampler::new(old, rate)];
-        for block in self.blocks.iter_mut().flatten() {
-            *block = upsample(block, samples, &mut upsamplers);
+        let raised = [0, 1].map(|channel| upsample(&self.blocks, channel, old, rate));
+        let frames = (rate / BLOCKS_PER_SECOND) as usize;
+        for (index, block) in self.blocks.iter_mut().enumerate().filter(|(_, block)| block.is_some()) {
+            let frame = |frame: usize| raised.each_ref().map(|all| all.get(index * frames + frame).copied());
+            *block = Some((0..frames).flat_map(frame).map(Option::unwrap_or_default).collect());
         }
         self.rate = rate;
     }
@@ -356,6 +385,7 @@ impl Tape {
                 expected: received + lost,
                 received,
                 lost,
+                recovered: to.recovered.saturating_sub(from.recovered),
                 late: to.late.saturating_sub(from.late),
                 duplicate: to.duplicate.saturating_sub(from.duplicate),
                 dropped: to.dropped.saturating_sub(from.dropped),
@@ -407,19 +437,22 @@ impl Tape {
     }
 }
 
-/// Brings a block to another rate, channel by channel.
-fn upsample(block: &[i16], length: usize, upsamplers: &mut [Option<Upsampler>; CHANNELS]) -> Vec<i16> {
-    let mut result = vec![0; length];
-    for (channel, upsampler) in upsamplers.iter_mut().enumerate() {
-        let mut samples: Vec<i16> = block.iter().skip(channel).step_by(CHANNELS).copied().collect();
-        if let Some(upsampler) = upsampler {
-            upsampler.convert(&mut samples);
-        }
-        for (frame, sample) in result.chunks_exact_mut(CHANNELS).zip(samples) {
-            frame[channel] = sample;
+/// A channel of all blocks at another rate, where it is at the old one.
+fn upsample(blocks: &VecDeque<Option<Vec<i16>>>, channel: usize, old: u32, rate: u32) -> Vec<i16> {
+    let frames = (old / BLOCKS_PER_SECOND) as usize;
+    let mut samples: Vec<i16> = Vec::with_capacity(blocks.len() * frames);
+    for block in blocks {
+        match block {
+            Some(block) => samples.extend(block.iter().skip(channel).step_by(CHANNELS)),
+            None => samples.resize(samples.len() + frames, 0),
         }
     }
-    result
+    if let Some(mut upsampler) = Upsampler::new(old, rate) {
+        upsampler.begin(&samples);
+        upsampler.convert(&mut samples);
+        samples.drain(..(upsampler.delay() as usize).min(samples.len()));
+    }
+    samples
 }
 
 #[cfg(test)]
@@ -468,6 +501,26 @@ mod tests {
         assert_eq!(frames, 2500);
         let (before, after) = (Figures::default(), tape.figures(Timestamp(SECOND)));
         assert_eq!(tape.report(2500, &before, &after)[1].silent_ms, 312);
+    }
+
+    #[test]
+    fn a_higher_rate_leaves_everything_in_its_place() {
+        let tone = |rate: f64, count: usize| -> Vec<i16> {
+            (0..count)
+                .map(|i| ((i as f64 / rate * 300.0 * std::f64::consts::TAU).sin() * 9000.0) as i16)
+                .collect()
+        };
+        let mut tape = Tape::new(TapeId(1), Timestamp(0), 8000);
+        tape.mix(Side::Callee, 0, &tone(8000.0, 5000), false);
+        tape.raise(16_000);
+        let mut heard = Vec::new();
+        tape.finish(9900, &mut |reel| {
+            if let Reel::Samples(samples) = reel {
+                heard.extend(samples.into_iter().skip(1).step_by(2));
+            }
+        });
+        let off = heard.iter().zip(tone(16_000.0, 9900)).map(|(&a, b)| (a - b).abs()).max().unwrap();
+        assert!(heard.len() == 9900 && off < 300, "{off}");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Putting together what the network took apart: IP fragments and TCP streams.
+//! Putting together what the network took apart: IP fragments, TCP streams and messages in SCTP.
 
 pub mod fragments;
+pub mod sctp;
 pub mod tcp;

@@ -44,16 +44,20 @@ pub(super) fn opinion_score(codec: &Codec, lost: f64, packet_ms: f64, jitter_ms:
 
 /// Equipment impairment factor Ie and packet-loss robustness Bpl (ITU-T G.113, appendix I).
 fn equipment(codec: &Codec) -> (f64, f64) {
-    match codec.name().to_ascii_uppercase().as_str() {
+    // By name: of what is encrypted no more is known.
+    match codec.name().to_ascii_uppercase().trim_start_matches("AAL2-") {
         "PCMU" | "PCMA" | "L16" => (0.0, 25.1),
         "G722" => (0.0, 17.0),
         "OPUS" => (2.0, 25.0),
-        "G729" => (11.0, 19.0),
-        "G723" => (15.0, 16.1),
+        "G729" | "G729A" => (11.0, 19.0),
+        "G723" | "G7231" => (15.0, 16.1),
         "GSM" => (20.0, 10.0),
         "AMR" => (5.0, 10.0),
         "AMR-WB" => (1.0, 13.0),
         "ILBC" => (11.0, 32.0),
+        "G726-16" => (50.0, 15.0),
+        "G726-24" => (25.0, 15.0),
+        "G726-40" => (2.0, 15.0),
         _ => (7.0, 15.0),
     }
 }

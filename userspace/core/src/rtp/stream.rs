@@ -3,15 +3,19 @@
 //! A packet that comes in order is decoded straight from the frame. Only what must wait is copied: the
 //! first packets of a run, whose least delay anchors it, and those that came before one that is missing.
 
-use std::collections::VecDeque;
+mod play;
 
 use super::dtmf::Dtmf;
 use super::quality::{Jitter, opinion_score};
+use super::red;
+use super::seal::Seal;
 use super::sequence::{Sequence, Verdict};
 use super::span::Span;
 use super::timeline::Timeline;
-use super::voice::{Place, Voice};
-use crate::codec::{Codec, CodecKind, Decoder};
+use super::undecoded::Undecoded;
+use super::voice::Voice;
+use super::{held, likeness};
+use crate::codec::{Codec, CodecKind, Decoder, external};
 use crate::media::{Tape, TapeId};
 use crate::record::{Completeness, Side};
 use crate::time::{MILLISECOND, SECOND, Timestamp};
@@ -32,8 +36,8 @@ const MAX_HELD: usize = 256;
 const MAX_UNCLAIMED: i64 = 5 * SECOND;
 /// So many packets missing in a row are an event of their own.
 const LOSS_EVENT: u64 = 5;
-/// Payload types told apart in one stream.
-const MAX_FORMATS: usize = 16;
+/// Bytes that a payload type takes, with its decoder.
+const FORMAT: usize = 512 + size_of::<Format>();
 
 /// An RTP packet.
 #[derive(Clone, Copy, Debug)]
@@ -46,8 +50,33 @@ pub struct Packet<'a> {
     pub timestamp: u32,
     /// Payload type.
     pub payload_type: u8,
-    /// What it carries.
+    /// All before the payload: the header with its sources and extension.
+    pub head: &'a [u8],
+    /// What it carries, without padding.
     pub payload: &'a [u8],
+    /// The packet as it came, with its header; empty once it has been decrypted.
+    pub raw: &'a [u8],
+    /// Bytes of `raw` before the payload.
+    pub header: usize,
+    /// It is ciphertext: counted, and not decoded.
+    pub is_sealed: bool,
+}
+
+impl Packet<'_> {
+    /// One of payload type 0 that carries nothing, to be filled in.
+    pub const fn bare(at: Timestamp) -> Packet<'static> {
+        Packet {
+            at,
+            sequence: 0,
+            timestamp: 0,
+            payload_type: 0,
+            head: &[],
+            payload: &[],
+            raw: &[],
+            header: 0,
+            is_sealed: false,
+        }
+    }
 }
 
 /// A packet that waits.
@@ -56,7 +85,43 @@ pub struct Held {
     number: u64,
     timestamp: u32,
     payload_type: u8,
-    payload: Box<[u8]>,
+    /// Header and payload: as they came, or decrypted.
+    pub(super) bytes: Box<[u8]>,
+    /// Bytes of the header in front.
+    pub(super) header: usize,
+    /// Bytes of payload behind it.
+    pub(super) length: usize,
+    pub(super) is_sealed: bool,
+    /// It has been decrypted.
+    pub(super) is_open: bool,
+}
+
+impl Held {
+    /// What it carries.
+    fn payload(&self) -> &[u8] {
+        self.bytes.get(self.header..self.header + self.length).unwrap_or_default()
+    }
+
+    pub(super) fn packet(&self) -> Packet<'_> {
+        Packet {
+            at: self.at,
+            sequence: self.number as u16,
+            timestamp: self.timestamp,
+            payload_type: self.payload_type,
+            head: self.bytes.get(..self.header).unwrap_or_default(),
+            payload: self.payload(),
+            raw: if self.is_open { &[] } else { &self.bytes },
+            header: self.header,
+            is_sealed: self.is_sealed,
+        }
+    }
+}
+
+impl Held {
+    /// Bytes of what it carries.
+    pub(super) fn payload_len(&self) -> usize {
+        self.bytes.len()
+    }
 }
 
 /// Something worth telling that was found in a stream.
@@ -79,12 +144,18 @@ pub enum Note {
 pub struct Playout<'a> {
     /// The tape of its call, if one runs.
     pub tape: Option<&'a mut Tape>,
+    /// What has come until this moment is counted, but not recorded.
+    pub since: Timestamp,
     /// What comes after this moment is counted, but not recorded.
     pub until: Timestamp,
     /// Who speaks.
     pub side: Side,
     /// What a payload type stands for in this call.
     pub codec: &'a dyn Fn(u8) -> Codec,
+    /// Whether packets without a decoder are audio all the same, and are kept.
+    pub keeps: &'a dyn Fn() -> bool,
+    /// Takes packets without a decoder.
+    pub undecoded: &'a mut Vec<Undecoded>,
     /// Takes notes.
     pub notes: &'a mut Vec<(Timestamp, Note)>,
     /// Decoded samples on their way; kept for its memory.
@@ -126,9 +197,11 @@ pub struct Stream {
     pub packets: u64,
     /// Came after their place had been written.
     pub late: u64,
+    /// Lost packets that a later one carried once more.
+    recovered: u64,
     sequence: Sequence,
     state: State,
-    held: VecDeque<Held>,
+    pub(super) held: held::Queue,
     /// A packet with an odd sequence number, which may be the first of a new run.
     stray: Option<Box<(u16, Held)>>,
     /// Number of the packet that comes next.
@@ -138,6 +211,8 @@ pub struct Stream {
     timeline: Option<Timeline>,
     /// Timestamp of the last packet without the wrap.
     timestamp: i64,
+    /// Timestamp at which the last packet on the tape ends.
+    played_to: Option<i64>,
     formats: Vec<Format>,
     current: Option<usize>,
     dtmf: Dtmf,
@@ -146,6 +221,7 @@ pub struct Stream {
     voice: Voice,
     /// The tape in whose list the current codec stands.
     listed: Option<TapeId>,
+    pub(super) seal: Seal,
 }
 
 impl Stream {
@@ -157,14 +233,16 @@ impl Stream {
             last: at,
             packets: 0,
             late: 0,
+            recovered: 0,
             sequence: Sequence::default(),
             state: State::Probation,
-            held: VecDeque::new(),
+            held: held::Queue::default(),
             stray: None,
             next: 0,
             missing: 0,
             timeline: None,
             timestamp: 0,
+            played_to: None,
             formats: Vec::new(),
             current: None,
             dtmf: Dtmf::default(),
@@ -172,6 +250,7 @@ impl Stream {
             span: Span::default(),
             voice: Voice::default(),
             listed: None,
+            seal: Seal::default(),
         }
     }
 
@@ -206,20 +285,35 @@ impl Stream {
     pub fn receive_unclaimed(&mut self, packet: &Packet<'_>, keep: bool) {
         self.note_arrival(packet);
         match self.sequence.receive(packet.sequence, false) {
-            Verdict::New(number) if keep => {
-                self.insert(hold(number, packet));
-                while self.held.front().is_some_and(|held| {
-                    packet.at.since(held.at) > MAX_UNCLAIMED || self.held.len() > MAX_HELD
-                }) {
-                    self.held.pop_front();
-                }
-            }
+            Verdict::New(number) if keep => self.keep(number, packet),
             Verdict::New(_) | Verdict::Duplicate | Verdict::Stray => {}
             Verdict::Restart => {
                 self.held.clear();
                 self.sequence.restart(packet.sequence);
             }
         }
+        if !keep && !self.held.is_empty() {
+            // What is not followed by the rest is of no use.
+            self.held.clear();
+        }
+    }
+
+    /// Whether what has been kept of a stream that no call has claimed is audio, as far as that can be told.
+    pub fn looks_like_audio(&self) -> bool {
+        let latest = self.held.iter().skip(self.held.len().saturating_sub(likeness::MOST));
+        let seen = latest.map(|held| likeness::Seen {
+            at: held.at,
+            number: held.number,
+            timestamp: held.timestamp,
+            payload_type: held.payload_type,
+            length: held.length,
+        });
+        likeness::is_audio(&seen.collect::<Vec<_>>())
+    }
+
+    /// Bytes that it takes, about.
+    pub fn memory(&self) -> usize {
+        size_of::<Stream>() + self.held.memory() + self.formats.len() * FORMAT
     }
 
     /// A call has claimed the stream. What came before `not_before` is not of that call. Returns how many
@@ -228,7 +322,7 @@ impl Stream {
         self.held.retain(|held| held.at >= not_before);
         self.state = State::Probation;
         self.timeline = None;
-        self.voice.interrupt();
+        self.interrupt();
         self.stray = None;
         self.held.len() as u64
     }
@@ -238,9 +332,9 @@ impl Stream {
         self.held.iter().map(|held| held.at).min()
     }
 
-    /// Arrival and payload type of the packet that will be heard first.
-    pub fn first_held(&self) -> Option<(Timestamp, u8)> {
-        self.held.front().map(|held| (held.at, held.payload_type))
+    /// Arrival, payload type and payload of the packet that will be heard first.
+    pub fn first_held(&self) -> Option<(Timestamp, u8, &[u8])> {
+        self.held.front().map(|held| (held.at, held.payload_type, held.payload()))
     }
 
     /// Whether packets wait to be heard.
@@ -252,8 +346,10 @@ impl Stream {
     pub fn renegotiate(&mut self, codec: &dyn Fn(u8) -> Codec) {
         for format in &mut self.formats {
             let now = codec(format.payload_type);
-            if now != format.codec {
+            if !now.is_decoded_as(&format.codec) {
                 format.decoder = Decoder::new(&now);
+            }
+            if now != format.codec {
                 format.codec = now;
             }
         }
@@ -262,6 +358,9 @@ impl Stream {
 
     /// Lets go what has waited long enough at `now`, or all of it.
     pub fn drain(&mut self, now: Timestamp, all: bool, out: &mut Playout<'_>) {
+        if self.seal.is_awaited() && !all {
+            return;
+        }
         while let Some(front) = self.held.front() {
             match self.state {
                 State::Probation => {
@@ -277,15 +376,8 @@ impl Stream {
                         return;
                     }
                     let Some(held) = self.held.pop_front() else { return };
-                    let packet = Packet {
-                        at: held.at,
-                        sequence: held.number as u16,
-                        timestamp: held.timestamp,
-                        payload_type: held.payload_type,
-                        payload: &held.payload,
-                    };
                     self.step_to(held.number, now, out);
-                    self.hear(&packet, out);
+                    self.hear(&held.packet(), out);
                 }
             }
         }
@@ -297,6 +389,7 @@ impl Stream {
             expected: self.sequence.expected(),
             received: self.sequence.unique,
             lost: self.sequence.lost(),
+            recovered: self.recovered,
             late: self.late,
             duplicate: self.sequence.duplicate,
             dropped: 0,
@@ -336,7 +429,7 @@ impl Stream {
     pub fn opinion_score(&self) -> f64 {
         let Some(format) = self.main_format().filter(|format| format.codec.clock != 0) else { return 0.0 };
         let expected = self.sequence.expected().max(1) as f64;
-        let useless = self.sequence.lost() + self.late;
+        let useless = (self.sequence.lost() + self.late).saturating_sub(self.recovered);
         let packet_ms = 1000.0 * self.span.packet() as f64 / f64::from(format.codec.clock);
         opinion_score(&format.codec, useless as f64 / expected, packet_ms, self.jitter_ms().0)
     }
@@ -344,6 +437,11 @@ impl Stream {
     /// Codecs by name, in order of appearance.
     pub fn codecs(&self) -> Vec<String> {
         self.formats.iter().map(|format| format.codec.to_string()).collect()
+    }
+
+    /// Whether some codecs are only what their payload types usually stand for.
+    pub fn is_guessed(&self) -> bool {
+        self.formats.iter().any(|format| format.codec.guessed)
     }
 
     /// Names of the codecs that carry media here and have no decoder.
@@ -365,10 +463,15 @@ impl Stream {
         self.voice.is_heard()
     }
 
+    /// The payload type of the packets heard last.
+    pub fn current_type(&self) -> Option<u8> {
+        Some(self.formats.get(self.current?)?.payload_type)
+    }
+
     /// The audio rate of the packets heard last.
     pub fn current_rate(&self) -> Option<u32> {
         let codec = &self.formats.get(self.current?)?.codec;
-        codec.is_decodable().then(|| codec.sample_rate())
+        Some(codec.recorded_rate()).filter(|&rate| rate != 0)
     }
 
     /// Whether a packet that comes after a long silence goes on where the stream had stopped: its number
@@ -383,10 +486,12 @@ impl Stream {
         with_time || ticks == i64::from(ahead) * self.span.packet()
     }
 
-    /// The audio rate of the next packet to be heard, if it can be.
-    pub fn upcoming_rate(&self, codec: &dyn Fn(u8) -> Codec) -> Option<u32> {
-        let rates = self.held.iter().map(|held| codec(held.payload_type)).filter(Codec::is_decodable);
-        rates.map(|codec| codec.sample_rate()).max()
+    /// The audio rate of the next packet to be heard, if it can be. `codec` tells by payload type and payload what
+    /// is inside.
+    pub fn upcoming_rate(&self, codec: &dyn Fn(u8, &[u8]) -> Codec) -> Option<u32> {
+        let clear = self.held.iter().filter(|held| !held.is_sealed);
+        let rates = clear.map(|held| codec(held.payload_type, held.payload()).recorded_rate());
+        rates.filter(|&rate| rate != 0).max()
     }
 
     fn main_format(&self) -> Option<&Format> {
@@ -403,7 +508,12 @@ impl Stream {
     }
 
     fn lateness(&self, packet: &Packet<'_>) -> i64 {
-        let mut formats = self.formats.iter().filter(|format| format.payload_type == packet.payload_type);
+        let inner = match self.kind(packet.payload_type) {
+            Some(CodecKind::Red) if !packet.is_sealed => red::primary(packet.payload).map(|(inner, _)| inner),
+            _ => None,
+        };
+        let payload_type = inner.unwrap_or(packet.payload_type);
+        let mut formats = self.formats.iter().filter(|format| format.payload_type == payload_type);
         if formats.any(|format| format.codec.kind == CodecKind::TelephoneEvent) {
             // All packets of a key press carry the time of its beginning.
             return 0;
@@ -414,6 +524,12 @@ impl Stream {
         }
     }
 
+    /// What a payload type stands for, if it has been heard.
+    fn kind(&self, payload_type: u8) -> Option<CodecKind> {
+        let format = self.formats.iter().find(|format| format.payload_type == payload_type);
+        format.map(|format| format.codec.kind)
+    }
+
     /// An RTP timestamp without the wrap: near that of the packet before.
     fn unwrap(&self, timestamp: u32) -> i64 {
         self.timestamp + i64::from(timestamp.wrapping_sub(self.timestamp as u32) as i32)
@@ -421,6 +537,9 @@ impl Stream {
 
     fn accept(&mut self, number: u64, packet: &Packet<'_>, out: &mut Playout<'_>) {
         self.stray = None;
+        if self.seal.is_awaited() {
+            return self.keep(number, packet);
+        }
         if self.state == State::Playing && self.held.is_empty() && number == self.next {
             self.next = number + 1;
             return self.hear(packet, out);
@@ -431,6 +550,18 @@ impl Stream {
         }
         self.insert(hold(number, packet));
         self.drain(packet.at, false, out);
+    }
+
+    /// Holds a packet of which it is not known yet whose it is, or with which key it is decrypted.
+    fn keep(&mut self, number: u64, packet: &Packet<'_>) {
+        self.insert(hold(number, packet));
+        while self
+            .held
+            .front()
+            .is_some_and(|held| packet.at.since(held.at) > MAX_UNCLAIMED || self.held.len() > MAX_HELD)
+        {
+            self.held.pop_front();
+        }
     }
 
     fn note_late(&mut self, at: Timestamp, out: &mut Playout<'_>) {
@@ -511,12 +642,18 @@ impl Stream {
         }
         self.timestamp = at;
         self.timeline = Some(Timeline::new(clock, at, anchor));
+        self.interrupt();
+    }
+
+    /// What comes next does not follow what came before.
+    fn interrupt(&mut self) {
+        self.played_to = None;
         self.voice.interrupt();
     }
 
     /// A packet's turn has come.
     fn hear(&mut self, packet: &Packet<'_>, out: &mut Playout<'_>) {
-        if packet.at > out.until {
+        if packet.at > out.until || packet.at <= out.since {
             let tape = out.tape.take();
             self.hear_in_time(packet, out);
             out.tape = tape;
@@ -527,30 +664,42 @@ impl Stream {
 
     fn hear_in_time(&mut self, packet: &Packet<'_>, out: &mut Playout<'_>) {
         let missing = std::mem::take(&mut self.missing);
-        let index = self.format(packet.payload_type, out);
+        let mut index = self.format(packet.payload_type, out);
+        let outer = packet;
+        let mut packet = *packet;
+        if self.formats[index].codec.kind == CodecKind::Red
+            && !packet.is_sealed
+            && let Some((payload_type, payload)) = red::primary(packet.payload)
+        {
+            packet = Packet { payload_type, payload, ..packet };
+            index = self.format(payload_type, out);
+        }
         let kind = self.formats[index].codec.kind;
         self.formats[index].packets += 1;
         if let Some(tape) = &mut out.tape {
             tape.completeness[out.side.channel()].received += 1;
         }
         match kind {
+            CodecKind::TelephoneEvent if packet.is_sealed => return,
             CodecKind::TelephoneEvent => {
                 if let Some(key) = self.dtmf.receive(packet.timestamp, packet.payload) {
                     out.notes.push((packet.at, Note::Key(key)));
                 }
                 return;
             }
-            CodecKind::ComfortNoise => return,
+            // One within another is none that anybody sends.
+            CodecKind::ComfortNoise | CodecKind::Red => return,
             _ => {}
         }
         let clock = self.formats[index].codec.clock;
         if clock == 0 {
+            self.keep_undecoded(index, &packet, packet.at, out);
             return;
         }
         if self.timeline.as_ref().is_none_or(|timeline| timeline.clock() != clock) {
             self.timestamp = i64::from(packet.timestamp);
             self.timeline = Some(Timeline::new(clock, self.timestamp, packet.at));
-            self.voice.interrupt();
+            self.interrupt();
             self.span.close();
         }
         let timestamp = self.unwrap(packet.timestamp);
@@ -567,7 +716,7 @@ impl Stream {
             }
             let number = self.next;
             self.span.renew();
-            self.held.push_front(hold(number, packet));
+            self.held.push_front(hold(number, outer));
             return;
         }
         if off {
@@ -582,76 +731,57 @@ impl Stream {
         self.jitter.receive(packet.at, timeline.place(timestamp).0);
         self.timestamp = timestamp;
         self.span.add(timestamp, packet.sequence);
-        if out.tape.is_some() && self.formats[index].decoder.is_some() {
+        let place = timeline.place(timestamp);
+        if out.tape.is_some() && self.formats[index].decoder.is_some() && !packet.is_sealed {
+            if missing > 0 {
+                self.play_copies(missing, timestamp, outer, out);
+            }
             self.play(index, timestamp, missing > 0, packet.payload, out);
+        } else {
+            self.keep_undecoded(index, &packet, place, out);
         }
     }
 
-    /// The format of a payload type, which becomes the current one.
-    fn format(&mut self, payload_type: u8, out: &mut Playout<'_>) -> usize {
-        if let Some(current) = self.current
-            && self.formats[current].payload_type == payload_type
-            && (out.tape.is_none() || self.listed == out.tape.as_ref().map(|tape| tape.id))
-        {
-            return current;
-        }
-        let known = self.formats.iter().position(|format| format.payload_type == payload_type);
-        let index = known.unwrap_or_else(|| {
-            if self.formats.len() == MAX_FORMATS {
-                self.formats.pop();
-            }
-            let codec = (out.codec)(payload_type);
-            let decoder = Decoder::new(&codec);
-            self.formats.push(Format { payload_type, codec, decoder, packets: 0 });
-            self.formats.len() - 1
-        });
+    /// Keeps a packet that has no decoder here, or no key, if it is to be recorded.
+    fn keep_undecoded(&mut self, index: usize, packet: &Packet<'_>, place: Timestamp, out: &mut Playout<'_>) {
         let codec = &self.formats[index].codec;
-        if codec.is_auxiliary() {
-            return index;
+        let is_wanted = packet.is_sealed || codec.is_undecoded_audio();
+        let Some(tape) = out.tape.as_mut().filter(|_| is_wanted && (out.keeps)()) else {
+            return;
+        };
+        let ticks = match self.span.packet() {
+            _ if codec.clock == 0 => 0,
+            // The first packet.
+            0 if packet.is_sealed => 0,
+            0 => external::ticks(codec, packet.payload).unwrap_or(0),
+            ticks => ticks,
+        };
+        let length = ticks.saturating_mul(SECOND) / i64::from(codec.clock.max(1));
+        if place < tape.start {
+            return;
         }
-        if let Some(before) = self.current.filter(|&before| before != index && before < self.formats.len()) {
-            let note = Note::Codec { from: self.formats[before].codec.to_string(), to: codec.to_string() };
-            out.notes.push((self.last, note));
-        }
-        self.current = Some(index);
-        if let Some(tape) = &mut out.tape {
-            self.listed = Some(tape.id);
-            let name = codec.to_string();
-            if codec.is_decodable() && !tape.codecs.contains(&name) {
-                tape.codecs.push(name);
-            }
-        }
-        index
-    }
-
-    /// Decodes a packet and puts it where it belongs.
-    fn play(
-        &mut self,
-        index: usize,
-        timestamp: i64,
-        after_loss: bool,
-        payload: &[u8],
-        out: &mut Playout<'_>,
-    ) {
-        let (Some(tape), Some(timeline)) = (&mut out.tape, &mut self.timeline) else { return };
-        let format = &mut self.formats[index];
-        let Some(decoder) = &mut format.decoder else { return };
-        let samples = &mut *out.scratch;
-        samples.clear();
-        decoder.decode(payload, samples);
-        if !samples.is_empty() {
-            let place = Place { timestamp, after_loss, side: out.side, rate: format.codec.sample_rate() };
-            self.voice.play(samples, &place, timeline, tape);
-        }
+        out.undecoded.push(Undecoded {
+            codec: codec.clone(),
+            secure: packet.is_sealed,
+            at: packet.at.since(tape.start),
+            place: place.since(tape.start),
+            length,
+            packet: if tape.reserve(place, length) { packet.kept() } else { packet.without_payload() },
+        });
     }
 }
 
 fn hold(number: u64, packet: &Packet<'_>) -> Held {
+    let is_raw = !packet.raw.is_empty();
     Held {
         at: packet.at,
         number,
         timestamp: packet.timestamp,
         payload_type: packet.payload_type,
-        payload: packet.payload.into(),
+        bytes: if is_raw { packet.raw.into() } else { [packet.head, packet.payload].concat().into() },
+        header: packet.head.len(),
+        length: packet.payload.len(),
+        is_sealed: packet.is_sealed,
+        is_open: !is_raw,
     }
 }

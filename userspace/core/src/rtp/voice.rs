@@ -40,6 +40,8 @@ pub(super) struct Place {
     pub(super) timestamp: i64,
     /// Packets right before it are lost.
     pub(super) after_loss: bool,
+    /// So many samples at the beginning are the decoder's own concealment of that loss.
+    pub(super) concealed: usize,
     pub(super) side: Side,
     /// Samples a second of what was decoded.
     pub(super) rate: u32,
@@ -64,7 +66,7 @@ impl Voice {
         timeline: &mut Timeline,
         tape: &mut Tape,
     ) {
-        self.prepare(place.rate, tape.rate);
+        self.prepare(samples, place, tape);
         let (Some(concealer), upsampler) = (&mut self.concealer, &mut self.upsampler) else { return };
         let tail =
             self.tail.filter(|tail| tail.tape == tape.id && tail.rate == tape.rate).map(|tail| tail.frame);
@@ -80,17 +82,21 @@ impl Voice {
 
         if lossy {
             let lost = (gap * i64::from(place.rate) / i64::from(tape.rate)) as usize;
-            let filled = conceal(concealer, lost, place.rate, samples);
+            let filled = match place.concealed {
+                0 => conceal(concealer, lost, place.rate, samples),
+                own => own.min(samples.len()),
+            };
             self.concealed += filled as u64 * SECOND as u64 / u64::from(place.rate);
             let mut piece: Vec<i16> = samples.drain(..filled).collect();
             if let Some(upsampler) = upsampler {
                 upsampler.convert(&mut piece);
             }
             tape.mix(place.side, frame - gap, &piece, true);
-        } else if let Some(upsampler) = upsampler
-            && gap > pause
-        {
-            upsampler.reset();
+        } else {
+            samples.drain(..place.concealed.min(samples.len()));
+            if let Some(upsampler) = upsampler.as_mut().filter(|_| gap > pause) {
+                upsampler.reset();
+            }
         }
         concealer.hear(samples);
         if let Some(upsampler) = upsampler {
@@ -106,13 +112,25 @@ impl Voice {
         self.tail = Some(Tail { tape: tape.id, rate: tape.rate, frame: end.max(tail.unwrap_or(i64::MIN)) });
     }
 
-    fn prepare(&mut self, from: u32, to: u32) {
-        if self.concealer.as_ref().is_none_or(|concealer| concealer.rate() != from) {
-            self.concealer = Some(Concealer::new(from));
-        }
+    /// Makes ready for what comes at that rate. When the rate changes in mid-speech, what came before is ended and
+    /// what comes now begun so that the joint is not heard.
+    fn prepare(&mut self, samples: &[i16], place: &Place, tape: &mut Tape) {
+        let (from, to) = (place.rate, tape.rate);
         let rates = self.upsampler.as_ref().map_or((from, from), Upsampler::rates);
         if rates != (from, to) {
+            let mut tail = self.tail.as_mut().filter(|tail| tail.tape == tape.id && tail.rate == to);
+            if let (Some(tail), Some(old), Some(heard)) = (&mut tail, &mut self.upsampler, &self.concealer) {
+                let rest = old.finish(heard.heard());
+                tape.mix(place.side, tail.frame, &rest, false);
+                tail.frame += rest.len() as i64;
+            }
             self.upsampler = Upsampler::new(from, to);
+            if let (Some(_), Some(new)) = (tail, &mut self.upsampler) {
+                new.begin(samples);
+            }
+        }
+        if self.concealer.as_ref().is_none_or(|concealer| concealer.rate() != from) {
+            self.concealer = Some(Concealer::new(from));
         }
     }
 }
@@ -165,4 +183,56 @@ fn stretch(samples: &mut Vec<i16>, length: usize) {
         let (a, b) = (i64::from(old[whole]), i64::from(old[(whole + 1).min(last)]));
         (a + (b - a) * part as i64 / steps as i64) as i16
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::Reel;
+    use crate::time::{MILLISECOND, Timestamp};
+
+    const LEVEL: f64 = 8000.0;
+
+    /// A tone of 400 Hz in packets of 20 ms at these rates, on a tape of the last one's.
+    fn tone(rates: &[u32], tape_rate: u32) -> Vec<i16> {
+        let mut tape = Tape::new(TapeId(1), Timestamp(0), tape_rate);
+        let mut timeline = Timeline::new(8000, 0, Timestamp(0));
+        let mut voice = Voice::default();
+        for (index, &rate) in rates.iter().enumerate() {
+            let step = rate as usize / 50;
+            let sample =
+                |i: usize| (i as f64 / f64::from(rate) * 400.0 * std::f64::consts::TAU).cos() * LEVEL;
+            let mut samples: Vec<i16> =
+                (index * step..(index + 1) * step).map(|i| sample(i) as i16).collect();
+            let timestamp = index as i64 * 160;
+            let place = Place { timestamp, after_loss: false, concealed: 0, side: Side::Caller, rate };
+            voice.play(&mut samples, &place, &mut timeline, &mut tape);
+        }
+        let mut heard = Vec::new();
+        let end = Timestamp(rates.len() as i64 * 20 * MILLISECOND);
+        tape.finish(tape.frame(end) as u64, &mut |reel| match reel {
+            Reel::Samples(samples) => heard.extend(samples.into_iter().step_by(2)),
+            other => panic!("{other:?}"),
+        });
+        heard
+    }
+
+    #[test]
+    fn a_change_of_rate_is_not_heard() {
+        for (before, after) in [(8000, 16_000), (16_000, 8000), (8000, 48_000), (48_000, 16_000)] {
+            let rates: Vec<u32> = [[before; 5], [after; 5]].concat();
+            let tape_rate = before.max(after);
+            let heard = tone(&rates, tape_rate);
+            // Of a sine the second difference is its level times the square of its step. A hole at the joint, where
+            // the wave stands at its peak, would be one of the whole level.
+            let bend = |at: usize| {
+                let [a, b, c] = [heard[at - 1], heard[at], heard[at + 1]].map(f64::from);
+                (a - 2.0 * b + c).abs()
+            };
+            let step = 400.0 / f64::from(tape_rate) * std::f64::consts::TAU;
+            let (joint, around) = (tape_rate as usize / 10, tape_rate as usize / 100);
+            let sharpest = (joint - around..joint + around).map(bend).fold(0.0, f64::max);
+            assert!(sharpest < LEVEL * (step * step + 0.1), "{before} to {after}: {sharpest}");
+        }
+    }
 }

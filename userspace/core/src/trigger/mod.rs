@@ -12,11 +12,14 @@ pub mod url_record;
 
 use std::net::SocketAddr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::time::Timestamp;
 use crate::wire::FlowKey;
 
 /// What is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Verb {
     /// Begin to record.
     Start,
@@ -38,6 +41,20 @@ impl Verb {
             Verb::Resume => "resume",
         }
     }
+}
+
+/// The trigger of that name; an operator's where there is none.
+pub(crate) fn named(name: &str) -> &'static str {
+    const NAMES: [&str; 7] = [
+        audiocodes::NAME,
+        feature_code::NAME,
+        genesys_log::NAME,
+        msml::NAME,
+        record_server::NAME,
+        sip_info::NAME,
+        url_record::NAME,
+    ];
+    NAMES.into_iter().find(|known| *known == name).unwrap_or(operator::NAME)
 }
 
 /// What has become of a trigger.

@@ -76,6 +76,11 @@ impl Framer {
         self.kept = Vec::new();
     }
 
+    /// Bytes that it keeps in memory.
+    pub fn memory(&self) -> usize {
+        self.kept.capacity()
+    }
+
     /// Bytes that belonged to no message.
     pub fn skipped(&self) -> u64 {
         self.skipped

@@ -1,7 +1,7 @@
-//! IPv4 (RFC 791), IPv6 with its extension headers (RFC 8200), UDP (RFC 768) and TCP (RFC 9293).
+//! IPv4 (RFC 791), IPv6 with its extension headers (RFC 8200), UDP (RFC 768), TCP (RFC 9293) and SCTP (RFC 9260).
 
 use super::tunnel::{self, Depth};
-use super::{Endpoint, FlowKey, Fragment, FragmentKey, Malformed, Packet, Segment, be16, be32};
+use super::{Endpoint, FlowKey, Fragment, FragmentKey, Malformed, Packet, SctpPacket, Segment, be16, be32};
 
 pub(super) const TCP: u8 = 6;
 pub(super) const UDP: u8 = 17;
@@ -9,7 +9,7 @@ pub(super) const IPV4: u8 = 4;
 pub(super) const IPV6: u8 = 41;
 const GRE: u8 = 47;
 const ESP: u8 = 50;
-const SCTP: u8 = 132;
+pub(super) const SCTP: u8 = 132;
 
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
@@ -19,6 +19,7 @@ const DESTINATION_OPTIONS: u8 = 60;
 const MOBILITY: u8 = 135;
 const MAX_EXTENSIONS: usize = 8;
 
+#[inline(always)]
 pub(super) fn v4(packet: &[u8], depth: Depth) -> Result<Packet<'_>, Malformed> {
     if packet.len() < 20 || packet[0] >> 4 != 4 {
         return Err(Malformed::Ipv4);
@@ -51,6 +52,7 @@ pub(super) fn v4(packet: &[u8], depth: Depth) -> Result<Packet<'_>, Malformed> {
     transport(protocol, source, destination, payload, depth)
 }
 
+#[inline]
 pub(super) fn v6(packet: &[u8], depth: Depth) -> Result<Packet<'_>, Malformed> {
     if packet.len() < 40 || packet[0] >> 4 != 6 {
         return Err(Malformed::Ipv6);
@@ -97,6 +99,7 @@ pub(super) fn v6(packet: &[u8], depth: Depth) -> Result<Packet<'_>, Malformed> {
     Err(Malformed::Ipv6Extension)
 }
 
+#[inline(always)]
 pub(super) fn transport(
     protocol: u8,
     source: u128,
@@ -119,8 +122,12 @@ pub(super) fn transport(
                 length => length.min(data.len()),
             };
             let (flow, payload) = (flow(data), &data[8..stated]);
-            let inner = tunnel::udp(flow.destination.port, payload, depth);
-            inner.unwrap_or(Ok(Packet::Udp { flow, payload }))
+            if tunnel::is_port(flow.destination.port)
+                && let Some(inner) = tunnel::udp(flow.destination.port, payload, depth)
+            {
+                return inner;
+            }
+            Ok(Packet::Udp { flow, payload })
         }
         TCP => {
             if data.len() < 20 {
@@ -143,35 +150,19 @@ pub(super) fn transport(
         // RFC 4302 authenticates and hides nothing. One such header is enough for anybody.
         AUTHENTICATION if data.len() >= 12 && data[0] != AUTHENTICATION => {
             let rest = data.get(8 + usize::from(data[1]) * 4..).ok_or(Malformed::Ipv4)?;
-            transport(data[0], source, destination, rest, depth)
+            tunnel::carried(data[0], source, destination, rest, depth)
         }
         IPV4 | IPV6 => tunnel::ip(data, depth),
         GRE => tunnel::gre(data, depth),
         ESP => tunnel::esp(source, destination, data, depth),
-        SCTP => Ok(match whole_message(data) {
-            // A message is as good as a datagram (RFC 4168).
-            Some(payload) => Packet::Udp { flow: flow(data), payload },
-            None => Packet::Other,
-        }),
+        SCTP => {
+            if data.len() < 12 {
+                return Err(Malformed::Sctp);
+            }
+            let packet = SctpPacket { tag: be32(data, 4), chunks: &data[12..] };
+            Ok(Packet::Sctp { flow: flow(data), packet })
+        }
         _ => Ok(Packet::Other),
-    }
-}
-
-/// The first message of an SCTP packet that is in it as a whole (RFC 9260, 3.3.1).
-fn whole_message(packet: &[u8]) -> Option<&[u8]> {
-    const DATA: u8 = 0;
-    const BEGINS_AND_ENDS: u8 = 0x03;
-    let mut rest = packet.get(12..)?;
-    loop {
-        let [kind, flags, high, low, ..] = *rest else { return None };
-        let length = usize::from(u16::from_be_bytes([high, low]));
-        if length < 4 {
-            return None;
-        }
-        if kind == DATA && flags & BEGINS_AND_ENDS == BEGINS_AND_ENDS {
-            return rest.get(16..length.min(rest.len())).filter(|message| !message.is_empty());
-        }
-        rest = rest.get(length.next_multiple_of(4)..)?;
     }
 }
 

@@ -4,6 +4,7 @@
 //! header is checked for its length once, before its fields are read; what is wrong is said by
 //! [`Malformed`], which is counted, never an error.
 
+mod exported;
 mod ip;
 mod link;
 mod tunnel;
@@ -87,6 +88,13 @@ pub enum Packet<'a> {
         /// Sequence number and flags.
         segment: Segment<'a>,
     },
+    /// An SCTP packet.
+    Sctp {
+        /// Who to whom.
+        flow: FlowKey,
+        /// Its association and its chunks.
+        packet: SctpPacket<'a>,
+    },
     /// A fragment of an IP packet.
     Fragment(Fragment<'a>),
     /// Something that spantape has no use for.
@@ -106,6 +114,15 @@ pub struct Segment<'a> {
     pub rst: bool,
     /// Bytes of the stream.
     pub payload: &'a [u8],
+}
+
+/// An SCTP packet (RFC 9260) without its ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SctpPacket<'a> {
+    /// Verification tag: the same in all packets of one direction of an association.
+    pub tag: u32,
+    /// One after the other, each with its head.
+    pub chunks: &'a [u8],
 }
 
 /// A fragment of an IPv4 or IPv6 packet.
@@ -151,13 +168,15 @@ pub enum Malformed {
     Udp,
     /// TCP header incomplete, or its data offset is impossible.
     Tcp,
+    /// SCTP header incomplete.
+    Sctp,
     /// The header of a tunnel is incomplete.
     Tunnel,
 }
 
 impl Malformed {
     /// All kinds, in the order of their counters.
-    pub const ALL: [Malformed; 8] = [
+    pub const ALL: [Malformed; 9] = [
         Malformed::Link,
         Malformed::Vlan,
         Malformed::Ipv4,
@@ -165,6 +184,7 @@ impl Malformed {
         Malformed::Ipv6Extension,
         Malformed::Udp,
         Malformed::Tcp,
+        Malformed::Sctp,
         Malformed::Tunnel,
     ];
 
@@ -178,14 +198,31 @@ impl Malformed {
             Malformed::Ipv6Extension => "ipv6 extension header",
             Malformed::Udp => "udp header",
             Malformed::Tcp => "tcp header",
+            Malformed::Sctp => "sctp header",
             Malformed::Tunnel => "tunnel header",
         }
     }
 }
 
 /// Finds the datagram, segment or fragment in a frame.
+// The plain walk is one piece of code; what leaves it, for a tunnel or an unusual link, is a call out of the way.
+#[inline]
 pub fn parse(link: LinkType, frame: &[u8]) -> Result<Packet<'_>, Malformed> {
-    tunnel::network(link::network(link, frame)?, Depth::default())
+    match link {
+        LinkType::Ethernet => tunnel::network(link::ethernet(frame)?, Depth::default()),
+        _ => parse_other(link, frame),
+    }
+}
+
+#[inline(never)]
+fn parse_other(link: LinkType, frame: &[u8]) -> Result<Packet<'_>, Malformed> {
+    let Some((link, frame)) = link::unwrap(link, frame)? else { return Ok(Packet::Other) };
+    match link {
+        LinkType::UpperPdu => exported::packet(frame),
+        // Between whom is not known.
+        LinkType::Sctp => ip::transport(ip::SCTP, 0, 0, frame, Depth::default()),
+        _ => tunnel::network(link::network(link, frame)?, Depth::default()),
+    }
 }
 
 /// Reads what stood in the fragments of one packet, once they have been put together.
@@ -193,10 +230,12 @@ pub fn parse_reassembled(key: FragmentKey, payload: &[u8]) -> Result<Packet<'_>,
     ip::transport(key.protocol, key.source, key.destination, payload, Depth::default())
 }
 
+#[inline]
 fn be16(bytes: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([bytes[at], bytes[at + 1]])
 }
 
+#[inline]
 fn be32(bytes: &[u8], at: usize) -> u32 {
     u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }

@@ -28,12 +28,16 @@ const ERSPAN_II: u16 = 0x88be;
 const ERSPAN_III: u16 = 0x22eb;
 const PPP: u16 = 0x880b;
 
-/// An Ethernet frame within something.
-fn ethernet(frame: &[u8], depth: Depth) -> Parsed<'_> {
-    network(link::ethernet(frame)?, depth)
-}
+const L2TP: u16 = 1701;
+const GTP_U: u16 = 2152;
+const VXLAN: u16 = 4789;
+/// As Linux had it before there was a number.
+const LINUX_VXLAN: u16 = 8472;
+const GENEVE: u16 = 6081;
+const TZSP: u16 = 37_008;
 
 /// What a link layer carries.
+#[inline(always)]
 pub(super) fn network(found: Option<(Network, &[u8])>, depth: Depth) -> Parsed<'_> {
     match found {
         Some((Network::Ipv4, packet)) => ip::v4(packet, depth),
@@ -46,13 +50,44 @@ pub(super) fn network(found: Option<(Network, &[u8])>, depth: Depth) -> Parsed<'
     }
 }
 
+/// The same, of what is within something.
+#[cold]
+#[inline(never)]
+pub(super) fn inside(found: Option<(Network, &[u8])>, depth: Depth) -> Parsed<'_> {
+    network(found, depth)
+}
+
+/// An Ethernet frame within something.
+#[cold]
+#[inline(never)]
+fn ethernet(frame: &[u8], depth: Depth) -> Parsed<'_> {
+    inside(link::ethernet(frame)?, depth)
+}
+
+/// A packet of which the addresses are known already.
+#[cold]
+#[inline(never)]
+pub(super) fn carried(
+    protocol: u8,
+    source: u128,
+    destination: u128,
+    data: &[u8],
+    depth: Depth,
+) -> Parsed<'_> {
+    ip::transport(protocol, source, destination, data, depth)
+}
+
 /// IP within IP (RFC 2003, RFC 4213).
+#[cold]
+#[inline(never)]
 pub(super) fn ip(packet: &[u8], depth: Depth) -> Parsed<'_> {
     let Some(depth) = depth.deeper() else { return Ok(Packet::Other) };
-    network(link::by_version(packet), depth)
+    inside(link::by_version(packet), depth)
 }
 
 /// GRE (RFC 2784, 2890; version 1: RFC 2637), with whatever it carries.
+#[cold]
+#[inline(never)]
 pub(super) fn gre(data: &[u8], depth: Depth) -> Parsed<'_> {
     let Some(depth) = depth.deeper() else { return Ok(Packet::Other) };
     if data.len() < 4 {
@@ -86,19 +121,21 @@ fn by_type(kind: u16, inner: &[u8], depth: Depth) -> Parsed<'_> {
     match kind {
         ETHERNET => ethernet(inner, depth),
         PPP => ppp(inner, depth),
-        IPV4 => ip::v4(inner, depth),
-        IPV6 => ip::v6(inner, depth),
-        other => network(link::by_ethertype(other, inner)?, depth),
+        IPV4 => inside(Some((Network::Ipv4, inner)), depth),
+        IPV6 => inside(Some((Network::Ipv6, inner)), depth),
+        other => inside(link::by_ethertype(other, inner)?, depth),
     }
 }
 
 /// PPP (RFC 1661), its address and control fields or the first byte of its protocol left out or not.
 fn ppp(data: &[u8], depth: Depth) -> Parsed<'_> {
-    network(link::ppp(data), depth)
+    inside(link::ppp(data), depth)
 }
 
 /// ESP (RFC 4303) with the NULL cipher (RFC 2410), as between phones and a mobile network: what is inside is there to
 /// be read. Nothing says so, nor how long the check value is; the trailer and the lengths inside do.
+#[cold]
+#[inline(never)]
 pub(super) fn esp<'a>(source: u128, destination: u128, data: &'a [u8], depth: Depth) -> Parsed<'a> {
     const CHECK_VALUES: [usize; 4] = [12, 16, 0, 32];
     let Some(depth) = depth.deeper() else { return Ok(Packet::Other) };
@@ -121,7 +158,7 @@ pub(super) fn esp<'a>(source: u128, destination: u128, data: &'a [u8], depth: De
             _ => false,
         };
         if fits {
-            return ip::transport(protocol, source, destination, inner, depth);
+            return carried(protocol, source, destination, inner, depth);
         }
     }
     Ok(Packet::Other)
@@ -136,18 +173,24 @@ fn opened(body: &[u8]) -> Option<(&[u8], u8)> {
     counts.then_some((inner, *protocol))
 }
 
+/// Whether a datagram to that port may be a tunnel's.
+#[inline(always)]
+pub(super) fn is_port(port: u16) -> bool {
+    matches!(port, VXLAN | LINUX_VXLAN | GENEVE | TZSP | GTP_U | L2TP)
+}
+
 /// What a datagram to that port carries, if it is a tunnel's.
+#[cold]
+#[inline(never)]
 pub(super) fn udp(port: u16, payload: &[u8], depth: Depth) -> Option<Parsed<'_>> {
-    let depth = match port {
-        4789 | 8472 | 6081 | 37_008 | 2152 | 1701 => depth.deeper()?,
-        _ => return None,
-    };
+    let depth = depth.deeper()?;
     match port {
-        4789 | 8472 => vxlan(payload, depth),
-        6081 => geneve(payload, depth),
-        37_008 => tzsp(payload, depth),
-        2152 => gtp_u(payload, depth),
-        _ => l2tp(payload, depth),
+        VXLAN | LINUX_VXLAN => vxlan(payload, depth),
+        GENEVE => geneve(payload, depth),
+        TZSP => tzsp(payload, depth),
+        GTP_U => gtp_u(payload, depth),
+        L2TP => l2tp(payload, depth),
+        _ => None,
     }
 }
 
@@ -200,7 +243,7 @@ fn gtp_u(payload: &[u8], depth: Depth) -> Option<Parsed<'_>> {
         }
     }
     let inner = packet.get(inner..)?;
-    link::by_version(inner).map(|found| network(Some(found), depth))
+    link::by_version(inner).map(|found| inside(Some(found), depth))
 }
 
 /// RFC 2661, version 2: data messages, which carry PPP.
@@ -217,7 +260,7 @@ fn l2tp(payload: &[u8], depth: Depth) -> Option<Parsed<'_>> {
     if flags & 0x0200 != 0 {
         at += 2 + usize::from(be16(payload.get(at..at + 2)?, 0));
     }
-    link::ppp(payload.get(at..)?).map(|found| network(Some(found), depth))
+    link::ppp(payload.get(at..)?).map(|found| inside(Some(found), depth))
 }
 
 /// Whether a frame begins like Ethernet that carries IP, behind tags or not.

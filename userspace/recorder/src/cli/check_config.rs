@@ -12,6 +12,7 @@ use spantape_core::trigger::feature_code::Effect;
 
 use crate::config;
 use crate::control::Settings;
+use crate::decode::Choice;
 
 /// Check a configuration file, and say what it means
 #[derive(clap::Args)]
@@ -26,7 +27,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let config::Configuration { engine: config, capture, control } = config::load(Some(&args.file))?;
+    let config::Configuration { engine: config, capture, audio, control, key_log } =
+        config::load(Some(&args.file))?;
     println!("{} is valid. Of these rules the first that matches a call decides:", args.file.display());
     for (index, rule) in config.rules.iter().enumerate() {
         let (effect, paused) = (effect(rule), paused(rule));
@@ -49,6 +51,19 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         "Live capture: {rtp}; SIP on port {}, and wherever it shows itself",
         config.sip_ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     );
+    if !config.hep_ports.is_empty() {
+        let ports = config.hep_ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        println!("Copies in HEP are calls on port {ports}");
+    }
+    if let Some(key_log) = key_log {
+        println!("DTLS-SRTP: decrypted by the key log {}", key_log.display());
+    }
+    let decoder = match &audio.ffmpeg {
+        Choice::Auto => "by ffmpeg, if it is in PATH".to_owned(),
+        Choice::Off => "not".to_owned(),
+        Choice::At(path) => format!("by {}", path.display()),
+    };
+    println!("Codecs without a decoder here: decoded {decoder}");
     println!("Control: {}", listens(&control));
     Ok(ExitCode::SUCCESS)
 }

@@ -14,7 +14,7 @@ use spantape_core::phone_file::{Audio, Extent, Layout, PhoneFile};
 use spantape_core::record::{CallRow, Completeness, EndReason, EventRow, Id, Party, RecordingRow};
 use spantape_core::time::{SECOND, Timestamp};
 use spantape_store::utc::rfc3339;
-use spantape_store::{Archive, Query, rows};
+use spantape_store::{Archive, ArchiveOptions, Query, rows};
 
 use super::terminal::{clean, clean_json, reader_left};
 use super::{PARTLY, when};
@@ -225,7 +225,8 @@ struct Import<'a> {
 
 impl<'a> Import<'a> {
     fn new(args: &'a Args) -> Result<Import<'a>> {
-        let archive = Archive::create(&args.archive)?;
+        let options = ArchiveOptions { repeatable: true, ..ArchiveOptions::default() };
+        let archive = Archive::create_with(&args.archive, options)?;
         let query = Query { trigger: Some(NAME.to_owned()), ..Query::default() };
         let mut known = HashSet::new();
         for batch in query.run(&args.archive)? {
@@ -270,7 +271,8 @@ impl<'a> Import<'a> {
                 done.remarks.push(format!("{} packets are missing, silence instead", completeness.lost));
             }
             let row = self.recording(&done, call, length, completeness);
-            done.file = Some(self.archive.cut(tape, 0..done.frames, &[], &row, true)?.file);
+            let saved = self.archive.cut(tape, 0..done.frames, &[], &row, true)?;
+            done.file = saved.map(|saved| saved.file);
             self.archive.call(&call_row(&row))?;
             self.archive.event(&event(&row, pieces, first.layout(), first.codec(), &done.remarks))?;
         }
@@ -280,7 +282,7 @@ impl<'a> Import<'a> {
 
     /// Puts audio on a tape. Returns its frames.
     fn record(&mut self, tape: TapeId, rate: u32, audio: Audio<'_>) -> Result<u64> {
-        self.archive.open_tape(tape, rate, CHANNELS);
+        self.archive.open_tape(tape, rate, CHANNELS, (0, 1))?;
         let mut frames = 0;
         for part in audio {
             self.archive.silence(tape, part.silence)?;
@@ -310,7 +312,7 @@ impl<'a> Import<'a> {
             end: done.start + length,
             sample_rate: done.rate,
             frames: done.frames,
-            trigger: NAME,
+            trigger: NAME.into(),
             rule: String::new(),
             codecs: vec![done.codec.clone()],
             end_reason: EndReason::FileEnd,

@@ -3,17 +3,22 @@
 mod capture;
 mod check_config;
 mod ctl;
+mod decode_sandbox;
 mod doctor;
+mod export;
 mod import;
+mod keygen;
 mod ladder;
 mod replay;
 mod report;
+mod seal;
 mod search;
 mod show;
 mod summary;
 mod terminal;
 #[cfg(test)]
 mod testing;
+mod verify;
 mod waveform;
 mod when;
 
@@ -41,9 +46,15 @@ enum Command {
     Import(import::Args),
     Search(search::Args),
     Show(show::Args),
+    Seal(seal::Args),
+    Verify(verify::Args),
+    Keygen(keygen::Args),
     Ctl(ctl::Args),
     CheckConfig(check_config::Args),
     Doctor(doctor::Args),
+    Export(export::Args),
+    #[command(name = crate::decode::SANDBOX, hide = true)]
+    DecodeSandbox(decode_sandbox::Args),
 }
 
 pub(crate) fn main() -> ExitCode {
@@ -53,8 +64,13 @@ pub(crate) fn main() -> ExitCode {
         Command::Import(args) => import::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Export(args) => export::run(&args),
+        Command::DecodeSandbox(args) => decode_sandbox::run(&args),
         Command::Search(args) => search::run(&args),
         Command::Show(args) => show::run(&args),
+        Command::Seal(args) => seal::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Keygen(args) => keygen::run(&args),
         Command::Ctl(args) => ctl::run(&args),
     };
     result.unwrap_or_else(|error| {

@@ -9,11 +9,14 @@ use std::time::Duration;
 
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use spantape_store::ArchiveOptions;
 
 use super::{PARTLY, summary};
 use crate::config;
+use crate::decode::Haste;
 use crate::pipeline::Pipeline;
 use crate::source::genesys_log::GenesysLogs;
+use crate::source::key_log::KeyLogFile;
 use crate::source::merge::Merge;
 
 /// Frames between two looks at the progress.
@@ -30,6 +33,7 @@ const FRAMES_A_LOOK: u64 = 4096;
   tcpdump -i eth1 -w - udp | spantape replay - --archive calls
   spantape replay rtp-only.pcap --archive calls --orphans --json
   spantape replay calls.pcap --archive calls --genesys-log sipserver.log
+  spantape replay webrtc.pcapng --archive calls --keylog keys.txt
 
 Exit code: 0 all files read, 1 some could not be read (the others were), 2 nothing could be done.")]
 pub(crate) struct Args {
@@ -48,13 +52,17 @@ pub(crate) struct Args {
     /// Obey what this log of a Genesys SIP Server says was asked for: 3013 start, 3014 stop, 3015 pause, 3016 resume
     #[arg(long, value_name = "FILE")]
     genesys_log: Vec<PathBuf>,
+    /// Decrypt DTLS-SRTP by this key log, as SSLKEYLOGFILE makes TLS libraries and browsers write it
+    #[arg(long, value_name = "FILE")]
+    keylog: Vec<PathBuf>,
     /// Print the summary as JSON
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let mut config = config::load(args.config.as_deref())?.engine;
+    let config::Configuration { engine: mut config, audio, key_log, .. } =
+        config::load(args.config.as_deref())?;
     config.orphans |= args.orphans;
 
     let read = Arc::new(AtomicU64::new(0));
@@ -68,7 +76,14 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::from(PARTLY));
     }
     let mut logs = GenesysLogs::read(&args.genesys_log, config.rules.zone().clone())?;
-    let mut pipeline = Pipeline::new(config, &args.archive)?;
+    let options = ArchiveOptions { repeatable: true, ..ArchiveOptions::default() };
+    let mut pipeline = Pipeline::new(config, &audio, Haste::None, &args.archive, options)?;
+    for path in args.keylog.iter().chain(&key_log) {
+        pipeline.add_secrets(&KeyLogFile::all(path)?);
+    }
+    if !pipeline.recovered().is_empty() {
+        eprintln!("spantape: {}", pipeline.recovered().text());
+    }
     let progress = progress_bar(&args.files);
     let mut frames = 0u64;
     while let Some(frame) = source.next_frame() {
@@ -92,6 +107,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         eprintln!("spantape: warning: {text}");
     }
     let (counters, tally) = pipeline.figures();
+    for problem in &tally.undecoded {
+        eprintln!("spantape: warning: {problem}");
+    }
     if args.json {
         println!(
             "{:#}",

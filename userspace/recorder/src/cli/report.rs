@@ -59,6 +59,11 @@ fn summary(screen: Screen, found: &Found) -> String {
     entries.push(("sha256", recording.text("sha256")));
     entries.push(("Call-ID", recording.text("call_id")));
     entries.push(("call", recording.text("call_uid")));
+    let together = found.conversation.iter().map(|other| {
+        let [uid, from, to] = ["call_uid", "from_user", "to_user"].map(|column| other.text(column));
+        ("with call", format!("{uid}  {from} -> {to}"))
+    });
+    entries.extend(together);
     if let Some(call) = call {
         entries.push(("call end", reason(&call.text("end_reason"))));
         entries.push(("SIP status", call.text("status")));
@@ -180,7 +185,7 @@ fn streams(screen: Screen, found: &Found) -> String {
         vec![
             format!("  {}", stream.text("side")),
             format!("{} > {}", address(stream, "source"), address(stream, "destination")),
-            stream.text("codecs").replace(',', " "),
+            stream.text("codecs").replace(',', " ") + if stream.flag("guessed") { " (guessed)" } else { "" },
             stream.text("packets"),
             loss(stream),
             stream.text("late"),
@@ -239,6 +244,7 @@ fn completeness(screen: Screen, recording: &Record) -> String {
         ("expected", "expected", ""),
         ("received", "received", ""),
         ("lost on the network", "lost", ""),
+        ("recovered of them", "recovered", ""),
         ("late", "late", ""),
         ("duplicate", "duplicate", ""),
         ("dropped by spantape", "dropped", ""),

@@ -23,12 +23,26 @@ Examples:
   spantape search --archive tape --party 1009 --since 2026-11-22
   spantape search --archive tape --to '+4930*' --min-duration 2m --since '8h ago'
   spantape search --archive tape --table events --call-id 3c26-9f@192.0.2.9
+  spantape search --archive tape --table calls --conversation 3357caa874a18f39bf59b8d72a2c0887
   spantape search --archive tape --table events --trigger url-record --since '1h ago'
   spantape search --archive tape --trigger sip-info --format jsonl | jq -r .file")]
 pub(crate) struct Args {
     /// The archive to search
     #[arg(long, value_name = "DIR", env = "SPANTAPE_ARCHIVE")]
     archive: PathBuf,
+    #[command(flatten)]
+    filter: Filter,
+    /// Where to look
+    #[arg(long, value_name = "TABLE", default_value = "recordings", value_parser = clap::builder::PossibleValuesParser::new(["recordings", "calls", "streams", "events"]))]
+    table: String,
+    /// How to print what is found
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "table")]
+    format: Format,
+}
+
+/// What rows must be like, in any table.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub(super) struct Filter {
     /// Who called: user part of the URI, exact or with `*` and `?`
     #[arg(long, value_name = "USER")]
     from: Option<String>,
@@ -41,6 +55,9 @@ pub(crate) struct Args {
     /// SIP Call-ID, exact or with `*` and `?`, or the call's `call_uid`
     #[arg(long, value_name = "ID")]
     call_id: Option<String>,
+    /// All that belongs together: the `conversation_id` of the calls
+    #[arg(long, value_name = "ID")]
+    conversation: Option<String>,
     /// Leave out what was over before: `2026-11-22`, `2026-11-22 14:30` (UTC), RFC 3339, or `2h ago`
     #[arg(long, value_name = "TIME", value_parser = when::moment)]
     since: Option<Timestamp>,
@@ -57,12 +74,6 @@ pub(crate) struct Args {
     /// A codec that is heard: `g722`, `PCMU/8000`
     #[arg(long, value_name = "NAME")]
     codec: Option<String>,
-    /// Where to look
-    #[arg(long, value_name = "TABLE", default_value = "recordings", value_parser = clap::builder::PossibleValuesParser::new(["recordings", "calls", "streams", "events"]))]
-    table: String,
-    /// How to print what is found
-    #[arg(long, value_enum, value_name = "FORMAT", default_value = "table")]
-    format: Format,
     /// Not more than so many, the earliest
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
@@ -81,7 +92,7 @@ enum Format {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let query = args.query()?;
+    let query = args.filter.query(args.table.parse().map_err(anyhow::Error::msg)?);
     let rows = query.run(&args.archive)?;
     let mut out = BufWriter::new(io::stdout().lock());
     let found = match print(&mut out, rows, query.table, args.format, Screen::stdout()) {
@@ -97,14 +108,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(PARTLY))
 }
 
-impl Args {
-    fn query(&self) -> anyhow::Result<Query> {
-        Ok(Query {
-            table: self.table.parse().map_err(anyhow::Error::msg)?,
+impl Filter {
+    /// What is asked of a table.
+    pub(super) fn query(&self, table: Table) -> Query {
+        Query {
+            table,
             from: self.from.clone(),
             to: self.to.clone(),
             party: self.party.clone(),
             call_id: self.call_id.clone(),
+            conversation: self.conversation.clone(),
             recording: None,
             since: self.since,
             until: self.until,
@@ -112,7 +125,7 @@ impl Args {
             trigger: self.trigger.clone(),
             codec: self.codec.clone(),
             limit: self.limit.and_then(|limit| usize::try_from(limit).ok()),
-        })
+        }
     }
 }
 
@@ -327,7 +340,7 @@ mod tests {
         let dir = testing::archive();
         let start = ["search", "--archive", dir.path().to_str().unwrap()];
         let args = Cli::try_parse_from(start.into_iter().chain(options.split_whitespace())).unwrap().args;
-        let query = args.query().unwrap();
+        let query = args.filter.query(args.table.parse().unwrap());
         let rows = query.run(&args.archive).unwrap();
         let mut out = Vec::new();
         let found = print(&mut out, rows, query.table, args.format, screen).unwrap();

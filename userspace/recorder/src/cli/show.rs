@@ -58,6 +58,8 @@ pub(super) struct Found {
     pub(super) call: Option<Record>,
     /// The call's other recordings.
     pub(super) others: Vec<Record>,
+    /// The calls that belong together with it.
+    pub(super) conversation: Vec<Record>,
     pub(super) streams: Vec<Record>,
     pub(super) events: Vec<Record>,
 }
@@ -119,9 +121,16 @@ impl Found {
         let (first, last) = (first.min(start) - MARGIN, last.max(end) + MARGIN);
         let mut others = of_call(Table::Recordings, first, last)?;
         others.retain(|other| other.text("recording_id") != recording.text("recording_id"));
+        let (since, until) = (Some(first - DAY), Some(last + DAY));
+        let id = Some(recording.text("conversation_id")).filter(|id| !id.is_empty());
+        let together =
+            Query { table: Table::Calls, conversation: id.clone(), since, until, ..Query::default() };
+        let mut conversation = if id.is_some() { collect(archive, &together)? } else { Vec::new() };
+        conversation.retain(|other| other.text("call_uid") != uid);
         Ok(Found {
             call,
             others,
+            conversation,
             streams: of_call(Table::Streams, first, last)?,
             events: of_call(Table::Events, first, last)?,
             recording,
@@ -134,6 +143,7 @@ impl Found {
             "recording": self.recording.0,
             "call": self.call.as_ref().map(|call| &call.0),
             "other_recordings": all(&self.others),
+            "conversation": all(&self.conversation),
             "streams": all(&self.streams),
             "events": all(&self.events),
         });

@@ -50,9 +50,9 @@ pub(super) fn archive() -> Dir {
             row.from.display = "\x1b[2JEve\u{202e}".to_owned();
         }
         if n == 2 {
-            row.trigger = "sip-info";
+            row.trigger = "sip-info".into();
         }
-        archive.open_tape(TapeId(n), 8000, 2);
+        archive.open_tape(TapeId(n), 8000, 2, (0, 1)).unwrap();
         let tone =
             |i: u64| if (i / 8000).is_multiple_of(2) { [((i % 20) as i16 - 10) * 1000, 0] } else { [0, 300] };
         archive.write(TapeId(n), &(0..frames).flat_map(tone).collect::<Vec<i16>>()).unwrap();

@@ -1,5 +1,6 @@
 //! The configuration file: what is typed, and what it means to the engine.
 
+mod audio;
 mod triggers;
 mod value;
 
@@ -21,12 +22,16 @@ use spantape_sieve::Ports;
 
 use triggers::{TypedRecorder, TypedUrl, recorders, url};
 use value::{
-    Bytes, Duration, Keys, Network, OneOrMore, Patterns, Percent, TypedDays, TypedHours, TypedLookBack,
-    TypedZone,
+    Bytes, Correlation, Duration, Keys, Network, OneOrMore, Patterns, Percent, TypedDays, TypedHours,
+    TypedLookBack, TypedZone,
 };
 
 use crate::control::{SOCKET, Settings, Tcp};
+use crate::decode::Audio;
 use crate::source::memory::Sieving;
+
+/// Less memory than this is of no use to the engine.
+const LEAST_MEMORY: usize = 1 << 20;
 
 /// A configuration file, as it is typed.
 #[derive(Debug, Default, Deserialize)]
@@ -35,8 +40,12 @@ struct File {
     site: Site,
     signalling: Signalling,
     record: Record,
+    audio: audio::Typed,
     capture: TypedCapture,
+    archive: TypedArchive,
     control: TypedControl,
+    srtp: TypedSrtp,
+    correlation: Correlation,
     limits: Limits,
     url: Vec<TypedUrl>,
     recorder: Vec<TypedRecorder>,
@@ -57,6 +66,8 @@ struct Site {
 #[serde(deny_unknown_fields, default)]
 struct Signalling {
     sip_ports: Option<Vec<u16>>,
+    /// Of collectors to which signalling is copied.
+    hep_ports: Vec<u16>,
     /// Ports and beginnings of paths of HTTP record triggers.
     http_ports: Vec<u16>,
     http_paths: Vec<String>,
@@ -77,6 +88,13 @@ struct TypedCapture {
     promiscuous: Option<bool>,
 }
 
+/// Where recordings are kept.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct TypedArchive {
+    reserve: Option<Bytes>,
+}
+
 /// What a recorder at work is told by hand.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -84,6 +102,13 @@ struct TypedControl {
     socket: Option<PathBuf>,
     listen: Option<SocketAddr>,
     token_file: Option<PathBuf>,
+}
+
+/// Encrypted media.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct TypedSrtp {
+    keylog: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -108,6 +133,7 @@ struct Record {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Limits {
+    memory: Option<Bytes>,
     calls: Option<usize>,
     flows: Option<usize>,
     tcp_connections: Option<usize>,
@@ -226,8 +252,12 @@ pub(crate) struct Configuration {
     pub(crate) engine: Config,
     /// To live capture.
     pub(crate) capture: Capture,
+    /// To whoever decodes.
+    pub(crate) audio: Audio,
     /// To whoever tells a recorder at work what to do.
     pub(crate) control: Settings,
+    /// A key log of DTLS, by which media is decrypted.
+    pub(crate) key_log: Option<PathBuf>,
 }
 
 /// How an interface is listened to.
@@ -239,6 +269,8 @@ pub(crate) struct Capture {
     pub(crate) ring: u64,
     /// Bytes that may wait between the ring and the engine.
     pub(crate) queue: u64,
+    /// Bytes of the disk that are to stay free for recordings that have begun.
+    pub(crate) reserve: u64,
     pub(crate) busy_poll: bool,
     pub(crate) pass_rest: bool,
     pub(crate) promiscuous: bool,
@@ -249,7 +281,12 @@ pub(crate) fn load(path: Option<&Path>) -> Result<Configuration> {
     let Some(path) = path else { return Ok(parse("")?) };
     let text =
         std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))?;
-    parse(&text).with_context(|| format!("{}: is no valid configuration", path.display()))
+    let mut configuration =
+        parse(&text).with_context(|| format!("{}: is no valid configuration", path.display()))?;
+    // As it stands beside the file.
+    let beside = |file: PathBuf| path.parent().unwrap_or(Path::new("")).join(file);
+    configuration.key_log = configuration.key_log.map(beside);
+    Ok(configuration)
 }
 
 fn parse(text: &str) -> Result<Configuration, toml::de::Error> {
@@ -258,36 +295,49 @@ fn parse(text: &str) -> Result<Configuration, toml::de::Error> {
     let or = |typed: Option<Duration>, default: i64| typed.map_or(default, |duration| duration.0);
     let sip_ports = file.signalling.sip_ports.clone().unwrap_or_else(|| defaults.sip_ports.clone());
     let mut signalling = file.signalling;
+    let hep_ports = signalling.hep_ports.clone();
     let urls = file.url.iter().map(|typed| Template::literal_path(&typed.url).to_owned());
     signalling.http_paths.extend(urls.filter(|path| !path.is_empty()));
     signalling.http_paths.extend(Template::YEALINK.map(str::to_owned));
-    let capture = capture(file.capture, signalling, &sip_ports);
+    let capture = capture(file.capture, &file.archive, signalling, &sip_ports);
     let urls = file.url.into_iter().map(url).collect::<Result<Vec<_>, _>>()?;
+    let audio = Audio::from(file.audio);
     let control = control(file.control)?;
     let engine = Config {
         sip_ports,
+        hep_ports,
         rules: Rules::new(file.rule.into_iter().map(rule).collect(), regexes(file.site.internal))
             .in_zone(file.site.time_zone.0),
         urls: urls.into_iter().chain(Template::yealink()).collect(),
         recorders: file.recorder.into_iter().flat_map(recorders).collect(),
+        correlation_headers: file.correlation.headers,
         orphans: file.record.orphans,
         record_headers: file.record.headers.unwrap_or(defaults.record_headers),
         rtp_timeout: or(file.record.rtp_timeout, defaults.rtp_timeout),
         hold_timeout: or(file.record.hold_timeout, defaults.hold_timeout),
         ring_timeout: or(file.record.ring_timeout, defaults.ring_timeout),
         digit_timeout: or(file.record.digit_timeout, defaults.digit_timeout),
+        max_memory: file.limits.memory.map_or(defaults.max_memory, |bytes| {
+            usize::try_from(bytes.0).unwrap_or(usize::MAX).max(LEAST_MEMORY)
+        }),
         max_calls: file.limits.calls.unwrap_or(defaults.max_calls).max(1),
         max_flows: file.limits.flows.unwrap_or(defaults.max_flows).max(1),
         max_tcp_flows: file.limits.tcp_connections.unwrap_or(defaults.max_tcp_flows).max(1),
         ..defaults
     };
-    Ok(Configuration { engine, capture, control })
+    Ok(Configuration { engine, capture, audio, control, key_log: file.srtp.keylog })
 }
 
-fn capture(typed: TypedCapture, signalling: Signalling, sip_ports: &[u16]) -> Capture {
+fn capture(
+    typed: TypedCapture,
+    archive: &TypedArchive,
+    signalling: Signalling,
+    sip_ports: &[u16],
+) -> Capture {
     let said = |ports: &[u16], what: Ports| ports.iter().map(|port| (*port, what)).collect::<Vec<_>>();
     let ports = [
         said(sip_ports, Ports::SIP),
+        said(&signalling.hep_ports, Ports::SIP),
         said(&signalling.http_ports, Ports::HTTP),
         said(&signalling.control_ports, Ports::CONTROL),
     ];
@@ -301,6 +351,7 @@ fn capture(typed: TypedCapture, signalling: Signalling, sip_ports: &[u16]) -> Ca
         },
         ring: typed.ring.map_or(64 << 20, |bytes| bytes.0),
         queue: typed.queue.map_or(64 << 20, |bytes| bytes.0),
+        reserve: archive.reserve.as_ref().map_or(1 << 30, |bytes| bytes.0),
         busy_poll: typed.busy_poll,
         pass_rest: typed.pass_rest,
         promiscuous: typed.promiscuous.unwrap_or(true),
@@ -407,6 +458,8 @@ mod tests {
             [record]
             headers = ["Record"]
             rtp_timeout = "90s"
+            [correlation]
+            headers = ["X-Call-Tag"]
             [[rule]]
             name = "board"
             action = "ignore"
@@ -426,6 +479,7 @@ mod tests {
         .unwrap()
         .engine;
         assert_eq!(config.rtp_timeout, 90 * SECOND);
+        assert_eq!(config.correlation_headers, ["X-Call-Tag"]);
         let sales = config.rules.get(1);
         assert_eq!((sales.look_back, sales.network.len()), (LookBack::CallStart, 2));
         assert_eq!(config.rules.get(2).beginning, Beginning::Answer);
@@ -478,6 +532,7 @@ mod tests {
             r#"
             [signalling]
             sip_ports = [5060, 5080]
+            hep_ports = [9061]
             http_paths = ["/record"]
             control_ports = [8000]
             [capture]
@@ -490,7 +545,7 @@ mod tests {
         .unwrap()
         .capture;
         assert_eq!((capture.ring, capture.queue, capture.promiscuous), (128 << 20, 512 << 10, false));
-        let ports = [(5060, Ports::SIP), (5080, Ports::SIP), (8000, Ports::CONTROL)];
+        let ports = [(5060, Ports::SIP), (5080, Ports::SIP), (9061, Ports::SIP), (8000, Ports::CONTROL)];
         assert_eq!(capture.sieving.ports, ports);
         assert!(!capture.sieving.unknown_media && capture.sieving.paths[0] == "/record");
         let usual = load(None).unwrap().capture;
@@ -510,6 +565,18 @@ mod tests {
         assert_eq!(both.tcp.map(|tcp| tcp.listen.port()), Some(7373));
         let error = control("[control]\nlisten = \"127.0.0.1:7373\"").unwrap_err();
         assert!(error.to_string().contains("control.token_file"), "{error}");
+    }
+
+    #[test]
+    fn limits() {
+        let limits = |text: &str| {
+            let engine = parse(text).unwrap().engine;
+            (engine.max_memory, engine.max_calls)
+        };
+        let usual = Config::default();
+        assert_eq!(limits("[limits]\nmemory = \"512MiB\"\ncalls = 5"), (512 << 20, 5));
+        assert_eq!(limits("[limits]\nmemory = \"1KiB\"\ncalls = 0"), (LEAST_MEMORY, 1));
+        assert_eq!(limits(""), (usual.max_memory, usual.max_calls));
     }
 
     /// `docs/configuration.md` is the contract: its first example has every key, and those of capture as they are

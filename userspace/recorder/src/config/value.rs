@@ -8,6 +8,13 @@ use spantape_core::schedule::{Hours, Weekdays, Zone};
 use spantape_core::time::{MILLISECOND, SECOND, Timestamp};
 use spantape_core::trigger::feature_code::LONGEST;
 
+/// What tells that calls belong together, beside what is known of everybody's.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Correlation {
+    pub(super) headers: Vec<String>,
+}
+
 /// `"x"` or `["x", "y"]`.
 #[derive(Debug)]
 pub(super) struct OneOrMore<T>(pub(super) Vec<T>);

@@ -8,12 +8,13 @@ use std::time::Duration;
 use spantape_core::rules::{Action, Config, Rule, Rules};
 use spantape_core::time::{SECOND, Timestamp};
 use spantape_core::wire::LinkType;
-use spantape_store::{Query, Table, rows};
+use spantape_store::{ArchiveOptions, Query, Table, rows};
 use tempfile::TempDir;
 use tokio::runtime;
 use tokio::sync::oneshot;
 
 use super::{SOCKET, Server, Settings, Tcp};
+use crate::decode::{Audio, Haste};
 use crate::live::Live;
 use crate::pipeline::Pipeline;
 use crate::source::capture_file::CaptureFile;
@@ -99,7 +100,14 @@ impl Scene {
     pub(crate) fn begin(action: Action) -> Scene {
         let archive = TempDir::new().unwrap();
         let rules = Rules::new(vec![Rule::new("the-rule", action)], Vec::new());
-        let pipeline = Pipeline::new(Config { rules, ..Config::default() }, archive.path()).unwrap();
+        let pipeline = Pipeline::new(
+            Config { rules, ..Config::default() },
+            &Audio::default(),
+            Haste::Live,
+            archive.path(),
+            ArchiveOptions::default(),
+        )
+        .unwrap();
         let live = Live::start(Box::new(Player::new()), pipeline, 0);
         let token_file = archive.path().join("token");
         std::fs::write(&token_file, format!("{TOKEN}\n")).unwrap();

@@ -6,6 +6,7 @@ pub(crate) mod driver;
 pub(crate) mod genesys_log;
 mod input;
 pub(crate) mod interface;
+pub(crate) mod key_log;
 pub(crate) mod listen;
 pub(crate) mod memory;
 pub(crate) mod merge;
@@ -35,10 +36,7 @@ pub(crate) enum SourceError {
     NotACapture { name: String },
     #[error("{name}: is empty")]
     Empty { name: String },
-    #[error(
-        "{name}: link type {number}{} is not supported; Ethernet, Linux cooked, raw IP and BSD loopback are",
-        link_name(*.number)
-    )]
+    #[error("{name}: link type {number}{} is not supported; {}", link_name(*.number), remedy(*.number))]
     LinkType { name: String, number: u32 },
     #[error("{name}: damaged after {frames} frames; what came before has been used")]
     Damaged { name: String, frames: u64 },
@@ -59,11 +57,23 @@ fn link_name(number: u32) -> &'static str {
     match number {
         105 | 119 | 127 | 163 | 192 => " (IEEE 802.11 wireless)",
         195 | 230 => " (IEEE 802.15.4)",
-        197 => " (ERF)",
         189 | 220 | 249 => " (USB)",
-        9 | 50 | 51 => " (PPP)",
         140..=142 => " (SS7 MTP)",
-        252 => " (Wireshark upper PDU export)",
+        147..=162 => " (private use)",
+        239 => " (Linux NFLOG)",
         _ => "",
+    }
+}
+
+fn remedy(number: u32) -> &'static str {
+    match number {
+        // Most are encrypted, and what the radio did not receive is not in them.
+        105 | 119 | 127 | 163 | 192 => {
+            "capture where the access point joins the wired network, or let airdecap-ng make Ethernet of it"
+        }
+        _ => {
+            "Ethernet, Linux cooked, raw IP, BSD loopback, PPP, PPPoE, Cisco HDLC, ERF, PKTAP, SCTP and PDUs exported \
+             by Wireshark are"
+        }
     }
 }

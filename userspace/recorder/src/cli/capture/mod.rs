@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use spantape_sieve::COUNT_NO_SOCKET;
+use spantape_store::ArchiveOptions;
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -17,12 +18,15 @@ use tokio::time::{MissedTickBehavior, interval};
 use self::report::{Frozen, Report};
 use crate::config::{self, Configuration};
 use crate::control;
+use crate::decode::Haste;
 use crate::live::Live;
 use crate::pipeline::Pipeline;
 use crate::privileges;
 use crate::source::interface::{Interface, LinkEvent, LinkWatch};
+use crate::source::key_log::KeyLogFile;
 use crate::source::listen::{By, listen};
 use crate::source::tap::{Count, Lost, TapError};
+use crate::syncer::Syncer;
 
 /// Record the calls that pass a switch's mirror port
 ///
@@ -79,6 +83,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     configuration.capture.busy_poll |= args.busy_poll;
     configuration.engine.orphans |= args.orphans;
     configuration.engine.announces_media = true;
+    configuration.engine.tells_signalling = true;
     // One thread: privileges are a thread's own, and are given up before there are others.
     let runtime = runtime::Builder::new_current_thread().enable_all().build().context("start")?;
     runtime.block_on(capture(args, configuration))
@@ -94,14 +99,21 @@ async fn capture(args: &Args, configuration: Configuration) -> Result<ExitCode> 
     let shared = !interface.addresses.is_empty() && !how.pass_rest;
     how.pass_rest |= shared;
     let queue = usize::try_from(how.queue).unwrap_or(usize::MAX);
-    let mut pipeline = Pipeline::new(configuration.engine, &args.archive)?;
-    let ear = listen(args.source, &interface, &how).await?;
+    let options = ArchiveOptions { reserve: how.reserve, ..ArchiveOptions::default() };
+    let audio = &configuration.audio;
+    let mut pipeline = Pipeline::new(configuration.engine, audio, Haste::Live, &args.archive, options)?;
+    let mut key_log = configuration.key_log.as_deref().map(KeyLogFile::open).transpose()?;
+    if let Some(key_log) = &mut key_log {
+        pipeline.add_secrets(&key_log.added()?);
+    }
+    let mut ear = listen(args.source, &interface, &how).await?;
     let watch = LinkWatch::new(interface.index)?;
     let control = control::Server::bind(&configuration.control, &args.archive)?;
     privileges::give_up(&args.archive, || ear.count.is_readable())?;
 
     let (done, mut completed) = mpsc::channel(UNPRINTED);
     pipeline.steer(ear.steer);
+    let goes_on = pipeline.go_on(ear.tap.clock().now())?;
     pipeline.tell(Box::new(move |row| {
         // Should printing not keep up, recording goes on: the catalog has it all.
         let _ = done.try_send(Frozen::from(row));
@@ -111,6 +123,7 @@ async fn capture(args: &Args, configuration: Configuration) -> Result<ExitCode> 
     if shared {
         report.shared(&interface);
     }
+    report.recovered(pipeline.recovered(), goes_on);
     report.control(&control);
     let mut listener = Listener { watch, count: ear.count, missed: 0, unheard: 0 };
     listener.missed = listener.watch.missed().await.unwrap_or_default();
@@ -122,6 +135,7 @@ async fn capture(args: &Args, configuration: Configuration) -> Result<ExitCode> 
     let mut tick = interval(STATUS);
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
 
+    let syncer = Syncer::start(&args.archive)?;
     let mut live = Live::start(ear.tap, pipeline, queue);
     let control = tokio::spawn(control.serve(live.operator()));
     let (mut stopping, mut gone) = (false, false);
@@ -132,6 +146,12 @@ async fn capture(args: &Args, configuration: Configuration) -> Result<ExitCode> 
             _ = tick.tick() => {
                 live.lost(Lost { interface: listener.lost().await, ..Lost::default() });
                 report.status(live.figures(), &listener.count.counts());
+                // One that cannot be read any more is tried again: recording goes on.
+                if let Some(Ok(added)) = key_log.as_mut().map(KeyLogFile::added)
+                    && !added.is_empty()
+                {
+                    live.add_secrets(added);
+                }
             }
             // Once it is to stop, taking the program off may look like a link that fails.
             event = listener.watch.next(), if !stopping => {
@@ -151,6 +171,7 @@ async fn capture(args: &Args, configuration: Configuration) -> Result<ExitCode> 
         }
     }
     control.abort();
+    drop(syncer);
     let last = Lost { interface: listener.lost().await, ..Lost::default() };
     let mut ended = live.finish()?;
     ended.pipeline.add_lost(last);

@@ -7,6 +7,7 @@ use std::time::Instant;
 use serde_json::{Map, Value, json};
 use spantape_core::time::{SECOND, Timestamp};
 use spantape_sieve::{COUNT_NO_SOCKET, Class};
+use spantape_store::Recovered;
 
 use super::printer::{Printer, Say};
 use crate::cli::terminal::clean;
@@ -111,6 +112,17 @@ impl Report {
         self.say("started", value, &text, &[("interface", json!(name)), ("archive", json!(self.archive))]);
     }
 
+    /// What an earlier process was in the middle of when it was killed, and how many of its calls are still up.
+    pub(super) fn recovered(&self, recovered: &Recovered, goes_on: usize) {
+        if recovered.is_empty() && goes_on == 0 {
+            return;
+        }
+        let files: Vec<&str> = recovered.recordings.iter().map(|(_, saved)| saved.file.as_str()).collect();
+        let value = json!({ "calls_up": goes_on, "recordings": files, "rows": recovered.rows });
+        let text = format!("{}; {goes_on} calls that were up are followed on", recovered.text());
+        self.say("recovered", value, &text, &[]);
+    }
+
     /// The interface has other uses.
     pub(super) fn shared(&self, interface: &Interface) {
         let addresses: Vec<String> = interface.addresses.iter().map(ToString::to_string).collect();
@@ -198,6 +210,8 @@ impl Report {
                 "classes": classes(counts),
                 "drops": drops(lost, counts),
                 "disk_free": free,
+                "refused": figures.refused.load(Relaxed),
+                "unwritten": figures.unwritten.load(Relaxed),
                 "clock_step_s": step,
                 "unprinted": self.printer.unsaid(),
             }));
@@ -207,6 +221,14 @@ impl Report {
         for (what, count) in [("ring", lost.ring), ("queue", lost.queue), ("interface", lost.interface)] {
             if count > 0 {
                 text.push_str(&format!(", {count} lost ({what})"));
+            }
+        }
+        for (count, what) in [
+            (figures.refused.load(Relaxed), "recordings refused: the disk is nearly full"),
+            (figures.unwritten.load(Relaxed), "writes failed"),
+        ] {
+            if count > 0 {
+                text.push_str(&format!(", {count} {what}"));
             }
         }
         if let Some(free) = free {

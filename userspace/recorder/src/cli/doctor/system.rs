@@ -7,6 +7,7 @@ use rustix::fs::{Access, StatVfsMountFlags};
 use rustix::process::{Resource, getrlimit};
 
 use super::Line;
+use crate::decode::Ffmpeg;
 use crate::privileges::{self, Source};
 use crate::source::xdp::version;
 
@@ -23,6 +24,8 @@ pub(super) struct System {
     clock_service: Option<&'static str>,
     /// `None` is no limit.
     open_files: Option<u64>,
+    /// Where ffmpeg is, and what it decodes; `None` when it is not there.
+    ffmpeg: Option<(String, Result<Vec<&'static str>, String>)>,
 }
 
 struct Privileges {
@@ -55,6 +58,10 @@ impl System {
                 .into_iter()
                 .find_map(|(name, trace)| Path::new(trace).exists().then_some(name)),
             open_files: getrlimit(Resource::Nofile).current,
+            ffmpeg: Ffmpeg::find().map(|ffmpeg| {
+                let decoders = ffmpeg.decoders().map_err(|error| error.to_string());
+                (ffmpeg.path().display().to_string(), decoders)
+            }),
         }
     }
 
@@ -70,6 +77,7 @@ impl System {
             clocksource(self.clocksource.as_deref()),
             clock(self.clock_service),
             open_files(self.open_files),
+            decoders(self.ffmpeg.as_ref()),
         ]
     }
 }
@@ -281,6 +289,30 @@ fn open_files(limit: Option<u64>) -> Line {
         ),
         Some(limit) => Line::ok("open files", format!("up to {limit}")),
         None => Line::ok("open files", "no limit"),
+    }
+}
+
+/// Codecs that only ffmpeg decodes.
+const BY_FFMPEG: &str = "G.729, G.723.1, iLBC, AMR, AMR-WB and Speex";
+
+fn decoders(ffmpeg: Option<&(String, Result<Vec<&'static str>, String>)>) -> Line {
+    let remedy = "sudo apt-get install ffmpeg, or what installs it here";
+    match ffmpeg {
+        None => {
+            Line::warn("decoders", format!("ffmpeg is not there: {BY_FFMPEG} are kept undecoded"), remedy)
+        }
+        Some((path, Err(error))) => {
+            Line::warn("decoders", format!("{path} cannot be used: {error}"), "use a kernel with seccomp")
+        }
+        Some((path, Ok(decoders))) if decoders.len() < 6 => {
+            let has = if decoders.is_empty() { "nothing".to_owned() } else { decoders.join(", ") };
+            Line::warn(
+                "decoders",
+                format!("{path} decodes {has} of {BY_FFMPEG}"),
+                "install one with all decoders",
+            )
+        }
+        Some((path, Ok(_))) => Line::ok("decoders", format!("{path}: {BY_FFMPEG}")),
     }
 }
 

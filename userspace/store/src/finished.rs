@@ -1,0 +1,53 @@
+//! Recordings that are there, and what is to be done with them before they are catalogued.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use crate::error::{Result, io};
+use crate::seal;
+use crate::spool::{self, Saved, SpoolOptions};
+
+/// Gets at the files of finished recordings, from any thread.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    archive: PathBuf,
+    options: SpoolOptions,
+}
+
+impl Finished {
+    pub(crate) fn new(archive: &Path, options: &SpoolOptions) -> Finished {
+        Finished { archive: archive.to_owned(), options: options.clone() }
+    }
+
+    /// Where a file lies that a [`Saved`] names.
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.archive.join(file)
+    }
+
+    /// A file to write to, which is gone when it is dropped.
+    pub fn scratch(&self) -> Result<NamedTempFile> {
+        let dir = self.archive.join("spool");
+        spool::new_file(&dir, "decode-", ".tmp").map_err(io("create a file in", &dir))
+    }
+
+    /// Puts a file in the place of a recording, by a rename.
+    pub fn replace(&self, saved: &Saved, by: NamedTempFile) -> Result<Saved> {
+        let target = self.path(&saved.file);
+        if self.options.sync {
+            by.as_file().sync_data().map_err(io("write", &target))?;
+        }
+        by.persist(&target).map_err(|error| io("rename into place", &target)(error.error))?;
+        let bytes = fs::metadata(&target).map_err(io("look at", &target))?.len();
+        let sha256 = if self.options.sha256 { Some(seal::hash(&target)?) } else { None };
+        Ok(Saved { bytes, sha256, ..saved.clone() })
+    }
+
+    /// Removes the undecoded packets of a recording's side, which are in it now.
+    pub fn remove_rtpdump(&self, saved: &mut Saved, side: usize) -> Result<()> {
+        let Some(file) = saved.rtpdump.get_mut(side).and_then(Option::take) else { return Ok(()) };
+        let path = self.path(&file);
+        fs::remove_file(&path).map_err(io("remove", &path))
+    }
+}

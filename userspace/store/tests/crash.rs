@@ -1,0 +1,202 @@
+//! What a process leaves that is killed at any moment, and what the next one makes of it.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+mod examples;
+
+use std::fs;
+use std::path::Path;
+
+use examples::{at, call, recording};
+use spantape_core::event::{Part, Signal, Signalled};
+use spantape_core::media::TapeId;
+use spantape_core::record::{EndReason, Id, RecordingRow};
+use spantape_store::{Archive, ArchiveOptions, Query, Table, rows};
+use tempfile::TempDir;
+
+const TAPE: TapeId = TapeId(1);
+
+fn live() -> ArchiveOptions {
+    ArchiveOptions::default()
+}
+
+/// A copy of an archive as it is on the disk in this moment, as if the process that writes to it had been killed.
+fn killed(archive: &Path) -> TempDir {
+    fn copy(from: &Path, to: &Path) {
+        fs::create_dir_all(to).unwrap();
+        for entry in fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            let target = to.join(entry.file_name());
+            if entry.file_type().unwrap().is_dir() {
+                copy(&entry.path(), &target);
+            } else {
+                fs::copy(entry.path(), target).unwrap();
+            }
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    copy(archive, dir.path());
+    dir
+}
+
+fn samples(path: &Path) -> Vec<i16> {
+    hound::WavReader::open(path).unwrap().samples::<i16>().map(|sample| sample.unwrap()).collect()
+}
+
+/// Values of a column of all rows.
+fn column(archive: &Path, table: Table, name: &str) -> Vec<String> {
+    let found = Query { table, ..Query::default() }.run(archive).unwrap();
+    let cells = found.flat_map(|batch| rows::cells(&batch.unwrap(), &[name]).collect::<Vec<_>>());
+    cells.map(|mut row| row.remove(0)).collect()
+}
+
+fn row() -> RecordingRow {
+    RecordingRow { frames: 0, sample_rate: 8000, ..recording(1) }
+}
+
+fn goes_on(start: u64) -> Part {
+    Part { range: start..Part::OPEN, left_out: Vec::new(), row: row() }
+}
+
+#[test]
+fn a_recording_in_the_middle_is_completed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut archive = Archive::create_with(dir.path(), live()).unwrap();
+    archive.open_tape(TAPE, 8000, 2, (0, 1)).unwrap();
+    archive.write(TAPE, &[1, 2, 3, 4, 5, 6]).unwrap();
+    archive.keep(TAPE, vec![goes_on(1)]).unwrap();
+    archive.write(TAPE, &[7, 8]).unwrap();
+
+    let left = killed(dir.path());
+    let next = Archive::create_with(left.path(), live()).unwrap();
+    let [(row, saved)] = &next.recovered().recordings[..] else { panic!("{:?}", next.recovered()) };
+    assert_eq!((row.end_reason, row.frames), (EndReason::Interrupted, 3));
+    assert_ne!(row.id, recording(1).id, "the whole one has a name of its own");
+    assert_eq!(samples(&left.path().join(&saved.file)), [3, 4, 5, 6, 7, 8]);
+    assert_eq!(column(left.path(), Table::Recordings, "end_reason"), ["interrupted"]);
+    assert_eq!(fs::read_dir(left.path().join("spool")).unwrap().count(), 2, "a lock and a log");
+    drop(next);
+    // Once only.
+    let again = Archive::create_with(left.path(), live()).unwrap();
+    assert!(again.recovered().is_empty());
+    assert_eq!(column(left.path(), Table::Recordings, "end_reason"), ["interrupted"]);
+}
+
+#[test]
+fn what_nobody_has_asked_for_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut archive = Archive::create_with(dir.path(), live()).unwrap();
+    archive.open_tape(TAPE, 8000, 2, (0, 1)).unwrap();
+    archive.write(TAPE, &[1, 2, 3, 4]).unwrap();
+    archive.write_log().unwrap();
+    let left = killed(dir.path());
+    let next = Archive::create_with(left.path(), live()).unwrap();
+    assert!(next.recovered().is_empty(), "{:?}", next.recovered());
+    assert_eq!(fs::read_dir(left.path().join("spool")).unwrap().count(), 2);
+}
+
+#[test]
+fn a_replay_is_repeated() {
+    let dir = tempfile::tempdir().unwrap();
+    let repeatable = || ArchiveOptions { repeatable: true, ..live() };
+    let mut archive = Archive::create_with(dir.path(), repeatable()).unwrap();
+    archive.open_tape(TAPE, 8000, 2, (0, 1)).unwrap();
+    archive.write(TAPE, &[1, 2, 3, 4]).unwrap();
+    archive.keep(TAPE, vec![goes_on(0)]).unwrap();
+    let left = killed(dir.path());
+    let next = Archive::create_with(left.path(), repeatable()).unwrap();
+    assert_eq!((next.recovered().removed, next.recovered().recordings.len()), (1, 0));
+    assert!(!left.path().join("recordings").exists());
+}
+
+/// Whatever has been written when the process is killed, a recording that was told of is there, and its row.
+#[test]
+fn killed_between_any_two_steps() {
+    let whole = RecordingRow { frames: 2, ..recording(1) };
+    let steps: &[fn(&mut Archive, &RecordingRow)] = &[
+        |archive, _| archive.open_tape(TAPE, 8000, 2, (0, 1)).unwrap(),
+        |archive, _| archive.write(TAPE, &[1, 2, 3, 4]).unwrap(),
+        |archive, row| {
+            let part = Part { range: 0..2, left_out: Vec::new(), row: row.clone() };
+            archive.keep(TAPE, vec![part]).unwrap();
+        },
+        |archive, row| assert!(archive.cut(TAPE, 0..2, &[], row, true).unwrap().is_some()),
+        |archive, _| archive.close(TAPE).unwrap(),
+        |archive, _| archive.call(&call(1)).unwrap(),
+        |archive, _| archive.write_log().unwrap(),
+        |archive, _| archive.flush().unwrap(),
+    ];
+    for done in 0..=steps.len() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut archive = Archive::create_with(dir.path(), live()).unwrap();
+        steps[..done].iter().for_each(|step| step(&mut archive, &whole));
+        let left = killed(dir.path());
+        drop(Archive::create_with(left.path(), live()).unwrap());
+        let ids = column(left.path(), Table::Recordings, "recording_id");
+        let wanted = if done >= 3 { vec![whole.id.to_string()] } else { vec![] };
+        assert_eq!(ids, wanted, "after {done} steps");
+        for file in column(left.path(), Table::Recordings, "file") {
+            assert_eq!(samples(&left.path().join(file)), [1, 2, 3, 4], "after {done} steps");
+        }
+        assert_eq!(column(left.path(), Table::Calls, "call_uid").len(), usize::from(done >= 7), "{done}");
+    }
+}
+
+/// The log may end anywhere, and so may what is on the tape.
+#[test]
+fn cut_off_at_any_byte() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut archive = Archive::create_with(dir.path(), live()).unwrap();
+    archive.open_tape(TAPE, 8000, 2, (0, 1)).unwrap();
+    archive.write(TAPE, &[1, 2, 3, 4]).unwrap();
+    archive.keep(TAPE, vec![goes_on(0)]).unwrap();
+    archive.call(&call(1)).unwrap();
+    archive.write_log().unwrap();
+    let (log, tape) = ("spool/log", "spool/1.part");
+    let length = |file: &str| fs::metadata(dir.path().join(file)).unwrap().len();
+    let cuts = (0..length(log)).step_by(7).map(|end| (log, end));
+    for (file, end) in cuts.chain((2040..length(tape)).map(|end| (tape, end))) {
+        let left = killed(dir.path());
+        fs::File::options().write(true).open(left.path().join(file)).unwrap().set_len(end).unwrap();
+        let next = Archive::create_with(left.path(), live()).unwrap();
+        assert_eq!(next.recovered().damaged, 0, "{file} {end}");
+        for (row, saved) in &next.recovered().recordings {
+            let kept = samples(&left.path().join(&saved.file));
+            assert_eq!(kept, [1, 2, 3, 4][..kept.len()]);
+            assert_eq!(row.frames as usize * 2, kept.len());
+        }
+        let audio = next.recovered().recordings.len() + next.left().len();
+        if file == tape && end > 2048 + 4 {
+            assert_eq!(audio, 1, "{file} {end}");
+        }
+    }
+}
+
+#[test]
+fn calls_that_are_up_are_known_to_the_next_process() {
+    let signal = |n: u64, text: &str| {
+        let source = ([192, 0, 2, 9], 5060).into();
+        let destination = ([192, 0, 2, 10], 5060).into();
+        Signal { at: at(n), what: Signalled::Message { source, destination, text: text.to_owned() } }
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let mut archive = Archive::create_with(dir.path(), live()).unwrap();
+    let (over, up) = (call(1).id, Id([9; 16]));
+    archive.signal(over, signal(1, "INVITE")).unwrap();
+    archive.signal(up, signal(3, "ACK\u{ff}")).unwrap();
+    archive.signal(up, signal(2, "INVITE")).unwrap();
+    archive.call(&call(1)).unwrap();
+    archive.write_log().unwrap();
+    for flushed in [false, true] {
+        if flushed {
+            archive.flush().unwrap();
+        }
+        let left = killed(dir.path());
+        let mut next = Archive::create_with(left.path(), live()).unwrap();
+        assert_eq!(next.take_signals(), [signal(2, "INVITE"), signal(3, "ACK\u{ff}")], "{flushed}");
+        // Until somebody goes on with them they are not lost.
+        drop(next);
+        let mut next = Archive::create_with(left.path(), live()).unwrap();
+        assert_eq!(next.take_signals().len(), 2);
+    }
+}
