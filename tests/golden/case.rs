@@ -90,7 +90,7 @@ impl Archive {
     /// All rows of all tables as JSON lines, and the hash of every recording.
     pub(crate) fn describe(&self) -> String {
         let mut text = String::new();
-        for table in ["calls", "recordings", "streams", "events"] {
+        for table in ["calls", "recordings", "streams", "events", "quality"] {
             for line in self.search(table).lines() {
                 text.push_str(&format!("{table} {line}\n"));
             }

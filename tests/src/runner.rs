@@ -7,7 +7,7 @@ use std::hash::{DefaultHasher, Hasher};
 use spantape_core::engine::{Counters, Engine};
 use spantape_core::event::{Event, Part, kept};
 use spantape_core::media::TapeId;
-use spantape_core::record::{CallRow, EventRow, RecordingRow, Side, StreamRow};
+use spantape_core::record::{CallRow, EventRow, QualityRow, RecordingRow, Side, StreamRow};
 use spantape_core::rules::Config;
 use spantape_core::time::Timestamp;
 use spantape_core::wire::LinkType;
@@ -42,6 +42,8 @@ pub struct Outcome {
     pub streams: Vec<StreamRow>,
     /// In order of their telling.
     pub events: Vec<EventRow>,
+    /// In order of their ends.
+    pub quality: Vec<QualityRow>,
     /// At the end.
     pub counters: Counters,
     /// Of all events in their order.
@@ -138,6 +140,7 @@ impl Outcome {
             Event::Call(row) => self.calls.push(*row),
             Event::Stream(row) => self.streams.push(*row),
             Event::Happened(row) => self.events.push(*row),
+            Event::Quality(row) => self.quality.push(*row),
         }
     }
 

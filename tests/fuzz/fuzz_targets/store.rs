@@ -202,6 +202,15 @@ impl Store {
                         .all(|part| part.range.start <= part.range.end && part.row.sample_rate == rate)
                 );
             }
+            Event::Quality(row) => {
+                let slice = row.slice;
+                assert!(
+                    slice.end >= slice.start
+                        && slice.received + slice.lost + slice.late + slice.duplicate > 0
+                );
+                assert!((0.0..=1.0).contains(&slice.pattern.burst_loss));
+                assert!((0.0..=1.0).contains(&slice.pattern.gap_loss));
+            }
             Event::Happened(_) | Event::Media { .. } | Event::TapePacket { .. } | Event::Signalled { .. } => {
             }
             Event::TapeErase { tape, range } => {

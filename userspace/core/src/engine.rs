@@ -13,6 +13,7 @@ use crate::media::{Binding, BoundBy, CallKey, FlowId, Flows, Standing};
 use crate::reassembly::fragments::Fragments;
 use crate::reassembly::sctp::Messages;
 use crate::record::{EndReason, Side};
+use crate::rtp::rtcp::{self, Statement};
 use crate::rtp::{self, Packet as RtpPacket, Stream};
 use crate::rules::{Config, Rules};
 use crate::sip::{Message, Oddity, looks_like_sip, start_of_message};
@@ -412,6 +413,7 @@ impl Engine {
         }
         if rtp::is_rtcp(payload) {
             self.counters.rtcp_packets += 1;
+            self.handle_rtcp(flow, payload);
         } else if let Some((ssrc, packet)) = rtp::read(payload, self.now, self.flows.find(flow).is_some()) {
             self.counters.rtp_packets += 1;
             self.handle_rtp(flow, ssrc, &packet);
@@ -480,6 +482,36 @@ impl Engine {
             }
             _ => self.counters.hep_left_out += 1,
         }
+    }
+
+    /// Reports are told of streams by their SSRC, and by the host at which they begin or end.
+    fn handle_rtcp(&mut self, key: &FlowKey, payload: &[u8]) {
+        let ids = self.flows.of_rtcp(key);
+        if ids.is_empty() {
+            return;
+        }
+        let (flows, now) = (&mut self.flows, self.now);
+        rtcp::read(payload, |statement| {
+            let (ssrc, is_sender) = match &statement {
+                Statement::Sender { ssrc, .. } | Statement::Name { ssrc, .. } => (*ssrc, true),
+                Statement::Receiver(block) => (block.ssrc, false),
+                Statement::Voice(metrics) => (metrics.ssrc, false),
+            };
+            for &id in &ids {
+                let flow = flows.get_mut(id);
+                let end = if is_sender { flow.key.source } else { flow.key.destination };
+                let streams =
+                    flow.streams.iter_mut().filter(|stream| stream.ssrc == ssrc && end.ip == key.source.ip);
+                for stream in streams {
+                    match statement {
+                        Statement::Sender { stamp, .. } => stream.note_sender_report(now, stamp),
+                        Statement::Receiver(block) => stream.note_receiver_report(now, &block),
+                        Statement::Voice(metrics) => stream.note_voip_metrics(&metrics),
+                        Statement::Name { name, .. } => stream.note_name(name),
+                    }
+                }
+            }
+        });
     }
 
     /// Where junk before a message is tolerated.

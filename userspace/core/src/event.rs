@@ -6,7 +6,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use crate::media::TapeId;
-use crate::record::{CallRow, EventRow, Id, RecordingRow, Side, StreamRow};
+use crate::record::{CallRow, EventRow, Id, QualityRow, RecordingRow, Side, StreamRow};
 use crate::rtp::Undecoded;
 use crate::time::Timestamp;
 use crate::trigger::Verb;
@@ -102,6 +102,8 @@ pub enum Event {
     Call(Box<CallRow>),
     /// A stream is over.
     Stream(Box<StreamRow>),
+    /// Five seconds of a stream are over.
+    Quality(Box<QualityRow>),
     /// Something has happened.
     Happened(Box<EventRow>),
     /// What is on a tape of these frames, or beside it, is made silence, without a trace: it must not be kept.

@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::rtp::Slice;
 use crate::time::Timestamp;
 
 /// A name derived from what it names: the first 16 bytes of a SHA-256, shown as 32 hex digits.
@@ -298,10 +299,76 @@ pub struct StreamRow {
     pub max_jitter_ms: f64,
     /// Mean opinion score estimated by the E-model (G.107); 0 for what is not audio.
     pub mos: f64,
+    /// Bursts and gaps of loss.
+    pub pattern: LossPattern,
+    /// What the sender calls itself (CNAME of RTCP); empty if it does not say.
+    pub cname: String,
+    /// What the receiver says of the stream by RTCP.
+    pub reported: Reported,
     /// How the stream was bound to the call.
     pub bound_by: &'static str,
     /// Why it is not heard in a recording; empty when it is.
     pub not_decoded: &'static str,
+}
+
+/// How loss is spread: bursts and gaps by RFC 3611 section 4.7.2, with Gmin 16. Packets that came too late to be heard
+/// count as lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LossPattern {
+    /// Bursts of loss.
+    pub bursts: u64,
+    /// Part of the packets in bursts that is lost, from 0 to 1.
+    pub burst_loss: f64,
+    /// Mean length of a burst in milliseconds.
+    pub burst_ms: f64,
+    /// Part of the packets outside of bursts that is lost, from 0 to 1.
+    pub gap_loss: f64,
+    /// Mean length of a gap in milliseconds.
+    pub gap_ms: f64,
+}
+
+/// What the receiver of a stream said of it last, by RTCP (RFC 3550 section 6.4, RFC 3611 section 4.7).
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Reported {
+    /// Part of the packets lost since the report before, from 0 to 1.
+    pub loss: Option<f64>,
+    /// Packets lost since the stream began, less second copies.
+    pub lost: Option<i64>,
+    /// Interarrival jitter in milliseconds.
+    pub jitter_ms: Option<f64>,
+    /// From here to the receiver and back in milliseconds, by when its answer to a sender's report came; or from
+    /// end to end, if the receiver says so itself.
+    pub round_trip_ms: Option<f64>,
+    /// Opinion score for listening, or for conversation where that alone is told.
+    pub mos: Option<f64>,
+}
+
+impl Reported {
+    /// Takes over what a later report says.
+    pub fn update(&mut self, later: &Reported) {
+        self.loss = later.loss.or(self.loss);
+        self.lost = later.lost.or(self.lost);
+        self.jitter_ms = later.jitter_ms.or(self.jitter_ms);
+        self.round_trip_ms = later.round_trip_ms.or(self.round_trip_ms);
+        self.mos = later.mos.or(self.mos);
+    }
+}
+
+/// Five seconds of a stream: a row of the table `quality`.
+#[derive(Clone, Debug)]
+pub struct QualityRow {
+    /// Its call.
+    pub call: Id,
+    /// SIP Call-ID.
+    pub call_id: String,
+    /// Who speaks.
+    pub side: Side,
+    /// Sender.
+    pub source: SocketAddr,
+    /// Receiver.
+    pub destination: SocketAddr,
+    /// What it was like.
+    pub slice: Slice,
 }
 
 /// Something that happened in a call: a row of the table `events`.

@@ -250,6 +250,7 @@ impl Pipeline {
                 }
                 Event::Call(row) => self.decoding.call(row),
                 Event::Stream(row) => self.decoding.stream(row),
+                Event::Quality(row) => archive.quality(&row)?,
                 Event::Happened(row) => archive.event(&row)?,
                 Event::Signalled { call, signal } => archive.signal(call, signal)?,
                 Event::Media { endpoint, wanted } => self.steer_media(endpoint, wanted),

@@ -5,6 +5,7 @@
 //!                   recordings/day=…/…
 //!                   streams/day=…/…
 //!                   events/day=…/…
+//!                   quality/day=…/…
 //! ```
 //!
 //! A part is written under a temporary name (`.part-*.tmp`) and renamed. Its rows are sorted by time and
@@ -31,10 +32,10 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
-use spantape_core::record::{CallRow, EventRow, Id, RecordingRow, StreamRow};
+use spantape_core::record::{CallRow, EventRow, Id, QualityRow, RecordingRow, StreamRow};
 use spantape_core::time::Timestamp;
 
-use crate::columns::{self, CALLS, EVENTS, RECORDINGS, STREAMS};
+use crate::columns::{self, CALLS, EVENTS, QUALITY, RECORDINGS, STREAMS};
 use crate::error::{Result, io, parquet};
 use crate::partition;
 use crate::schema::{Builder, Column, TIME_COLUMN, Table};
@@ -91,6 +92,11 @@ impl Catalog {
         self.add(Table::Events, EVENTS, row.at, columns::event_id(row), row)
     }
 
+    /// Adds five seconds of a stream.
+    pub fn quality(&mut self, row: &QualityRow) -> Result<()> {
+        self.add(Table::Quality, QUALITY, row.slice.start, columns::quality_id(row), row)
+    }
+
     /// Adds a row as [`json_row`] has made it. One that lacks its time or id is none: returns whether it was added.
     pub(crate) fn logged(&mut self, table: Table, row: &Map<String, Value>) -> Result<bool> {
         let at = row.get(TIME_COLUMN).and_then(Value::as_i64).map(utc::from_micros);
@@ -108,6 +114,9 @@ impl Catalog {
             }
             Table::Events => {
                 self.add_with(table, EVENTS, at, id, |builder, column| builder.append_json(column, row))
+            }
+            Table::Quality => {
+                self.add_with(table, QUALITY, at, id, |builder, column| builder.append_json(column, row))
             }
         }?;
         Ok(true)

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
-use spantape_core::record::{CallRow, Completeness, EventRow, Id, RecordingRow, StreamRow};
+use spantape_core::record::{CallRow, Completeness, EventRow, Id, QualityRow, RecordingRow, StreamRow};
 use spantape_core::time::Timestamp;
 
 use crate::schema::Column;
@@ -13,6 +13,7 @@ type Call = Column<CallRow>;
 type Recording = Column<(RecordingRow, Saved)>;
 type Stream = Column<StreamRow>;
 type Event = Column<EventRow>;
+type Quality = Column<QualityRow>;
 
 pub(crate) const CALLS: &[Call] = &[
     Call::text("call_uid", |r| hex(r.id)).lookup().unique(),
@@ -132,6 +133,17 @@ pub(crate) const STREAMS: &[Stream] = &[
     Stream::float("jitter_ms", |r| Some(r.jitter_ms)),
     Stream::float("max_jitter_ms", |r| Some(r.max_jitter_ms)),
     Stream::float("mos", |r| known(r.mos)).nullable(),
+    Stream::int("bursts", |r| count(r.pattern.bursts)),
+    Stream::float("burst_loss", |r| Some(r.pattern.burst_loss)),
+    Stream::float("burst_ms", |r| Some(r.pattern.burst_ms)),
+    Stream::float("gap_loss", |r| Some(r.pattern.gap_loss)),
+    Stream::float("gap_ms", |r| Some(r.pattern.gap_ms)),
+    Stream::text("cname", |r| text(&r.cname)),
+    Stream::float("reported_loss", |r| r.reported.loss).nullable(),
+    Stream::int("reported_lost", |r| r.reported.lost).nullable(),
+    Stream::float("reported_jitter_ms", |r| r.reported.jitter_ms).nullable(),
+    Stream::float("reported_mos", |r| r.reported.mos).nullable(),
+    Stream::float("round_trip_ms", |r| r.reported.round_trip_ms).nullable(),
     Stream::text("bound_by", |r| text(r.bound_by)),
     Stream::text("not_decoded", |r| text(r.not_decoded)),
 ];
@@ -152,15 +164,57 @@ pub(crate) const EVENTS: &[Event] = &[
     Event::text("text", |r| text(&r.text)),
 ];
 
-/// A stream is what it is by call, addresses, SSRC and first packet.
+pub(crate) const QUALITY: &[Quality] = &[
+    Quality::text("quality_id", |r| hex(quality_id(r))).unique(),
+    Quality::text("stream_id", |r| hex(sliced_stream_id(r))).lookup(),
+    Quality::text("call_uid", |r| hex(r.call)).lookup(),
+    Quality::text("call_id", |r| text(&r.call_id)).lookup(),
+    Quality::text("side", |r| text(r.side.as_str())),
+    Quality::int("ssrc", |r| Some(r.slice.ssrc.into())),
+    Quality::time("start", |r| Some(r.slice.start)),
+    Quality::time("ended", |r| Some(r.slice.end)),
+    Quality::int("expected", |r| count(r.slice.received.saturating_add(r.slice.lost))),
+    Quality::int("received", |r| count(r.slice.received)),
+    Quality::int("lost", |r| count(r.slice.lost)),
+    Quality::int("late", |r| count(r.slice.late)),
+    Quality::int("duplicate", |r| count(r.slice.duplicate)),
+    Quality::float("jitter_ms", |r| Some(r.slice.jitter_ms)),
+    Quality::float("max_jitter_ms", |r| Some(r.slice.max_jitter_ms)),
+    Quality::int("bursts", |r| count(r.slice.pattern.bursts)),
+    Quality::float("burst_loss", |r| Some(r.slice.pattern.burst_loss)),
+    Quality::float("burst_ms", |r| Some(r.slice.pattern.burst_ms)),
+    Quality::float("gap_loss", |r| Some(r.slice.pattern.gap_loss)),
+    Quality::float("gap_ms", |r| Some(r.slice.pattern.gap_ms)),
+    Quality::float("mos", |r| known(r.slice.mos)).nullable(),
+    Quality::float("reported_loss", |r| r.slice.reported.loss).nullable(),
+    Quality::int("reported_lost", |r| r.slice.reported.lost).nullable(),
+    Quality::float("reported_jitter_ms", |r| r.slice.reported.jitter_ms).nullable(),
+    Quality::float("reported_mos", |r| r.slice.reported.mos).nullable(),
+    Quality::float("round_trip_ms", |r| r.slice.reported.round_trip_ms).nullable(),
+];
+
 pub(crate) fn stream_id(r: &StreamRow) -> Id {
+    stream(r.call, r.source, r.destination, r.ssrc, r.start)
+}
+
+/// A slice is what it is by its stream and its beginning.
+pub(crate) fn quality_id(r: &QualityRow) -> Id {
+    Id::derive(&[b"quality", &sliced_stream_id(r).0, &r.slice.start.0.to_be_bytes()])
+}
+
+fn sliced_stream_id(r: &QualityRow) -> Id {
+    stream(r.call, r.source, r.destination, r.slice.ssrc, r.slice.stream)
+}
+
+/// A stream is what it is by call, addresses, SSRC and first packet.
+fn stream(call: Id, source: SocketAddr, destination: SocketAddr, ssrc: u32, start: Timestamp) -> Id {
     Id::derive(&[
         b"stream",
-        &r.call.0,
-        r.source.to_string().as_bytes(),
-        r.destination.to_string().as_bytes(),
-        &r.ssrc.to_be_bytes(),
-        &r.start.0.to_be_bytes(),
+        &call.0,
+        source.to_string().as_bytes(),
+        destination.to_string().as_bytes(),
+        &ssrc.to_be_bytes(),
+        &start.0.to_be_bytes(),
     ])
 }
 

@@ -37,10 +37,10 @@ use std::path::{Path, PathBuf};
 
 use spantape_core::event::{Part, Signal};
 use spantape_core::media::TapeId;
-use spantape_core::record::{CallRow, EventRow, Id, RecordingRow, Side, StreamRow};
+use spantape_core::record::{CallRow, EventRow, Id, QualityRow, RecordingRow, Side, StreamRow};
 use spantape_core::rtp::Undecoded;
 
-use crate::columns::{CALLS, EVENTS, RECORDINGS, STREAMS};
+use crate::columns::{CALLS, EVENTS, QUALITY, RECORDINGS, STREAMS};
 use crate::log::Log;
 use crate::room::Room;
 use crate::schema::json_row;
@@ -386,6 +386,14 @@ impl Archive {
         let logged = self.log.row(Table::Events, json_row(EVENTS, row));
         self.tolerate(logged)?;
         let kept = self.catalog.event(row);
+        self.tolerate(kept).map(drop)
+    }
+
+    /// See [`Catalog::quality`].
+    pub fn quality(&mut self, row: &QualityRow) -> Result<()> {
+        let logged = self.log.row(Table::Quality, json_row(QUALITY, row));
+        self.tolerate(logged)?;
+        let kept = self.catalog.quality(row);
         self.tolerate(kept).map(drop)
     }
 

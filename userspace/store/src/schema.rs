@@ -12,7 +12,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use serde_json::{Map, Value as Json};
 use spantape_core::time::Timestamp;
 
-use crate::columns::{CALLS, EVENTS, RECORDINGS, STREAMS};
+use crate::columns::{CALLS, EVENTS, QUALITY, RECORDINGS, STREAMS};
 use crate::utc;
 
 /// The column of each table that tells when a row began: the first sort key, and what the partition's day
@@ -31,11 +31,14 @@ pub enum Table {
     Streams,
     /// One row for each thing that happened in a call.
     Events,
+    /// One row for each five seconds of an RTP stream.
+    Quality,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Table; 4] = [Table::Calls, Table::Recordings, Table::Streams, Table::Events];
+    pub const ALL: [Table; 5] =
+        [Table::Calls, Table::Recordings, Table::Streams, Table::Events, Table::Quality];
 
     /// Its name, and the name of its directory.
     pub fn as_str(self) -> &'static str {
@@ -44,6 +47,7 @@ impl Table {
             Table::Recordings => "recordings",
             Table::Streams => "streams",
             Table::Events => "events",
+            Table::Quality => "quality",
         }
     }
 
@@ -54,6 +58,7 @@ impl Table {
             Table::Recordings => fields(RECORDINGS),
             Table::Streams => fields(STREAMS),
             Table::Events => fields(EVENTS),
+            Table::Quality => fields(QUALITY),
         }))
     }
 
@@ -64,6 +69,7 @@ impl Table {
             Table::Recordings => "recording_id",
             Table::Streams => "stream_id",
             Table::Events => "event_id",
+            Table::Quality => "quality_id",
         }
     }
 
@@ -74,6 +80,7 @@ impl Table {
             Table::Recordings => names(RECORDINGS, |column| column.lookup),
             Table::Streams => names(STREAMS, |column| column.lookup),
             Table::Events => names(EVENTS, |column| column.lookup),
+            Table::Quality => names(QUALITY, |column| column.lookup),
         }
     }
 
@@ -84,6 +91,7 @@ impl Table {
             Table::Recordings => names(RECORDINGS, |column| column.unique),
             Table::Streams => names(STREAMS, |column| column.unique),
             Table::Events => names(EVENTS, |column| column.unique),
+            Table::Quality => names(QUALITY, |column| column.unique),
         }
     }
 }
@@ -100,7 +108,7 @@ impl FromStr for Table {
     fn from_str(name: &str) -> Result<Table, String> {
         let table = Table::ALL.into_iter().find(|table| table.as_str() == name);
         table.ok_or_else(|| {
-            format!("`{name}` is no table; the tables are calls, recordings, streams and events")
+            format!("`{name}` is no table; the tables are calls, recordings, streams, events and quality")
         })
     }
 }

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use examples::{call, event, recording, stream};
+use examples::{call, event, quality, recording, stream};
 use spantape_core::media::TapeId;
 use spantape_core::record::RecordingRow;
 use spantape_store::{Archive, Catalog, Query, Table, rows};
@@ -29,6 +29,7 @@ fn replay(archive: &Path, order: impl Iterator<Item = u64>) {
         archive.call(&call(n)).unwrap();
         archive.stream(&stream(n)).unwrap();
         archive.event(&event(n, "trigger")).unwrap();
+        (0..3).for_each(|slice| archive.quality(&quality(n, slice)).unwrap());
         archive.event(&event(n, "end")).unwrap();
         archive.event(&event(n, "end")).unwrap();
     }
@@ -66,7 +67,7 @@ fn the_same_rows_give_the_same_bytes() {
     replay(b.path(), (0..12).rev());
     let files = relative(a.path());
     // Twelve recordings, three days of each table, the lock and the log.
-    assert_eq!(files.len(), 12 + 3 * 4 + 2);
+    assert_eq!(files.len(), 12 + 3 * 5 + 2);
     assert!(files == relative(b.path()), "the two archives differ");
 }
 
@@ -77,7 +78,7 @@ fn a_second_replay_adds_nothing() {
     let before = contents(dir.path());
     replay(dir.path(), 0..12);
     assert!(before == contents(dir.path()), "the second replay changed something");
-    assert_eq!(Table::ALL.map(|table| count(dir.path(), table)), [12, 12, 12, 24]);
+    assert_eq!(Table::ALL.map(|table| count(dir.path(), table)), [12, 12, 12, 24, 36]);
 }
 
 #[test]
@@ -85,7 +86,7 @@ fn a_longer_replay_adds_what_is_new() {
     let dir = tempfile::tempdir().unwrap();
     replay(dir.path(), 0..6);
     replay(dir.path(), 0..12);
-    assert_eq!(Table::ALL.map(|table| count(dir.path(), table)), [12, 12, 12, 24]);
+    assert_eq!(Table::ALL.map(|table| count(dir.path(), table)), [12, 12, 12, 24, 36]);
     // Rows of two parts of a day come in order of time.
     let batches = Query { table: Table::Calls, ..Query::default() }.run(dir.path()).unwrap();
     let starts: Vec<String> = batches
@@ -126,6 +127,6 @@ fn other_programs_read_it() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/readable.py");
     let output = Command::new("python3").arg(script).arg(dir.path()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let counts = "calls 12\nrecordings 12\nstreams 12\nevents 24\n";
+    let counts = "calls 12\nrecordings 12\nstreams 12\nevents 24\nquality 36\n";
     assert_eq!(String::from_utf8_lossy(&output.stdout), counts);
 }

@@ -29,6 +29,8 @@ TABLES = {
                 "packets": INT, "lost": INT, "jitter_ms": FLOAT, "mos": FLOAT},
     "events": {"event_id": TEXT, "start": TIME, "call_uid": TEXT, "call_id": TEXT, "kind": TEXT, "outcome": TEXT,
                "text": TEXT},
+    "quality": {"quality_id": TEXT, "start": TIME, "call_uid": TEXT, "call_id": TEXT, "stream_id": TEXT, "lost": INT,
+                "mos": FLOAT, "round_trip_ms": FLOAT},
 }
 
 

@@ -540,6 +540,10 @@ impl Call {
                     continue;
                 }
                 Note::Codec { from, to } => ("codec", format!("{from} -> {to} ({side})")),
+                Note::Slice(slice) => {
+                    self.tell_slice(*slice, key, speaker, context);
+                    continue;
+                }
                 Note::Loss(packets) => ("loss", format!("{packets} packets in a row ({side})")),
             };
             self.tell(at, kind, text, context);

@@ -3,8 +3,8 @@
 use super::{Call, Context};
 use crate::event::Event;
 use crate::media::{Binding, FlowId};
-use crate::record::{CallRow, EndReason, StreamRow};
-use crate::rtp::Stream;
+use crate::record::{CallRow, EndReason, QualityRow, Side, StreamRow};
+use crate::rtp::{Slice, Stream};
 use crate::wire::FlowKey;
 
 /// Names of codecs without a decoder that are kept of one call.
@@ -78,9 +78,34 @@ impl Call {
             context.flows.drop_claim(key.destination, self.key);
         }
         let Some(binding) = binding.filter(|_| !self.is_ignored()) else { return };
-        for stream in &streams {
-            self.tell_stream(stream, &key, &binding, context);
+        for mut stream in streams {
+            if let Some(slice) = stream.end_slice() {
+                self.tell_slice(slice, &key, binding.speaker, context);
+            }
+            self.tell_stream(&stream, &key, &binding, context);
         }
+    }
+
+    /// Five seconds of a stream are over.
+    pub(super) fn tell_slice(
+        &self,
+        mut slice: Slice,
+        key: &FlowKey,
+        speaker: Side,
+        context: &mut Context<'_>,
+    ) {
+        if self.descriptions.kind(key, speaker) != "audio" {
+            slice.mos = 0.0;
+        }
+        let row = QualityRow {
+            call: self.id,
+            call_id: self.call_id.clone(),
+            side: speaker,
+            source: key.source.socket(),
+            destination: key.destination.socket(),
+            slice,
+        };
+        context.events.push_back(Event::Quality(Box::new(row)));
     }
 
     fn tell_stream(&mut self, stream: &Stream, key: &FlowKey, binding: &Binding, context: &mut Context<'_>) {
@@ -132,6 +157,9 @@ impl Call {
             jitter_ms,
             max_jitter_ms,
             mos: if kind == "audio" && !event_only { stream.opinion_score() } else { 0.0 },
+            pattern: stream.loss_pattern(),
+            cname: stream.cname().to_owned(),
+            reported: *stream.reported(),
             bound_by: binding.by.as_str(),
             not_decoded,
         };

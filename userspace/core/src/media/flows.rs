@@ -42,6 +42,9 @@ const MAX_FLOWS_OF_ENDPOINT: usize = 1024;
 /// Of those so many, the newest, are looked at at once when a description names the endpoint; all others with
 /// their next packets.
 const LOOKED_AT_ONCE: usize = 64;
+/// Flows that are looked through for what an RTCP packet speaks of.
+const MAX_REPORTED: usize = 64;
+
 /// A slot in the call table and how often it has been used before: never names a later call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CallKey {
@@ -236,6 +239,20 @@ impl Flows {
     /// A flow.
     pub fn get_mut(&mut self, id: FlowId) -> &mut Flow {
         &mut self.flows[id]
+    }
+
+    /// Flows that an RTCP packet from here to there may speak of: their RTP goes to or from the same ports, or
+    /// those right below (RFC 3550 section 11, RFC 5761). One end that has its RTCP elsewhere (RFC 3605) is found
+    /// by the other.
+    pub fn of_rtcp(&self, key: &FlowKey) -> Vec<FlowId> {
+        let below = |endpoint: Endpoint| Endpoint { port: endpoint.port.wrapping_sub(1), ..endpoint };
+        let ends = [below(key.source), below(key.destination), key.source, key.destination];
+        let places = ends.iter().filter_map(|end| self.places.get(end));
+        let mut found: Vec<FlowId> =
+            places.flat_map(|place| &place.flows).copied().take(MAX_REPORTED).collect();
+        found.sort_unstable();
+        found.dedup();
+        found
     }
 
     /// Adds a flow; `None` when there is no room, for all others belong to calls.

@@ -1,12 +1,15 @@
 //! One RTP stream: what came, in what order, and when it is to be heard (RFC 3550).
 
+mod burst;
 mod dtmf;
 mod held;
 mod likeness;
 mod quality;
 pub mod red;
+pub mod rtcp;
 mod seal;
 mod sequence;
+mod slice;
 mod span;
 mod stream;
 mod timeline;
@@ -15,6 +18,7 @@ mod voice;
 
 use rtp_rs::{RtpReader, RtpReaderError};
 pub use sequence::{Sequence, Verdict};
+pub use slice::Slice;
 
 use crate::time::Timestamp;
 

@@ -4,12 +4,15 @@
 //! first packets of a run, whose least delay anchors it, and those that came before one that is missing.
 
 mod play;
+mod reports;
 
+use super::burst::Bursts;
 use super::dtmf::Dtmf;
-use super::quality::{Jitter, opinion_score};
+use super::quality::Jitter;
 use super::red;
 use super::seal::Seal;
 use super::sequence::{Sequence, Verdict};
+use super::slice::{Open, Slice};
 use super::span::Span;
 use super::timeline::Timeline;
 use super::undecoded::Undecoded;
@@ -19,6 +22,7 @@ use crate::codec::{Codec, CodecKind, Decoder, external};
 use crate::media::{Tape, TapeId};
 use crate::record::{Completeness, Side};
 use crate::time::{MILLISECOND, SECOND, Timestamp};
+use reports::Reports;
 
 /// Packets of a new run are held so long to find the one with the least delay.
 const PROBATION: i64 = 200 * MILLISECOND;
@@ -125,7 +129,7 @@ impl Held {
 }
 
 /// Something worth telling that was found in a stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Note {
     /// A key was pressed.
     Key(char),
@@ -138,6 +142,8 @@ pub enum Note {
     },
     /// So many packets in a row never came.
     Loss(u64),
+    /// Five seconds are over.
+    Slice(Box<Slice>),
 }
 
 /// Where a stream is heard.
@@ -217,6 +223,9 @@ pub struct Stream {
     current: Option<usize>,
     dtmf: Dtmf,
     jitter: Jitter,
+    bursts: Bursts,
+    slice: Open,
+    reports: Reports,
     span: Span,
     voice: Voice,
     /// The tape in whose list the current codec stands.
@@ -247,6 +256,9 @@ impl Stream {
             current: None,
             dtmf: Dtmf::default(),
             jitter: Jitter::default(),
+            bursts: Bursts::default(),
+            slice: Open::default(),
+            reports: Reports::default(),
             span: Span::default(),
             voice: Voice::default(),
             listed: None,
@@ -261,6 +273,8 @@ impl Stream {
         match self.sequence.receive(packet.sequence, stale) {
             Verdict::New(number) => self.accept(number, packet, out),
             Verdict::Duplicate => {
+                self.turn_slice(packet.at, out);
+                self.slice.duplicate += 1;
                 if let Some(report) = out.report_at(packet.at) {
                     report.duplicate += 1;
                 }
@@ -376,7 +390,7 @@ impl Stream {
                         return;
                     }
                     let Some(held) = self.held.pop_front() else { return };
-                    self.step_to(held.number, now, out);
+                    self.step_to(held.number, held.at, now, out);
                     self.hear(&held.packet(), out);
                 }
             }
@@ -427,11 +441,9 @@ impl Stream {
 
     /// Opinion score; 0 for what is not audio.
     pub fn opinion_score(&self) -> f64 {
-        let Some(format) = self.main_format().filter(|format| format.codec.clock != 0) else { return 0.0 };
         let expected = self.sequence.expected().max(1) as f64;
         let useless = (self.sequence.lost() + self.late).saturating_sub(self.recovered);
-        let packet_ms = 1000.0 * self.span.packet() as f64 / f64::from(format.codec.clock);
-        opinion_score(&format.codec, useless as f64 / expected, packet_ms, self.jitter_ms().0)
+        self.score(useless as f64 / expected, &self.bursts, self.jitter_ms().0)
     }
 
     /// Codecs by name, in order of appearance.
@@ -502,6 +514,8 @@ impl Stream {
             .or(self.formats.first())
     }
 
+    /// The E-model's opinion score of the stream, or a part of it, in which so much was useless.
+    /// Milliseconds from one packet to the next; 0 when that is not known.
     fn note_arrival(&mut self, packet: &Packet<'_>) {
         self.packets += 1;
         self.last = self.last.max(packet.at);
@@ -566,6 +580,8 @@ impl Stream {
 
     fn note_late(&mut self, at: Timestamp, out: &mut Playout<'_>) {
         self.late += 1;
+        self.turn_slice(at, out);
+        self.slice.receive_late();
         if let Some(report) = out.report_at(at) {
             // It was counted as lost when its place was filled.
             report.late += 1;
@@ -581,7 +597,7 @@ impl Stream {
     }
 
     /// Goes on to the packet with that number; those before it that have not come are lost.
-    fn step_to(&mut self, number: u64, now: Timestamp, out: &mut Playout<'_>) {
+    fn step_to(&mut self, number: u64, at: Timestamp, now: Timestamp, out: &mut Playout<'_>) {
         let missing = number.saturating_sub(self.next);
         self.next = number + 1;
         self.missing = missing;
@@ -591,6 +607,9 @@ impl Stream {
         if let Some(tape) = &mut out.tape {
             tape.completeness[out.side.channel()].lost += missing;
         }
+        self.turn_slice(at, out);
+        self.slice.lose(missing);
+        self.bursts.lose(missing);
         if missing >= LOSS_EVENT {
             out.notes.push((now, Note::Loss(missing)));
         }
@@ -685,14 +704,15 @@ impl Stream {
                 if let Some(key) = self.dtmf.receive(packet.timestamp, packet.payload) {
                     out.notes.push((packet.at, Note::Key(key)));
                 }
-                return;
+                return self.count(packet.at, out);
             }
             // One within another is none that anybody sends.
-            CodecKind::ComfortNoise | CodecKind::Red => return,
+            CodecKind::ComfortNoise | CodecKind::Red => return self.count(packet.at, out),
             _ => {}
         }
         let clock = self.formats[index].codec.clock;
         if clock == 0 {
+            self.count(packet.at, out);
             self.keep_undecoded(index, &packet, packet.at, out);
             return;
         }
@@ -722,6 +742,8 @@ impl Stream {
         if off {
             // Those that came after it are in their places: this one belongs nowhere.
             self.late += 1;
+            self.count(packet.at, out);
+            self.slice.late += 1;
             if let Some(report) = out.report_at(packet.at) {
                 report.late += 1;
             }
@@ -732,6 +754,7 @@ impl Stream {
         self.timestamp = timestamp;
         self.span.add(timestamp, packet.sequence);
         let place = timeline.place(timestamp);
+        self.count(packet.at, out);
         if out.tape.is_some() && self.formats[index].decoder.is_some() && !packet.is_sealed {
             if missing > 0 {
                 self.play_copies(missing, timestamp, outer, out);

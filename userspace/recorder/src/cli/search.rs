@@ -213,6 +213,7 @@ fn columns(table: Table) -> &'static [Shown] {
         Table::Calls => CALLS,
         Table::Streams => STREAMS,
         Table::Events => EVENTS,
+        Table::Quality => QUALITY,
     }
 }
 
@@ -267,6 +268,19 @@ const EVENTS: &[Shown] = &[
     left("DESTINATION", 5, &["destination_address", "destination_port"], address),
     left("TEXT", 0, &["text"], first),
     left("CALL-ID", 6, &["call_id"], first),
+];
+
+const QUALITY: &[Shown] = &[
+    left("START (UTC)", 0, &["start"], moment),
+    left("SIDE", 0, &["side"], first),
+    right("EXPECTED", 4, &["expected"], first),
+    right("LOST", 1, &["lost"], first),
+    right("LATE", 5, &["late"], first),
+    right("BURSTS", 6, &["bursts"], first),
+    right("JITTER", 2, &["jitter_ms"], milliseconds),
+    right("MOS", 0, &["mos"], first),
+    right("ROUND TRIP", 7, &["round_trip_ms"], milliseconds),
+    left("CALL-ID", 3, &["call_id"], first),
 ];
 
 fn line(columns: &[Shown], cells: &[String]) -> Vec<String> {

@@ -3,8 +3,10 @@
 #![allow(dead_code, unreachable_pub, reason = "each test takes what it needs")]
 
 use spantape_core::record::{
-    CallRow, Completeness, EndReason, EventRow, Id, Party, RecordingRow, Side, StreamRow,
+    CallRow, Completeness, EndReason, EventRow, Id, LossPattern, Party, QualityRow, RecordingRow, Reported,
+    Side, StreamRow,
 };
+use spantape_core::rtp::Slice;
 use spantape_core::time::{SECOND, Timestamp};
 
 /// 2023-11-14T22:13:20Z, plus as many seconds.
@@ -99,8 +101,38 @@ pub fn stream(n: u64) -> StreamRow {
         jitter_ms: 0.5,
         max_jitter_ms: 1.25,
         mos: 4.4,
+        pattern: LossPattern::default(),
+        cname: "phone@192.0.2.9".to_owned(),
+        reported: Reported { loss: Some(0.25), lost: Some(7), ..Reported::default() },
         bound_by: "sdp",
         not_decoded: "",
+    }
+}
+
+/// The `slice`th slice of a stream.
+pub fn quality(n: u64, slice: u64) -> QualityRow {
+    let stream = stream(n);
+    QualityRow {
+        call: stream.call,
+        call_id: stream.call_id,
+        side: stream.side,
+        source: stream.source,
+        destination: stream.destination,
+        slice: Slice {
+            stream: stream.start,
+            ssrc: stream.ssrc,
+            start: at(n + slice * 5),
+            end: at(n + slice * 5 + 4),
+            received: 248,
+            lost: 2,
+            late: 1,
+            duplicate: 3,
+            jitter_ms: 1.5,
+            max_jitter_ms: 2.5,
+            pattern: LossPattern { gap_loss: 0.008, gap_ms: 5000.0, ..LossPattern::default() },
+            mos: 4.1,
+            reported: Reported { round_trip_ms: Some(42.0), ..Reported::default() },
+        },
     }
 }
 
