@@ -33,7 +33,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     filter: Filter,
     /// Where to look
-    #[arg(long, value_name = "TABLE", default_value = "recordings", value_parser = clap::builder::PossibleValuesParser::new(["recordings", "calls", "streams", "events"]))]
+    #[arg(long, value_name = "TABLE", default_value = "recordings", value_parser = clap::builder::PossibleValuesParser::new(["recordings", "calls", "streams", "events", "quality"]))]
     table: String,
     /// How to print what is found
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "table")]
