@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use spantape_core::media::TapeId;
-use spantape_core::record::{EventRow, RecordingRow, Side, StreamRow};
+use spantape_core::record::{EventRow, QualityRow, RecordingRow, Side, StreamRow};
 use spantape_core::time::MILLISECOND;
 use spantape_store::Archive;
 
@@ -70,6 +70,7 @@ pub(super) fn archive() -> Dir {
         };
         archive.stream(&caller).unwrap();
         archive.stream(&callee).unwrap();
+        archive.quality(&QualityRow { call: id, ..examples::quality(at, 0) }).unwrap();
 
         let (phone, pbx) = (([192, 0, 2, 9], 5060).into(), ([192, 0, 2, 1], 5060).into());
         let mut message = |ms: i64, up: bool, text: &str| {
