@@ -327,15 +327,15 @@ impl Archive {
             self.spool.postpone(id, Part { range, left_out, row });
             return Ok(None);
         };
-        self.log_recording(row, &saved)?;
+        let logged = self.log_recording(row, &saved);
+        self.tolerate(logged)?;
         Ok(Some(saved))
     }
 
     /// See [`Catalog::recording`].
     pub fn recording(&mut self, row: &RecordingRow, saved: &Saved) -> Result<()> {
-        self.log_recording(row, saved)?;
-        let kept = self.catalog.recording(row, saved);
-        self.tolerate(kept).map(drop)
+        let logged = self.log_recording(row, saved);
+        self.add_logged(logged, |catalog| catalog.recording(row, saved))
     }
 
     /// Makes a recording of a range of a tape ([`Archive::save`]) and adds it to the catalog.
@@ -368,33 +368,25 @@ impl Archive {
     /// See [`Catalog::call`].
     pub fn call(&mut self, row: &CallRow) -> Result<()> {
         let logged = self.log.row(Table::Calls, json_row(CALLS, row)).and_then(|()| self.log.over(row.id));
-        self.tolerate(logged)?;
-        let kept = self.catalog.call(row);
-        self.tolerate(kept).map(drop)
+        self.add_logged(logged, |catalog| catalog.call(row))
     }
 
     /// See [`Catalog::stream`].
     pub fn stream(&mut self, row: &StreamRow) -> Result<()> {
         let logged = self.log.row(Table::Streams, json_row(STREAMS, row));
-        self.tolerate(logged)?;
-        let kept = self.catalog.stream(row);
-        self.tolerate(kept).map(drop)
+        self.add_logged(logged, |catalog| catalog.stream(row))
     }
 
     /// See [`Catalog::event`].
     pub fn event(&mut self, row: &EventRow) -> Result<()> {
         let logged = self.log.row(Table::Events, json_row(EVENTS, row));
-        self.tolerate(logged)?;
-        let kept = self.catalog.event(row);
-        self.tolerate(kept).map(drop)
+        self.add_logged(logged, |catalog| catalog.event(row))
     }
 
     /// See [`Catalog::quality`].
     pub fn quality(&mut self, row: &QualityRow) -> Result<()> {
         let logged = self.log.row(Table::Quality, json_row(QUALITY, row));
-        self.tolerate(logged)?;
-        let kept = self.catalog.quality(row);
-        self.tolerate(kept).map(drop)
+        self.add_logged(logged, |catalog| catalog.quality(row))
     }
 
     /// Writes what can wait no longer: after it, nothing that has been told here is lost when the process is killed.
@@ -415,8 +407,15 @@ impl Archive {
 
     fn log_recording(&mut self, row: &RecordingRow, saved: &Saved) -> Result<()> {
         let both = (row.clone(), saved.clone());
-        let logged = self.log.row(Table::Recordings, json_row(RECORDINGS, &both));
-        self.tolerate(logged).map(drop)
+        self.log.row(Table::Recordings, json_row(RECORDINGS, &both))
+    }
+
+    /// Adds to the catalog a row that has been logged. Each failure stands alone: a row that could not be logged may
+    /// still find its way into the catalog.
+    fn add_logged(&mut self, logged: Result<()>, add: impl FnOnce(&mut Catalog) -> Result<()>) -> Result<()> {
+        self.tolerate(logged)?;
+        let kept = add(&mut self.catalog);
+        self.tolerate(kept).map(drop)
     }
 
     fn finish_postponed(&mut self) -> Result<()> {
