@@ -39,6 +39,7 @@ use crate::columns::{self, CALLS, EVENTS, QUALITY, RECORDINGS, STREAMS};
 use crate::error::{Result, io, parquet};
 use crate::partition;
 use crate::schema::{Builder, Column, TIME_COLUMN, Table};
+use crate::seal::hex;
 use crate::spool::{self, Saved};
 use crate::utc::{self, Day};
 
@@ -363,7 +364,7 @@ fn properties(table: Table) -> ParquetResult<WriterProperties> {
 fn name(rows: &[(Timestamp, Id, u32)]) -> String {
     let mut hash = Sha256::new();
     rows.iter().for_each(|(_, id, _)| hash.update(id.0));
-    hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&hash.finalize()[..8])
 }
 
 fn parse_id(hex: &str) -> Option<Id> {
