@@ -1,0 +1,64 @@
+//! Bringing what is on a tape to a higher rate.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use spantape_core::codec::Upsampler;
+
+use super::files::Tape;
+use crate::wav::{self, HEADER_LEN};
+
+/// Frames that [`convert`] makes at a time.
+const CONVERTED: u64 = 1 << 14;
+/// More frames than an upsampler remembers.
+const REMEMBERED: u64 = 64;
+
+/// Brings the samples of one tape's file to the rate of another, an upsampler a channel. Silence stays a hole.
+pub(super) fn convert(
+    (source, from): (&File, &Tape),
+    (target, to): (&File, &Tape),
+    mut upsamplers: Vec<Upsampler>,
+) -> io::Result<()> {
+    let channels = upsamplers.len();
+    let frame_bytes = from.format.frame_bytes().max(1);
+    let (old, new) = (u64::from(from.format.sample_rate), u64::from(to.format.sample_rate));
+    let block = (CONVERTED * old / new).max(1);
+    // Silence at the end may not be in the file; and the file may be longer than the tape.
+    let stored = source.metadata()?.len().saturating_sub(HEADER_LEN as u64) / frame_bytes;
+    let stored = stored.min(from.frames);
+    let (mut bytes, mut channel, mut samples) = (Vec::new(), Vec::new(), Vec::new());
+    // What upsamplers make is late: so much of it stands before the tape's first frame.
+    let mut early = upsamplers.first().map_or(0, Upsampler::delay) as usize;
+    let (mut read, mut written) = (0, 0);
+    // Silence behind the last sample brings out what the upsamplers still remember.
+    while read < stored + REMEMBERED && written < to.frames {
+        let count = block.min(stored + REMEMBERED - read);
+        bytes.clear();
+        bytes.resize((count * frame_bytes) as usize, 0);
+        let there = count.min(stored.saturating_sub(read)) * frame_bytes;
+        source.read_exact_at(&mut bytes[..there as usize], from.offset(read))?;
+        read += count;
+        samples.clear();
+        for (index, upsampler) in upsamplers.iter_mut().enumerate() {
+            channel.clear();
+            let all = bytes.as_chunks::<2>().0.iter().skip(index).step_by(channels);
+            channel.extend(all.map(|&sample| i16::from_le_bytes(sample)));
+            upsampler.convert(&mut channel);
+            samples.resize(channel.len() * channels, 0);
+            let places = samples.iter_mut().skip(index).step_by(channels);
+            places.zip(&channel).for_each(|(place, &sample)| *place = sample);
+        }
+        let frames = samples.len() / channels.max(1);
+        let begin = early.min(frames);
+        early -= begin;
+        let wanted = (frames - begin).min(usize::try_from(to.frames - written).unwrap_or(usize::MAX));
+        let wanted_samples = &samples[begin * channels..(begin + wanted) * channels];
+        if wanted_samples.iter().any(|&sample| sample != 0) {
+            wav::to_bytes(wanted_samples, &mut bytes);
+            target.write_all_at(&bytes, to.offset(written))?;
+        }
+        written += wanted as u64;
+    }
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! Tapes as files, of which so many are open at a time.
+
+use std::collections::BTreeMap;
+use std::collections::hash_map::{Entry, HashMap};
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use spantape_core::media::TapeId;
+use spantape_core::time::SECOND;
+
+use crate::error::{Result, io};
+use crate::wav::{self, Format, HEADER_LEN};
+
+#[derive(Debug)]
+pub(super) struct Tape {
+    pub(super) format: Format,
+    /// Length so far, silence at its end included.
+    pub(super) frames: u64,
+    pub(super) on_disk: bool,
+}
+
+impl Tape {
+    /// What an earlier process has left of a tape.
+    pub(super) fn found(path: &Path) -> Result<Option<Tape>> {
+        let file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file.map_err(io("open", path))?,
+        };
+        let mut header = [0; HEADER_LEN];
+        read_what_is_there(&file, &mut header, 0).map_err(io("read", path))?;
+        let Some(format) = wav::read_format(&header) else { return Ok(None) };
+        let length = file.metadata().map_err(io("look at", path))?.len();
+        let frames = length.saturating_sub(HEADER_LEN as u64) / format.frame_bytes();
+        Ok(Some(Tape { format, frames, on_disk: true }))
+    }
+
+    pub(super) fn offset(&self, frame: u64) -> u64 {
+        HEADER_LEN as u64 + frame.saturating_mul(self.format.frame_bytes())
+    }
+
+    /// Frames as nanoseconds.
+    pub(super) fn time(&self, frames: &Range<u64>) -> Range<i64> {
+        let rate = i128::from(self.format.sample_rate.max(1));
+        let time =
+            |frame: u64| i64::try_from(i128::from(frame) * i128::from(SECOND) / rate).unwrap_or(i64::MAX);
+        time(frames.start)..time(frames.end)
+    }
+}
+
+/// The open files of tapes, not more than `limit`.
+#[derive(Debug)]
+pub(super) struct Files {
+    pub(super) dir: PathBuf,
+    limit: usize,
+    pub(super) open: HashMap<TapeId, (File, u64)>,
+    /// Who was used when: the first is the one to close.
+    pub(super) order: BTreeMap<u64, TapeId>,
+    uses: u64,
+}
+
+impl Files {
+    pub(super) fn new(dir: PathBuf, limit: usize) -> Files {
+        Files { dir, limit: limit.max(1), open: HashMap::new(), order: BTreeMap::new(), uses: 0 }
+    }
+
+    pub(super) fn path(&self, id: TapeId) -> PathBuf {
+        path_in(&self.dir, id)
+    }
+
+    pub(super) fn get(&mut self, id: TapeId, tape: &mut Tape) -> Result<&File> {
+        self.uses += 1;
+        if let Some((_, used)) = self.open.get(&id) {
+            self.order.remove(used);
+        } else {
+            while self.open.len() >= self.limit {
+                let Some((_, oldest)) = self.order.pop_first() else { break };
+                self.open.remove(&oldest);
+            }
+        }
+        self.order.insert(self.uses, id);
+        let slot = match self.open.entry(id) {
+            Entry::Occupied(slot) => slot.into_mut(),
+            Entry::Vacant(slot) => slot.insert((open_file(&path_in(&self.dir, id), tape)?, 0)),
+        };
+        slot.1 = self.uses;
+        Ok(&slot.0)
+    }
+
+    pub(super) fn forget(&mut self, id: TapeId) {
+        if let Some((_, used)) = self.open.remove(&id) {
+            self.order.remove(&used);
+        }
+    }
+}
+
+/// Fills `bytes` from the file as far as that goes; what is not there yet is silence.
+pub(super) fn read_what_is_there(file: &File, mut bytes: &mut [u8], mut offset: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match file.read_at(bytes, offset) {
+            Ok(0) => return Ok(()),
+            Ok(read) => {
+                bytes = &mut bytes[read..];
+                offset += read as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn path_in(dir: &Path, id: TapeId) -> PathBuf {
+    dir.join(format!("{id}.part"))
+}
+
+pub(super) fn open_file(path: &Path, tape: &mut Tape) -> Result<File> {
+    let file = File::options().read(true).write(true).create_new(!tape.on_disk).open(path);
+    let file = file.map_err(io("open", path))?;
+    if !tape.on_disk {
+        tape.on_disk = true;
+        file.write_all_at(&wav::open_header(tape.format), 0).map_err(io("write", path))?;
+    }
+    Ok(file)
+}

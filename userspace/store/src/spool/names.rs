@@ -1,0 +1,41 @@
+//! What the files of recordings, and of what belongs to them, are called.
+
+use std::path::{Path, PathBuf};
+
+use spantape_core::media::TapeId;
+use spantape_core::record::{RecordingRow, Side};
+
+use crate::utc;
+
+/// Where a recording lies, relative to the archive.
+pub(crate) fn file_name(row: &RecordingRow) -> String {
+    let t = utc::civil(row.start);
+    let (year, month, day) = (t.year(), t.month(), t.day());
+    let (hour, minute, second, ms) = (t.hour(), t.minute(), t.second(), t.millisecond());
+    let (from, to) = (safe(&row.from.user), safe(&row.to.user));
+    let id = row.id.to_string();
+    format!(
+        "recordings/{year:04}/{month:02}/{day:02}/{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}.{ms:03}Z_{from}_{to}_{}.wav",
+        &id[..8]
+    )
+}
+
+/// Where the undecoded packets of a tape's side lie.
+pub(super) fn packets_path(dir: &Path, id: TapeId, side: Side) -> PathBuf {
+    dir.join(format!("{id}.{}.packets", side.as_str()))
+}
+
+/// Where the undecoded packets of a recording's side lie.
+pub(super) fn rtpdump_path(recording: &Path, side: Side) -> PathBuf {
+    recording.with_extension(format!("{}.rtpdump", side.as_str()))
+}
+
+pub(super) fn rtpdump_name(file: &str, side: Side) -> String {
+    format!("{}.{}.rtpdump", file.trim_end_matches(".wav"), side.as_str())
+}
+
+fn safe(user: &str) -> String {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "+._-".contains(c);
+    let name: String = user.chars().take(32).map(|c| if allowed(c) { c } else { '_' }).collect();
+    if name.is_empty() { "unknown".to_owned() } else { name }
+}
