@@ -4,7 +4,7 @@ mod conceal;
 mod dvi4;
 pub mod external;
 mod format;
-mod g711;
+pub mod g711;
 mod g726;
 mod gsm;
 mod opus;
