@@ -44,7 +44,7 @@ use crate::spool::{self, Saved};
 use crate::utc::{self, Day};
 
 /// Rows of a table that are kept in memory before they are written.
-pub const BUFFERED_ROWS: usize = 100_000;
+pub const BUFFERED_ROWS: usize = 2 * ROW_GROUP_ROWS;
 
 /// The tables of an archive, for writing.
 ///
