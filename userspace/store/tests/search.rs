@@ -214,7 +214,8 @@ fn little_is_read() {
     const DAYS: u64 = 20;
     const ROWS: u64 = 5_000;
     let dir = tempfile::tempdir().unwrap();
-    let mut catalog = Catalog::open(dir.path()).unwrap();
+    // A part a day.
+    let mut catalog = Catalog::with_buffer(dir.path(), (DAYS * ROWS) as usize).unwrap();
     let mut saved = saved(0);
     let started = Instant::now();
     for day in 0..DAYS {
