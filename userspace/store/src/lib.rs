@@ -44,7 +44,6 @@ use crate::columns::{CALLS, EVENTS, QUALITY, RECORDINGS, STREAMS};
 use crate::log::Log;
 use crate::room::Room;
 use crate::schema::json_row;
-use crate::wav::Format;
 
 pub use crate::catalog::Catalog;
 pub use crate::error::{Error, Result};
@@ -136,7 +135,7 @@ impl Archive {
         let found = log::read(&dir)?;
         let mut recovered = Recovered { damaged: found.damaged, ..Recovered::default() };
         recovered.signals = found.signals.iter().map(|(_, signal)| signal.clone()).collect();
-        let parts = |tape: log::OpenTape| if found.repeatable { Vec::new() } else { tape.parts };
+        let parts = |parts| if found.repeatable { Vec::new() } else { parts };
         if found.repeatable {
             recovered.removed = found.tapes.len() as u64;
         }
@@ -209,7 +208,7 @@ impl Archive {
             return Ok(());
         }
         self.spool.open_tape(id, sample_rate, channels);
-        let logged = self.log.tape(id, Format { sample_rate, channels });
+        let logged = self.log.tape(id);
         self.tolerate(logged).map(drop)
     }
 

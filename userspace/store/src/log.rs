@@ -23,7 +23,6 @@ use spantape_core::record::Id;
 use crate::error::{Result, io};
 use crate::schema::Table;
 use crate::spool;
-use crate::wav::Format;
 
 /// Bytes that are collected before they are written, unless somebody must be able to rely on them.
 const COLLECTED: usize = 64 << 10;
@@ -40,8 +39,8 @@ const FIRST_SIGNALS: usize = 16;
 enum Entry {
     /// The first line: whether what is not finished can be had once more, by replaying the same capture.
     Run { repeatable: bool },
-    /// A tape has been opened, or goes on at another rate.
-    Tape { id: TapeId, sample_rate: u32, channels: u16 },
+    /// A tape has been opened. Its file says in which format.
+    Tape { id: TapeId },
     /// What is to be kept of a tape.
     Kept { id: TapeId, parts: Vec<Part> },
     /// A tape is done with.
@@ -54,23 +53,14 @@ enum Entry {
     Row { table: String, row: Map<String, Value> },
 }
 
-/// A tape that has not been closed.
-#[derive(Debug)]
-pub(crate) struct OpenTape {
-    /// Its file's format.
-    pub(crate) format: Format,
-    /// What is to be kept of it.
-    pub(crate) parts: Vec<Part>,
-}
-
 /// What is to be known of calls that are up, and of which.
 pub(crate) type Signals = Vec<(Id, Signal)>;
 
 /// What a log says.
 #[derive(Debug, Default)]
 pub(crate) struct Contents {
-    /// Tapes that have not been closed.
-    pub(crate) tapes: BTreeMap<TapeId, OpenTape>,
+    /// Tapes that have not been closed, and what is to be kept of them.
+    pub(crate) tapes: BTreeMap<TapeId, Vec<Part>>,
     /// Rows that no part of the catalog may have.
     pub(crate) rows: Vec<(Table, Map<String, Value>)>,
     /// What is to be known of calls that were up, in order of time.
@@ -121,13 +111,10 @@ impl Contents {
         match entry {
             Entry::Signal { call, signal } => self.signals.push((call, signal)),
             Entry::Run { repeatable } => self.repeatable = repeatable,
-            Entry::Tape { id, sample_rate, channels } => {
-                let tape = OpenTape { format: Format { sample_rate, channels }, parts: Vec::new() };
-                self.tapes.entry(id).or_insert(tape).format.sample_rate = sample_rate;
-            }
+            Entry::Tape { id } => _ = self.tapes.entry(id).or_default(),
             Entry::Kept { id, parts } => {
-                if let Some(tape) = self.tapes.get_mut(&id) {
-                    tape.parts = parts;
+                if let Some(kept) = self.tapes.get_mut(&id) {
+                    *kept = parts;
                 }
             }
             Entry::Closed { id } => {
@@ -174,10 +161,9 @@ impl Log {
         })
     }
 
-    /// A tape has been opened, or goes on at another rate.
-    pub(crate) fn tape(&mut self, id: TapeId, format: Format) -> Result<()> {
-        let Format { sample_rate, channels } = format;
-        let line = line(&Entry::Tape { id, sample_rate, channels });
+    /// A tape has been opened.
+    pub(crate) fn tape(&mut self, id: TapeId) -> Result<()> {
+        let line = line(&Entry::Tape { id });
         self.collected.extend(&line);
         self.tapes.entry(id).or_default()[0] = line;
         self.write_some()
@@ -279,8 +265,6 @@ mod tests {
     use super::*;
     use crate::testing::recording;
 
-    const FORMAT: Format = Format { sample_rate: 8000, channels: 2 };
-
     fn part(n: u64) -> Part {
         Part { range: 5..Part::OPEN, left_out: vec![7..9, 11..12], row: recording(n) }
     }
@@ -291,21 +275,21 @@ mod tests {
 
     fn write_all(dir: &Path) -> Log {
         let mut log = Log::create(dir, false, Vec::new()).unwrap();
-        log.tape(TapeId(1), FORMAT).unwrap();
-        log.tape(TapeId(2), FORMAT).unwrap();
+        log.tape(TapeId(1)).unwrap();
+        log.tape(TapeId(2)).unwrap();
         log.row(Table::Calls, row(1)).unwrap();
         log.kept(TapeId(2), vec![part(2)]).unwrap();
         log.closed(TapeId(1)).unwrap();
-        log.tape(TapeId(2), Format { sample_rate: 16_000, channels: 2 }).unwrap();
         log.row(Table::Events, row(2)).unwrap();
         log.write().unwrap();
         log
     }
 
     fn check_tape(contents: &Contents) {
-        let [(id, tape)] = contents.tapes.iter().collect::<Vec<_>>()[..] else { panic!("{contents:?}") };
-        assert_eq!((id.0, tape.format.sample_rate), (2, 16_000));
-        let [kept] = &tape.parts[..] else { panic!("{tape:?}") };
+        let [(TapeId(2), parts)] = contents.tapes.iter().collect::<Vec<_>>()[..] else {
+            panic!("{contents:?}")
+        };
+        let [kept] = &parts[..] else { panic!("{parts:?}") };
         assert_eq!((kept.range.clone(), &kept.left_out[..]), (5..Part::OPEN, &[7..9, 11..12][..]));
         assert_eq!(format!("{:?}", kept.row), format!("{:?}", recording(2)));
     }

@@ -1,4 +1,4 @@
-//! The header of a recording: 16-bit PCM as Broadcast Wave (EBU Tech 3285), RF64 past 4 GB (EBU Tech 3306).
+//! The header of a recording: 16-bit PCM or G.711 as Broadcast Wave (EBU Tech 3285), RF64 past 4 GB (EBU Tech 3306).
 //!
 //! ```text
 //! offset  size  chunk
@@ -11,9 +11,14 @@
 //!   2048        the samples, interleaved, little-endian
 //! ```
 //!
+//! That of G.711 has `fmt ` at 2002, with two bytes more, and at 2028 "fact", the number of frames: "LIST" is so much
+//! shorter.
+//!
 //! The header's size never depends on what is in it, so that it can be written over when a recording
 //! ends and all is known. Texts too long for their field are cut.
 
+use serde::{Deserialize, Serialize};
+use spantape_core::codec::g711::Law;
 use spantape_core::record::{Party, RecordingRow};
 use spantape_core::time::{SECOND, Timestamp};
 
@@ -29,54 +34,116 @@ pub struct Format {
     pub sample_rate: u32,
     /// Samples a frame.
     pub channels: u16,
+    /// How a sample is written.
+    pub encoding: Encoding,
 }
 
 impl Format {
     /// Bytes of one sample of every channel.
     pub fn frame_bytes(self) -> u64 {
-        u64::from(self.channels) * 2
+        u64::from(self.channels) * u64::from(self.encoding.bytes())
+    }
+}
+
+/// How a sample is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Encoding {
+    /// 16 bits, little-endian.
+    #[default]
+    Pcm16,
+    /// G.711 µ-law.
+    MuLaw,
+    /// G.711 A-law.
+    ALaw,
+}
+
+impl Encoding {
+    /// Of a sample.
+    pub const fn bytes(self) -> u16 {
+        match self {
+            Encoding::Pcm16 => 2,
+            Encoding::MuLaw | Encoding::ALaw => 1,
+        }
+    }
+
+    fn law(self) -> Option<Law> {
+        match self {
+            Encoding::Pcm16 => None,
+            Encoding::MuLaw => Some(Law::Mu),
+            Encoding::ALaw => Some(Law::A),
+        }
+    }
+
+    /// The byte of which silence is made.
+    pub fn silence(self) -> u8 {
+        self.law().map_or(0, |law| law.encode(0))
+    }
+
+    /// Turns samples into bytes. `bytes` is used again from block to block.
+    pub fn encode(self, samples: &[i16], bytes: &mut Vec<u8>) {
+        bytes.resize(samples.len() * usize::from(self.bytes()), 0);
+        match self.law() {
+            None => {
+                let places = bytes.as_chunks_mut::<2>().0;
+                places.iter_mut().zip(samples).for_each(|(to, sample)| *to = sample.to_le_bytes());
+            }
+            Some(law) => {
+                bytes.iter_mut().zip(samples).for_each(|(to, &sample)| *to = law.encode(sample));
+            }
+        }
+    }
+
+    /// Turns bytes into samples. `samples` is used again from block to block.
+    pub fn decode(self, bytes: &[u8], samples: &mut Vec<i16>) {
+        samples.clear();
+        match self.law() {
+            None => {
+                samples.extend(bytes.as_chunks::<2>().0.iter().map(|&bytes| i16::from_le_bytes(bytes)));
+            }
+            Some(law) => samples.extend(bytes.iter().map(|&code| law.decode(code))),
+        }
     }
 }
 
 /// The header of a finished file of so many frames.
 pub fn header(format: Format, frames: u64, row: &RecordingRow) -> [u8; HEADER_LEN] {
-    let mut out = Layout::new();
+    let mut out = Layout::new(format.encoding);
     let data = frames.saturating_mul(format.frame_bytes());
     out.riff(Some(data), frames);
     out.broadcast(format, row);
     out.info(row);
-    out.format(format);
+    out.format(format, frames);
     out.data(Some(data));
     out.bytes
 }
 
 /// The header of a file that is still growing: its length is "unknown", which players take as "to the end".
 pub fn open_header(format: Format) -> [u8; HEADER_LEN] {
-    let mut out = Layout::new();
+    let mut out = Layout::new(format.encoding);
     out.riff(None, 0);
-    out.chunk(b"JUNK", (FORMAT_AT - out.at - 8) as u32);
-    out.at = FORMAT_AT;
-    out.format(format);
+    out.chunk(b"JUNK", (out.format_at - out.at - 8) as u32);
+    out.at = out.format_at;
+    out.format(format, 0);
     out.data(None);
     out.bytes
 }
 
 /// What the header of a recording says a sample means; `None` when it is no recording of ours.
 pub fn read_format(header: &[u8; HEADER_LEN]) -> Option<Format> {
-    let chunk = &header[FORMAT_AT..];
-    let is_ours =
-        matches!(&header[..4], b"RIFF" | b"RF64") && chunk.starts_with(b"fmt ") && chunk[24..28] == *b"data";
-    let channels = u16::from_le_bytes([chunk[10], chunk[11]]);
-    let sample_rate = u32::from_le_bytes([chunk[12], chunk[13], chunk[14], chunk[15]]);
-    (is_ours && (1..=2).contains(&channels) && sample_rate > 0).then_some(Format { sample_rate, channels })
-}
-
-/// Turns samples into the bytes of a WAV file. `bytes` is used again from block to block.
-pub fn to_bytes(samples: &[i16], bytes: &mut Vec<u8>) {
-    bytes.resize(samples.len() * 2, 0);
-    for (to, sample) in bytes.as_chunks_mut::<2>().0.iter_mut().zip(samples) {
-        *to = sample.to_le_bytes();
-    }
+    let encodings = [Encoding::Pcm16, Encoding::MuLaw, Encoding::ALaw];
+    encodings.into_iter().find_map(|encoding| {
+        let chunk = &header[format_at(encoding)..];
+        let is_ours = matches!(&header[..4], b"RIFF" | b"RF64")
+            && chunk.starts_with(b"fmt ")
+            && header[HEADER_LEN - 8..].starts_with(b"data");
+        let tag = u16::from_le_bytes([chunk[8], chunk[9]]);
+        let channels = u16::from_le_bytes([chunk[10], chunk[11]]);
+        let sample_rate = u32::from_le_bytes([chunk[12], chunk[13], chunk[14], chunk[15]]);
+        let is_ours =
+            is_ours && tag == format_tag(encoding) && (1..=2).contains(&channels) && sample_rate > 0;
+        is_ours.then_some(Format { sample_rate, channels, encoding })
+    })
 }
 
 /// "1009 -> 1010".
@@ -84,7 +151,23 @@ pub(crate) fn parties(row: &RecordingRow) -> String {
     format!("{} -> {}", user(&row.from), user(&row.to))
 }
 
-const FORMAT_AT: usize = 2016;
+/// `wFormatTag`, as RFC 2361 registers it.
+const fn format_tag(encoding: Encoding) -> u16 {
+    match encoding {
+        Encoding::Pcm16 => 1,
+        Encoding::ALaw => 6,
+        Encoding::MuLaw => 7,
+    }
+}
+
+/// Where `fmt ` begins.
+const fn format_at(encoding: Encoding) -> usize {
+    match encoding {
+        Encoding::Pcm16 => HEADER_LEN - 8 - 24,
+        Encoding::MuLaw | Encoding::ALaw => HEADER_LEN - 8 - 26 - 12,
+    }
+}
+
 const HISTORY: usize = 256;
 const UNKNOWN: u32 = u32::MAX;
 const PROGRAM: &str = "spantape";
@@ -92,11 +175,12 @@ const PROGRAM: &str = "spantape";
 struct Layout {
     bytes: [u8; HEADER_LEN],
     at: usize,
+    format_at: usize,
 }
 
 impl Layout {
-    fn new() -> Layout {
-        Layout { bytes: [0; HEADER_LEN], at: 0 }
+    fn new(encoding: Encoding) -> Layout {
+        Layout { bytes: [0; HEADER_LEN], at: 0, format_at: format_at(encoding) }
     }
 
     fn put(&mut self, bytes: &[u8]) {
@@ -167,31 +251,45 @@ impl Layout {
         // A comma would end the field T of EBU R98.
         let codecs = row.codecs.join(" ").replace(',', " ");
         let rate = format.sample_rate;
-        let mut history = ascii(&format!("A=PCM,F={rate},W=16,M={mode},T={PROGRAM} {codecs}"));
+        let (algorithm, width) = match format.encoding {
+            Encoding::Pcm16 => ("PCM", 16),
+            Encoding::MuLaw => ("G711u", 8),
+            Encoding::ALaw => ("G711a", 8),
+        };
+        let mut history = ascii(&format!("A={algorithm},F={rate},W={width},M={mode},T={PROGRAM} {codecs}"));
         history.truncate(HISTORY - 3);
         self.text(&(history + "\r\n"), HISTORY);
     }
 
     fn info(&mut self, row: &RecordingRow) {
-        self.chunk(b"LIST", (FORMAT_AT - self.at - 8) as u32);
+        let end = self.format_at;
+        self.chunk(b"LIST", (end - self.at - 8) as u32);
         self.put(b"INFO");
         self.info_text(b"INAM", &parties(row), 256);
         self.info_text(b"IART", user(&row.from), 256);
         self.info_text(b"ICRD", &utc::rfc3339(row.start), 32);
-        self.info_text(b"ICMT", &format!("recording {}, Call-ID {}", row.id, row.call_id), 474);
+        let comment = end - self.at - 2 * 8 - 32;
+        self.info_text(b"ICMT", &format!("recording {}, Call-ID {}", row.id, row.call_id), comment);
         self.info_text(b"ISFT", PROGRAM, 32);
     }
 
-    fn format(&mut self, format: Format) {
-        debug_assert_eq!(self.at, FORMAT_AT);
-        let frame = format.channels.saturating_mul(2);
-        self.chunk(b"fmt ", 16);
-        self.put(&1u16.to_le_bytes());
+    fn format(&mut self, format: Format, frames: u64) {
+        debug_assert_eq!(self.at, self.format_at);
+        let (is_pcm, bytes) = (format.encoding == Encoding::Pcm16, format.encoding.bytes());
+        let frame = format.channels.saturating_mul(bytes);
+        self.chunk(b"fmt ", if is_pcm { 16 } else { 18 });
+        self.put(&format_tag(format.encoding).to_le_bytes());
         self.put(&format.channels.to_le_bytes());
         self.put(&format.sample_rate.to_le_bytes());
         self.put(&format.sample_rate.saturating_mul(frame.into()).to_le_bytes());
         self.put(&frame.to_le_bytes());
-        self.put(&16u16.to_le_bytes());
+        self.put(&(bytes * 8).to_le_bytes());
+        if !is_pcm {
+            // No extension; and how long what is encoded lasts.
+            self.put(&0u16.to_le_bytes());
+            self.chunk(b"fact", 4);
+            self.put(&u32::try_from(frames).unwrap_or(UNKNOWN).to_le_bytes());
+        }
     }
 
     fn data(&mut self, bytes: Option<u64>) {
@@ -225,7 +323,7 @@ mod tests {
     use super::*;
     use crate::testing::recording;
 
-    const STEREO: Format = Format { sample_rate: 8000, channels: 2 };
+    const STEREO: Format = Format { sample_rate: 8000, channels: 2, encoding: Encoding::Pcm16 };
 
     fn u32_at(bytes: &[u8], at: usize) -> u32 {
         u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
@@ -294,8 +392,13 @@ mod tests {
         let mut bytes = header(STEREO, 10, &recording(1));
         assert_eq!(read_format(&bytes), Some(STEREO));
         assert_eq!(read_format(&open_header(STEREO)), Some(STEREO));
-        bytes[FORMAT_AT + 10] = 3;
+        bytes[format_at(Encoding::Pcm16) + 10] = 3;
         assert_eq!(read_format(&bytes), None);
+        for encoding in [Encoding::MuLaw, Encoding::ALaw] {
+            let format = Format { encoding, ..STEREO };
+            assert_eq!(read_format(&header(format, 10, &recording(1))), Some(format));
+            assert_eq!(read_format(&open_header(format)), Some(format));
+        }
     }
 
     #[test]
@@ -317,10 +420,22 @@ mod tests {
     }
 
     #[test]
+    fn g711_says_so() {
+        let format = Format { encoding: Encoding::ALaw, ..STEREO };
+        let bytes = header(format, 10, &recording(1));
+        let names: Vec<_> = chunks(&bytes);
+        let places =
+            [("JUNK", 12), ("bext", 48), ("LIST", 914), ("fmt ", 2002), ("fact", 2028), ("data", 2040)];
+        assert_eq!(names, places.map(|(name, at)| (name.to_owned(), at)));
+        assert_eq!((u32_at(&bytes, 2036), u32_at(&bytes, 2044)), (10, 20));
+        assert_eq!((bytes[2010], u32_at(&bytes, 2018), bytes[2022], bytes[2024]), (6, 16_000, 2, 8));
+    }
+
+    #[test]
     fn hound_reads_it() {
         let samples: Vec<i16> = (0..2000).map(|n| (n * 37 % 4001 - 2000) as i16).collect();
         let mut body = Vec::new();
-        to_bytes(&samples, &mut body);
+        Encoding::Pcm16.encode(&samples, &mut body);
         let mut file = header(STEREO, 1000, &recording(1)).to_vec();
         file.extend(&body);
         let mut reader = hound::WavReader::new(Cursor::new(file)).unwrap();

@@ -337,7 +337,7 @@ fn decode(ffmpeg: &Ffmpeg, keep_rtp: bool, finished: &Finished, job: &mut Job) -
     if all.iter().all(|gained| gained.codecs.is_empty()) {
         return Ok(all);
     }
-    let format = Format { sample_rate: row.sample_rate, channels: if row.mixed { 1 } else { 2 } };
+    let format = Format { sample_rate: row.sample_rate, channels: if row.mixed { 1 } else { 2 }, encoding };
     let header: [u8; HEADER_LEN] = wav::header(format, row.frames, row);
     scratch.as_file().write_all_at(&header, 0)?;
     job.saved = finished.replace(&job.saved, scratch)?;

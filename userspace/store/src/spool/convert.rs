@@ -7,17 +7,17 @@ use std::os::unix::fs::FileExt;
 use spantape_core::codec::Upsampler;
 
 use super::files::Tape;
-use crate::wav::{self, HEADER_LEN};
+use crate::wav::HEADER_LEN;
 
 /// Frames that [`convert`] makes at a time.
 const CONVERTED: u64 = 1 << 14;
 /// More frames than an upsampler remembers.
 const REMEMBERED: u64 = 64;
 
-/// Brings the samples of one tape's file to the rate of another, an upsampler a channel. Silence stays a hole.
+/// Brings the samples of one tape's file to the rate of another, an upsampler a channel. In PCM silence stays a hole.
 pub(super) fn convert(
     (source, from): (&File, &Tape),
-    (target, to): (&File, &Tape),
+    (target, to): (&File, &mut Tape),
     mut upsamplers: Vec<Upsampler>,
 ) -> io::Result<()> {
     let channels = upsamplers.len();
@@ -27,7 +27,8 @@ pub(super) fn convert(
     // Silence at the end may not be in the file; and the file may be longer than the tape.
     let stored = source.metadata()?.len().saturating_sub(HEADER_LEN as u64) / frame_bytes;
     let stored = stored.min(from.frames);
-    let (mut bytes, mut channel, mut samples) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut bytes, mut before, mut channel, mut samples) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let has_no_holes = to.format.encoding.silence() != 0;
     // What upsamplers make is late: so much of it stands before the tape's first frame.
     let mut early = upsamplers.first().map_or(0, Upsampler::delay) as usize;
     let (mut read, mut written) = (0, 0);
@@ -35,15 +36,15 @@ pub(super) fn convert(
     while read < stored + REMEMBERED && written < to.frames {
         let count = block.min(stored + REMEMBERED - read);
         bytes.clear();
-        bytes.resize((count * frame_bytes) as usize, 0);
+        bytes.resize((count * frame_bytes) as usize, from.format.encoding.silence());
         let there = count.min(stored.saturating_sub(read)) * frame_bytes;
         source.read_exact_at(&mut bytes[..there as usize], from.offset(read))?;
         read += count;
+        from.format.encoding.decode(&bytes, &mut before);
         samples.clear();
         for (index, upsampler) in upsamplers.iter_mut().enumerate() {
             channel.clear();
-            let all = bytes.as_chunks::<2>().0.iter().skip(index).step_by(channels);
-            channel.extend(all.map(|&sample| i16::from_le_bytes(sample)));
+            channel.extend(before.iter().skip(index).step_by(channels));
             upsampler.convert(&mut channel);
             samples.resize(channel.len() * channels, 0);
             let places = samples.iter_mut().skip(index).step_by(channels);
@@ -54,11 +55,12 @@ pub(super) fn convert(
         early -= begin;
         let wanted = (frames - begin).min(usize::try_from(to.frames - written).unwrap_or(usize::MAX));
         let wanted_samples = &samples[begin * channels..(begin + wanted) * channels];
-        if wanted_samples.iter().any(|&sample| sample != 0) {
-            wav::to_bytes(wanted_samples, &mut bytes);
+        if has_no_holes || wanted_samples.iter().any(|&sample| sample != 0) {
+            to.format.encoding.encode(wanted_samples, &mut bytes);
             target.write_all_at(&bytes, to.offset(written))?;
         }
         written += wanted as u64;
     }
-    Ok(())
+    to.stored = written;
+    to.fill(target, to.frames)
 }

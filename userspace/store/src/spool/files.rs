@@ -19,6 +19,8 @@ pub(super) struct Tape {
     pub(super) format: Format,
     /// Length so far, silence at its end included.
     pub(super) frames: u64,
+    /// Frames in its file: the others are silence at the end.
+    pub(super) stored: u64,
     pub(super) on_disk: bool,
 }
 
@@ -34,11 +36,27 @@ impl Tape {
         let Some(format) = wav::read_format(&header) else { return Ok(None) };
         let length = file.metadata().map_err(io("look at", path))?.len();
         let frames = length.saturating_sub(HEADER_LEN as u64) / format.frame_bytes();
-        Ok(Some(Tape { format, frames, on_disk: true }))
+        Ok(Some(Tape { format, frames, stored: frames, on_disk: true }))
     }
 
     pub(super) fn offset(&self, frame: u64) -> u64 {
         HEADER_LEN as u64 + frame.saturating_mul(self.format.frame_bytes())
+    }
+
+    /// Writes silence behind what is stored, as far as `end`: in PCM a hole is silence, in G.711 it is not.
+    pub(super) fn fill(&mut self, file: &File, end: u64) -> io::Result<()> {
+        let silence = self.format.encoding.silence();
+        if silence != 0 {
+            let block = [silence; 1 << 12];
+            let (mut at, end) = (self.offset(self.stored), self.offset(end));
+            while at < end {
+                let count = usize::try_from(end - at).unwrap_or(block.len()).min(block.len());
+                file.write_all_at(&block[..count], at)?;
+                at += count as u64;
+            }
+        }
+        self.stored = self.stored.max(end);
+        Ok(())
     }
 
     /// Frames as nanoseconds.
@@ -96,7 +114,7 @@ impl Files {
     }
 }
 
-/// Fills `bytes` from the file as far as that goes; what is not there yet is silence.
+/// Fills `bytes` from the file as far as that goes; the rest stays as it is.
 pub(super) fn read_what_is_there(file: &File, mut bytes: &mut [u8], mut offset: u64) -> io::Result<()> {
     while !bytes.is_empty() {
         match file.read_at(bytes, offset) {

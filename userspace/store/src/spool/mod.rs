@@ -34,7 +34,7 @@ use crate::error::{Error, Result, io};
 use crate::finished::Finished;
 use crate::packets::{self, Packets};
 use crate::seal;
-use crate::wav::{self, Format, HEADER_LEN};
+use crate::wav::{self, Encoding, Format, HEADER_LEN};
 use convert::convert;
 use files::{Files, Tape, path_in, read_what_is_there};
 use names::{packets_path, rtpdump_name, rtpdump_path};
@@ -50,11 +50,13 @@ pub struct SpoolOptions {
     pub sync: bool,
     /// Hash each recording.
     pub sha256: bool,
+    /// How samples are written.
+    pub encoding: Encoding,
 }
 
 impl Default for SpoolOptions {
     fn default() -> Self {
-        SpoolOptions { open_files: 512, sync: false, sha256: true }
+        SpoolOptions { open_files: 512, sync: false, sha256: true, encoding: Encoding::Pcm16 }
     }
 }
 
@@ -82,8 +84,9 @@ pub struct Spool {
     /// What the tapes of an earlier process were to become.
     unfinished: BTreeMap<TapeId, Vec<Part>>,
     left: Vec<PathBuf>,
-    /// A block of samples as bytes, used again and again.
+    /// A block of samples as bytes, and as samples; used again and again.
     bytes: Vec<u8>,
+    samples: Vec<i16>,
     _lock: Lock,
 }
 
@@ -124,7 +127,6 @@ impl Spool {
         }
         let left = put_aside(&dir, &tapes)?;
         let files = Files::new(dir, options.open_files);
-        let bytes = Vec::new();
         Ok(Spool {
             archive: archive.to_owned(),
             options,
@@ -133,7 +135,8 @@ impl Spool {
             files,
             unfinished: known,
             left,
-            bytes,
+            bytes: Vec::new(),
+            samples: Vec::new(),
             _lock: lock,
         })
     }
@@ -217,18 +220,21 @@ impl Spool {
 
     /// Begins a tape. Its file is made when the first sample comes.
     pub fn open_tape(&mut self, id: TapeId, sample_rate: u32, channels: u16) {
-        let format = Format { sample_rate, channels };
-        self.tapes.insert(id, Tape { format, frames: 0, on_disk: false });
+        let format = Format { sample_rate, channels, encoding: self.options.encoding };
+        self.tapes.insert(id, Tape { format, frames: 0, stored: 0, on_disk: false });
     }
 
     /// Appends interleaved samples, in one write.
     pub fn write(&mut self, id: TapeId, samples: &[i16]) -> Result<()> {
         let tape = self.tapes.get_mut(&id).ok_or(Error::NoTape(id))?;
-        wav::to_bytes(samples, &mut self.bytes);
+        tape.format.encoding.encode(samples, &mut self.bytes);
         let file = self.files.get(id, tape)?;
-        let written = file.write_all_at(&self.bytes, tape.offset(tape.frames));
+        let written = tape
+            .fill(file, tape.frames)
+            .and_then(|()| file.write_all_at(&self.bytes, tape.offset(tape.frames)));
         written.map_err(|error| io("write", &self.files.path(id))(error))?;
         tape.frames += samples.len() as u64 / u64::from(tape.format.channels.max(1));
+        tape.stored = tape.frames;
         self.flush_packets(id)
     }
 
@@ -250,19 +256,24 @@ impl Spool {
         let tape = self.tapes.get_mut(&id).ok_or(Error::NoTape(id))?;
         let channels = usize::from(tape.format.channels.max(1));
         let count = samples.len().min(usize::try_from(tape.frames.saturating_sub(frame)).unwrap_or(0));
+        if count == 0 {
+            return Ok(());
+        }
         let offset = tape.offset(frame);
+        let encoding = tape.format.encoding;
         self.bytes.clear();
-        self.bytes.resize(count * channels * 2, 0);
+        self.bytes.resize(count * channels * usize::from(encoding.bytes()), encoding.silence());
         let read = read_what_is_there(self.files.get(id, tape)?, &mut self.bytes, offset);
         read.map_err(|error| io("read", &self.files.path(id))(error))?;
-        let written =
-            self.bytes.chunks_exact_mut(channels * 2).map(|frame| &mut frame[channel * 2..channel * 2 + 2]);
-        for (written, &sample) in written.zip(samples) {
-            let sum = i16::from_le_bytes([written[0], written[1]]).saturating_add(sample);
-            written.copy_from_slice(&sum.to_le_bytes());
-        }
-        let written = self.files.get(id, tape)?.write_all_at(&self.bytes, offset);
-        written.map_err(|error| io("write", &self.files.path(id))(error))
+        encoding.decode(&self.bytes, &mut self.samples);
+        let written = self.samples.iter_mut().skip(channel).step_by(channels);
+        written.zip(samples).for_each(|(written, &sample)| *written = written.saturating_add(sample));
+        encoding.encode(&self.samples, &mut self.bytes);
+        let file = self.files.get(id, tape)?;
+        let written = tape.fill(file, frame).and_then(|()| file.write_all_at(&self.bytes, offset));
+        written.map_err(|error| io("write", &self.files.path(id))(error))?;
+        tape.stored = tape.stored.max(frame + count as u64);
+        Ok(())
     }
 
     /// Overwrites frames that are on the tape with silence.
@@ -280,7 +291,7 @@ impl Spool {
         let file = self.files.get(id, tape)?;
         let length = file.metadata().map_err(io("look at", &path))?.len();
         self.bytes.clear();
-        self.bytes.resize(ERASED_AT_ONCE, 0);
+        self.bytes.resize(ERASED_AT_ONCE, tape.format.encoding.silence());
         let mut at = from;
         // Behind the file's end there is nothing but silence.
         while at < to.min(length) {
@@ -292,7 +303,7 @@ impl Spool {
         Ok(())
     }
 
-    /// Appends frames of silence, which take no room on the disk.
+    /// Appends frames of silence, which take no room on the disk but for G.711.
     pub fn silence(&mut self, id: TapeId, frames: u64) -> Result<()> {
         self.tapes.get_mut(&id).ok_or(Error::NoTape(id))?.frames += frames;
         self.flush_packets(id)
@@ -324,7 +335,8 @@ impl Spool {
                 u64::try_from(frames).unwrap_or(u64::MAX)
             }
         };
-        let raised = Tape { format: Format { sample_rate, ..tape.format }, frames, on_disk: tape.on_disk };
+        let format = Format { sample_rate, ..tape.format };
+        let mut raised = Tape { format, frames, stored: 0, on_disk: tape.on_disk };
         if tape.on_disk {
             let path = self.files.path(id);
             let dir = self.files.dir.clone();
@@ -332,7 +344,7 @@ impl Spool {
             let upsamplers = (0..tape.format.channels).map(upsampler).collect::<Result<Vec<_>>>()?;
             let source = self.files.get(id, tape)?;
             let target = new_file(&dir, "raise-", ".tmp").map_err(io("create a file in", &dir))?;
-            convert((source, tape), (target.as_file(), &raised), upsamplers)
+            convert((source, tape), (target.as_file(), &mut raised), upsamplers)
                 .and_then(|()| finish(target.as_file(), &wav::open_header(raised.format), self.options.sync))
                 .map_err(io("bring to a higher rate", &path))?;
             target.persist(&path).map_err(|error| io("rename into place", &path)(error.error))?;
@@ -425,6 +437,7 @@ impl Spool {
         let tape = self.tapes.get_mut(&id).ok_or(Error::NoTape(id))?;
         let path = self.files.path(id);
         let file = self.files.get(id, tape)?;
+        tape.fill(file, end).map_err(io("write", &path))?;
         file.set_len(tape.offset(end)).map_err(io("cut off", &path))?;
         finish(file, &wav::header(tape.format, end, row), self.options.sync).map_err(io("finish", &path))?;
         fs::rename(&path, target).map_err(io("rename into place", target))?;
@@ -438,8 +451,10 @@ impl Spool {
         let path = self.files.path(id);
         let dir = self.files.dir.clone();
         let mut source = self.files.get(id, tape)?;
-        let end = tape.offset(tape.frames.max(pieces.last().map_or(0, |piece| piece.end)));
+        let end = tape.frames.max(pieces.last().map_or(0, |piece| piece.end));
         // Silence at the end is not in the file until now.
+        tape.fill(source, end).map_err(io("write", &path))?;
+        let end = tape.offset(end);
         if source.metadata().map_err(io("look at", &path))?.len() < end {
             source.set_len(end).map_err(io("lengthen", &path))?;
         }
