@@ -4,6 +4,8 @@ mod cli;
 mod config;
 mod control;
 mod decode;
+mod encode;
+mod finish;
 mod live;
 mod pipeline;
 mod privileges;

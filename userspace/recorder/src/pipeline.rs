@@ -13,7 +13,7 @@ use spantape_core::time::{SECOND, Timestamp};
 use spantape_core::wire::Endpoint;
 use spantape_store::{Archive, ArchiveOptions, Recovered, Saved, Shortage};
 
-use crate::decode::{Audio, Decoded, Decoding, Haste, Ready};
+use crate::finish::{Audio, Complete, Finishing, Haste, Ready};
 use crate::source::Frame;
 use crate::source::tap::{Lost, Steer};
 
@@ -21,7 +21,7 @@ use crate::source::tap::{Lost, Steer};
 pub(crate) struct Pipeline {
     engine: Engine,
     archive: Archive,
-    decoding: Decoding,
+    finishing: Finishing,
     tally: Tally,
     steer: Option<Box<dyn Steer>>,
     tell: Option<Tell>,
@@ -53,9 +53,9 @@ pub(crate) struct Tally {
     pub(crate) missed: Lost,
     /// Announcements of media for which the sieve had no room.
     pub(crate) unsteered: u64,
-    /// Recordings with packets that were not decoded, as others took too long.
+    /// Recordings that were left as they were, as others took too long.
     pub(crate) skipped: u64,
-    /// What could not be decoded by ffmpeg, the first few.
+    /// What could not be decoded or encoded, the first few.
     pub(crate) undecoded: Vec<String>,
 }
 
@@ -69,12 +69,13 @@ impl Pipeline {
         audio: &Audio,
         haste: Haste,
         archive: &Path,
-        options: ArchiveOptions,
+        mut options: ArchiveOptions,
     ) -> Result<Pipeline> {
+        options.spool.encoding = audio.form.encoding();
         let archive = Archive::create_with(archive, options)?;
         Ok(Pipeline {
             engine: Engine::new(config),
-            decoding: Decoding::new(audio, haste, archive.finished()),
+            finishing: Finishing::new(audio, haste, archive.finished()),
             archive,
             tally: Tally::default(),
             steer: None,
@@ -216,7 +217,7 @@ impl Pipeline {
     pub(crate) fn finish(&mut self) -> Result<()> {
         self.engine.finish();
         self.carry_out()?;
-        self.decoding.finish();
+        self.finishing.finish();
         self.flush()
     }
 
@@ -246,10 +247,10 @@ impl Pipeline {
                 Event::TapeClosed { tape } => archive.close(tape)?,
                 Event::Recording { tape, range, left_out, last, row } => {
                     let Some(saved) = archive.save(tape, range, &left_out, &row, last)? else { continue };
-                    self.decoding.recording(row, saved);
+                    self.finishing.recording(row, saved);
                 }
-                Event::Call(row) => self.decoding.call(row),
-                Event::Stream(row) => self.decoding.stream(row),
+                Event::Call(row) => self.finishing.call(row),
+                Event::Stream(row) => self.finishing.stream(row),
                 Event::Quality(row) => archive.quality(&row)?,
                 Event::Happened(row) => archive.event(&row)?,
                 Event::Signalled { call, signal } => archive.signal(call, signal)?,
@@ -262,9 +263,9 @@ impl Pipeline {
 
     /// Adds rows that are complete to the catalog.
     fn keep_rows(&mut self) -> Result<()> {
-        while let Some(ready) = self.decoding.poll() {
+        while let Some(ready) = self.finishing.poll() {
             match ready {
-                Ready::Recording(Decoded { row, saved, problems }) => {
+                Ready::Recording(Complete { row, saved, problems }) => {
                     self.archive.recording(&row, &saved)?;
                     if let Some(tell) = &mut self.tell {
                         tell(Done::Recording(&row, &saved));
@@ -274,7 +275,7 @@ impl Pipeline {
                     let room = PROBLEMS.saturating_sub(self.tally.undecoded.len());
                     let told = problems.into_iter().map(|problem| format!("{}: {problem}", saved.file));
                     self.tally.undecoded.extend(told.take(room));
-                    self.tally.skipped = self.decoding.skipped;
+                    self.tally.skipped = self.finishing.skipped;
                 }
                 Ready::Call(row) => {
                     self.tally.answered += u64::from(row.answer.is_some());

@@ -32,16 +32,19 @@ impl Finished {
         spool::new_file(&dir, "decode-", ".tmp").map_err(io("create a file in", &dir))
     }
 
-    /// Puts a file in the place of a recording, by a rename.
-    pub fn replace(&self, saved: &Saved, by: NamedTempFile) -> Result<Saved> {
-        let target = self.path(&saved.file);
+    /// Puts a file in the place of a recording, by a rename. One whose name ends otherwise stands beside the one that it
+    /// replaces until the catalog names it.
+    pub fn replace(&self, saved: &Saved, by: NamedTempFile, extension: &str) -> Result<Saved> {
+        let file = spool::with_extension(&saved.file, extension);
+        let target = self.path(&file);
         if self.options.sync {
             by.as_file().sync_data().map_err(io("write", &target))?;
         }
         by.persist(&target).map_err(|error| io("rename into place", &target)(error.error))?;
         let bytes = fs::metadata(&target).map_err(io("look at", &target))?.len();
         let sha256 = if self.options.sha256 { Some(seal::hash(&target)?) } else { None };
-        Ok(Saved { bytes, sha256, ..saved.clone() })
+        let replaces = Some(saved.file.clone()).filter(|before| *before != file);
+        Ok(Saved { file, bytes, sha256, rtpdump: saved.rtpdump.clone(), replaces })
     }
 
     /// Removes the undecoded packets of a recording's side, which are in it now.

@@ -1,7 +1,7 @@
 //! What spantape keeps: recordings as WAV, the Parquet catalog, and its queries.
 //!
 //! ```text
-//! <archive>/recordings/YYYY/MM/DD/*.wav                      finished recordings (spool, wav)
+//! <archive>/recordings/YYYY/MM/DD/*.{wav,flac,opus}          finished recordings (spool, wav)
 //! <archive>/recordings/YYYY/MM/DD/*.rtpdump                  what of them has no decoder (packets, rtpdump)
 //! <archive>/catalog/<table>/day=YYYY-MM-DD/part-*.parquet    what is known of them (catalog, query)
 //! <archive>/spool/                                           recordings still going on (spool)
@@ -33,8 +33,9 @@ mod testing;
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
+use serde_json::Value;
 use spantape_core::event::{Part, Signal};
 use spantape_core::media::TapeId;
 use spantape_core::record::{CallRow, EventRow, Id, QualityRow, RecordingRow, Side, StreamRow};
@@ -143,6 +144,11 @@ impl Archive {
         let mut spool = Spool::go_on(path, options.spool, lock, tapes)?;
         let mut catalog = Catalog::open(path)?;
         for (table, row) in &found.rows {
+            if let Some(file) =
+                row.get("file").and_then(Value::as_str).filter(|_| *table == Table::Recordings)
+            {
+                remove_others(path, file)?;
+            }
             match catalog.logged(*table, row)? {
                 true => recovered.rows += 1,
                 false => recovered.damaged += 1,
@@ -331,10 +337,17 @@ impl Archive {
         Ok(Some(saved))
     }
 
-    /// See [`Catalog::recording`].
+    /// See [`Catalog::recording`]. What it replaces is removed.
     pub fn recording(&mut self, row: &RecordingRow, saved: &Saved) -> Result<()> {
-        let logged = self.log_recording(row, saved);
-        self.add_logged(logged, |catalog| catalog.recording(row, saved))
+        let mut logged = self.log_recording(row, saved);
+        if saved.replaces.is_some() {
+            // From here on the next process knows which of the two counts.
+            logged = logged.and_then(|()| self.log.write());
+        }
+        self.add_logged(logged, |catalog| catalog.recording(row, saved))?;
+        let before = saved.replaces.as_ref().map(|before| self.spool.finished().path(before));
+        let removed = before.map_or(Ok(()), |before| remove(&before));
+        self.tolerate(removed).map(drop)
     }
 
     /// Makes a recording of a range of a tape ([`Archive::save`]) and adds it to the catalog.
@@ -433,5 +446,24 @@ impl Archive {
     /// there is room for is kept. Returns whether all went well.
     fn tolerate(&mut self, result: Result<()>) -> Result<bool> {
         if self.repeatable { result.map(|()| true) } else { self.shortage.note(result) }
+    }
+}
+
+/// Removes what a recording was before it became the one that the log names, or what it was about to become.
+fn remove_others(archive: &Path, file: &str) -> Result<()> {
+    // A name that somebody has altered must not lead anywhere else.
+    let is_ours = Path::new(file).starts_with("recordings")
+        && Path::new(file).components().all(|part| matches!(part, Component::Normal(_)));
+    if !is_ours || !archive.join(file).exists() {
+        return Ok(());
+    }
+    let others = spool::siblings(file).into_iter().filter(|other| other != file);
+    others.map(|other| archive.join(other)).try_for_each(|other| remove(&other))
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error::io("remove", path)(error)),
+        _ => Ok(()),
     }
 }

@@ -20,6 +20,7 @@ use crate::predicate::{Predicate, Test};
 use crate::rows;
 use crate::scan;
 use crate::schema::{TIME_COLUMN, Table};
+use crate::spool::EXTENSIONS;
 use crate::utc::Day;
 
 /// What to look for. Everything that is set must hold; the default finds every recording.
@@ -264,7 +265,8 @@ fn sort(table: Table, rows: &RecordBatch) -> Result<RecordBatch, arrow::error::A
 
 /// The day and the path within the archive that the name of a recording's file tells.
 fn full_name(file: &str) -> Option<(Day, String)> {
-    let name = file.rsplit('/').next().filter(|name| name.ends_with(".wav"))?;
+    let name = file.rsplit('/').next()?;
+    name.rsplit_once('.').filter(|(_, end)| EXTENSIONS.contains(end))?;
     let (year, month, day) = (name.get(..4)?, name.get(4..6)?, name.get(6..8)?);
     let date = Day::parse(&format!("{year}-{month}-{day}"))?;
     Some((date, format!("recordings/{year}/{month}/{day}/{name}")))
@@ -283,6 +285,8 @@ mod tests {
         }
         assert_eq!(full_name("00000001"), None);
         assert_eq!(full_name("x.wav"), None);
+        assert_eq!(full_name(&name.replace("wav", "pcap")), None);
+        assert!(full_name(&name.replace("wav", "flac")).is_some());
     }
 
     #[test]

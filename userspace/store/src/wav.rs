@@ -146,8 +146,17 @@ pub fn read_format(header: &[u8; HEADER_LEN]) -> Option<Format> {
     })
 }
 
+/// Frames by the header of a recording; `None` when it is unknown.
+pub fn read_frames(header: &[u8; HEADER_LEN], format: Format) -> Option<u64> {
+    let bytes = match &header[..4] {
+        b"RF64" => u64::from_le_bytes(header[28..36].try_into().ok()?),
+        _ => u32::from_le_bytes(header[HEADER_LEN - 4..].try_into().ok()?).into(),
+    };
+    (bytes != u64::from(UNKNOWN)).then(|| bytes / format.frame_bytes().max(1))
+}
+
 /// "1009 -> 1010".
-pub(crate) fn parties(row: &RecordingRow) -> String {
+pub fn parties(row: &RecordingRow) -> String {
     format!("{} -> {}", user(&row.from), user(&row.to))
 }
 
@@ -396,7 +405,12 @@ mod tests {
         assert_eq!(read_format(&bytes), None);
         for encoding in [Encoding::MuLaw, Encoding::ALaw] {
             let format = Format { encoding, ..STEREO };
-            assert_eq!(read_format(&header(format, 10, &recording(1))), Some(format));
+            for frames in [10, 3_000_000_000] {
+                let header = header(format, frames, &recording(1));
+                assert_eq!(read_format(&header), Some(format));
+                assert_eq!(read_frames(&header, format), Some(frames));
+            }
+            assert_eq!(read_frames(&open_header(format), format), None);
             assert_eq!(read_format(&open_header(format)), Some(format));
         }
     }

@@ -12,7 +12,7 @@ use spantape_core::trigger::feature_code::Effect;
 
 use crate::config;
 use crate::control::Settings;
-use crate::decode::Choice;
+use crate::finish::Choice;
 
 /// Check a configuration file, and say what it means
 #[derive(clap::Args)]

@@ -17,7 +17,7 @@ mod show;
 mod summary;
 mod terminal;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod verify;
 mod waveform;
 mod when;

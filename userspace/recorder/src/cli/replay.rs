@@ -13,7 +13,7 @@ use spantape_store::ArchiveOptions;
 
 use super::{PARTLY, summary};
 use crate::config;
-use crate::decode::Haste;
+use crate::finish::Haste;
 use crate::pipeline::Pipeline;
 use crate::source::genesys_log::GenesysLogs;
 use crate::source::key_log::KeyLogFile;

@@ -95,7 +95,7 @@ fn dropped(counters: &Counters, tally: &Tally) -> Vec<(String, u64)> {
         ("frames that found the ring full", tally.missed.ring),
         ("frames because recording did not keep up", tally.missed.queue),
         ("announcements of media for want of room (`media_endpoints`)", tally.unsteered),
-        ("recordings left undecoded as decoding did not keep up", tally.skipped),
+        ("recordings left undecoded, or as WAV, as finishing them did not keep up", tally.skipped),
     ];
     dropped.extend(plain.map(|(what, count)| (what.to_owned(), count)));
     dropped.extend(tally.undecodable.iter().map(|(what, calls)| match what {

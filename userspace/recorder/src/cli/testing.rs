@@ -27,6 +27,11 @@ impl Drop for Dir {
     }
 }
 
+/// A row to encode with.
+pub(crate) fn recording() -> RecordingRow {
+    examples::recording(1)
+}
+
 /// Three calls from 1009, a minute apart: of four seconds each, with signalling, a trigger, audio.
 /// The display name of the first caller is hostile.
 pub(super) fn archive() -> Dir {

@@ -1,21 +1,24 @@
 //! The sound of a recording, as a picture of characters.
 
-use std::io::Read;
 use std::path::Path;
 
-use anyhow::Context;
-use hound::WavReader;
 use spantape_core::time::SECOND;
 
 use super::terminal::{Screen, Style};
 use super::when;
+use crate::encode::Sound;
 
-/// Draws both channels of a WAV file, the caller above, over a time axis. The file is read once, in
+/// Draws both channels of a recording, the caller above, over a time axis. The file is read once, in
 /// pieces.
 pub(crate) fn draw(screen: Screen, path: &Path) -> anyhow::Result<String> {
-    let cannot = || format!("cannot read {}", path.display());
-    let reader = WavReader::open(path).with_context(cannot)?;
-    let peaks = Peaks::read(reader, screen.width.saturating_sub(MARGIN)).with_context(cannot)?;
+    let mut sound = Sound::open(path)?;
+    let mut peaks = Peaks::new(&sound, screen.width.saturating_sub(MARGIN));
+    let mut samples = Vec::new();
+    // What cannot be read is missing at the end; `read` tells how much.
+    while sound.read(&mut samples).unwrap_or_default() {
+        peaks.add(&samples);
+    }
+    peaks.finish();
     if peaks.columns.is_empty() {
         return Ok("  no audio\n".to_owned());
     }
@@ -43,41 +46,52 @@ const MARKS: i64 = 10;
 /// Lowest and highest sample.
 type Range = (i16, i16);
 
+const NOTHING: [Range; 2] = [(i16::MAX, i16::MIN); 2];
+
 struct Peaks {
     rate: u32,
     channels: usize,
     /// Samples a channel by the header, and those that could be read.
     frames: u64,
     read: u64,
+    width: u64,
+    /// The last one is not complete.
     columns: Vec<[Range; 2]>,
 }
 
 impl Peaks {
-    fn read(reader: WavReader<impl Read>, columns: usize) -> hound::Result<Peaks> {
-        let spec = reader.spec();
-        if spec.bits_per_sample != 16 || spec.sample_format != hound::SampleFormat::Int {
-            return Err(hound::Error::Unsupported);
-        }
-        let (frames, channels) = (u64::from(reader.duration()), usize::from(spec.channels).max(1));
-        let mut peaks =
-            Peaks { rate: spec.sample_rate.max(1), channels, frames, read: 0, columns: Vec::new() };
-        let columns = frames.min(columns as u64);
-        let mut samples = reader.into_samples::<i16>();
-        'file: for column in 1..=columns {
-            let mut ranges = [(i16::MAX, i16::MIN); 2];
-            while peaks.read < frames * column / columns {
-                for channel in 0..channels {
-                    // What cannot be read is missing at the end; `read` tells how much.
-                    let Some(Ok(sample)) = samples.next() else { break 'file };
-                    if let Some((low, high)) = ranges.get_mut(channel) {
-                        (*low, *high) = (sample.min(*low), sample.max(*high));
-                    }
-                }
-                peaks.read += 1;
+    fn new(sound: &Sound, width: usize) -> Peaks {
+        let frames = sound.frames().unwrap_or_default();
+        Peaks::of(sound.sample_rate(), sound.channels().into(), frames, width)
+    }
+
+    fn of(rate: u32, channels: usize, frames: u64, width: usize) -> Peaks {
+        let width = frames.min(width as u64);
+        Peaks { rate: rate.max(1), channels: channels.max(1), frames, read: 0, width, columns: Vec::new() }
+    }
+
+    /// Takes interleaved samples.
+    fn add(&mut self, samples: &[i16]) {
+        for frame in samples.chunks_exact(self.channels) {
+            if self.read >= self.frames {
+                return;
             }
-            peaks.columns.push(ranges);
+            let begun = self.columns.len() as u64;
+            if begun == 0 || self.read >= self.frames * begun / self.width {
+                self.columns.push(NOTHING);
+            }
+            self.read += 1;
+            for (range, &sample) in self.columns.last_mut().into_iter().flatten().zip(frame) {
+                *range = (sample.min(range.0), sample.max(range.1));
+            }
         }
-        Ok(peaks)
+    }
+
+    /// A column that has not come to its end is not drawn.
+    fn finish(&mut self) {
+        if self.read < self.frames && self.read < self.frames * self.columns.len() as u64 / self.width {
+            self.columns.pop();
+        }
     }
 
     fn names(&self) -> &'static [&'static str] {
@@ -171,28 +185,15 @@ fn axis(nanoseconds: i64, columns: usize) -> (String, String) {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Cursor;
-
-    use hound::{SampleFormat, WavSpec, WavWriter};
-
     use super::*;
-
-    fn wav(channels: u16, samples: impl IntoIterator<Item = i16>) -> Vec<u8> {
-        let spec =
-            WavSpec { channels, sample_rate: 8000, bits_per_sample: 16, sample_format: SampleFormat::Int };
-        let mut bytes = Cursor::new(Vec::new());
-        let mut writer = WavWriter::new(&mut bytes, spec).unwrap();
-        samples.into_iter().for_each(|sample| writer.write_sample(sample).unwrap());
-        writer.finalize().unwrap();
-        bytes.into_inner()
-    }
 
     #[test]
     fn each_side_in_its_place() {
         // The caller speaks in the first half, the callee, at half the level, in the second.
         let frame = |i: usize| if i < 40 { [[16384, -16384][i % 2], 0] } else { [0, [8192, -8192][i % 2]] };
-        let bytes = wav(2, (0..80).flat_map(frame));
-        let peaks = Peaks::read(WavReader::new(Cursor::new(bytes)).unwrap(), 8).unwrap();
+        let mut peaks = Peaks::of(8000, 2, 80, 8);
+        peaks.add(&(0..80).flat_map(frame).collect::<Vec<i16>>());
+        peaks.finish();
         assert_eq!((peaks.read, peaks.columns.len()), (80, 8));
         let caller = peaks.channel(Screen::plain(80), 0, "caller");
         let expected = "          ████\n  caller  ████\n -6 dBFS  ████────\n          ████\n          ████\n";
@@ -204,11 +205,17 @@ mod tests {
 
     #[test]
     fn a_file_cut_short() {
-        let bytes = wav(2, (0..16_000).map(|i| i as i16));
-        let mut bytes = &bytes[..bytes.len() / 2];
-        let peaks = Peaks::read(WavReader::new(&mut bytes).unwrap(), 10).unwrap();
-        assert!((3900..4000).contains(&peaks.read) && peaks.frames == 8000);
-        let peaks = Peaks::read(WavReader::new(Cursor::new(wav(1, []))).unwrap(), 10).unwrap();
+        let mut peaks = Peaks::of(8000, 2, 8000, 10);
+        (0..7).for_each(|_| peaks.add(&[1; 2 * 560]));
+        peaks.finish();
+        assert_eq!((peaks.read, peaks.columns.len()), (3920, 4));
+        // More than the header says is not drawn.
+        peaks.add(&[1; 20_000]);
+        peaks.finish();
+        assert_eq!((peaks.read, peaks.columns.len()), (8000, 10));
+        let mut peaks = Peaks::of(8000, 1, 0, 10);
+        peaks.add(&[1]);
+        peaks.finish();
         assert!(peaks.columns.is_empty());
     }
 

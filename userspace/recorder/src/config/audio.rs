@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer};
 
-use crate::decode::{Audio, Choice};
+use crate::encode::Form;
+use crate::finish::{Audio, Choice};
 
 /// As it is typed.
 #[derive(Debug, Default, Deserialize)]
@@ -13,6 +14,7 @@ pub(super) struct Typed {
     #[serde(deserialize_with = "choice")]
     ffmpeg: Choice,
     keep_rtp: bool,
+    format: Form,
 }
 
 /// `"auto"`, `"off"` or a path.
@@ -30,7 +32,7 @@ fn choice<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Choice, D::Error
 
 impl From<Typed> for Audio {
     fn from(typed: Typed) -> Audio {
-        Audio { ffmpeg: typed.ffmpeg, keep_rtp: typed.keep_rtp }
+        Audio { ffmpeg: typed.ffmpeg, keep_rtp: typed.keep_rtp, form: typed.format }
     }
 }
 
@@ -41,10 +43,25 @@ mod tests {
     #[test]
     fn the_decoder_is_chosen() {
         let parse = |text: &str| toml::from_str::<Typed>(text).map(Audio::from);
-        assert_eq!(parse("").unwrap(), Audio { ffmpeg: Choice::Auto, keep_rtp: false });
+        assert_eq!(parse("").unwrap(), Audio::default());
         let off = parse("ffmpeg = 'off'\nkeep_rtp = true").unwrap();
-        assert_eq!(off, Audio { ffmpeg: Choice::Off, keep_rtp: true });
+        assert_eq!(off, Audio { ffmpeg: Choice::Off, keep_rtp: true, form: Form::Wav });
         assert_eq!(parse("ffmpeg = '/opt/ffmpeg'").unwrap().ffmpeg, Choice::At("/opt/ffmpeg".into()));
         assert!(parse("ffmpeg = 'on'").unwrap_err().to_string().contains("absolute path"));
+    }
+    #[test]
+    fn the_format_is_chosen() {
+        let parse = |text: &str| toml::from_str::<Typed>(text).map(|typed| Audio::from(typed).form);
+        let all = [
+            ("wav", Form::Wav),
+            ("wav-ulaw", Form::WavUlaw),
+            ("wav-alaw", Form::WavAlaw),
+            ("flac", Form::Flac),
+            ("opus", Form::Opus),
+        ];
+        for (typed, form) in all {
+            assert_eq!(parse(&format!("format = '{typed}'")).unwrap(), form);
+        }
+        assert!(parse("format = 'mp3'").unwrap_err().to_string().contains("`wav-alaw`, `flac`, `opus`"));
     }
 }

@@ -27,7 +27,7 @@ use value::{
 };
 
 use crate::control::{SOCKET, Settings, Tcp};
-use crate::decode::Audio;
+use crate::finish::Audio;
 use crate::source::memory::Sieving;
 
 /// Less memory than this is of no use to the engine.

@@ -14,7 +14,7 @@ use tokio::runtime;
 use tokio::sync::oneshot;
 
 use super::{SOCKET, Server, Settings, Tcp};
-use crate::decode::{Audio, Haste};
+use crate::finish::{Audio, Haste};
 use crate::live::Live;
 use crate::pipeline::Pipeline;
 use crate::source::capture_file::CaptureFile;

@@ -384,19 +384,24 @@ impl Overlay<'_> {
     }
 
     fn put_kept(&self, mut at: u64, samples: &[i16]) -> io::Result<()> {
-        let (frame_bytes, offset) = (self.format.frame_bytes() as usize, self.channel * 2);
+        let Format { channels, encoding, .. } = self.format;
+        let frame_bytes = self.format.frame_bytes();
         let count = usize::try_from(self.frames.saturating_sub(at)).unwrap_or(usize::MAX).min(samples.len());
+        // A-law has no code for silence itself.
+        let (mut bytes, mut there) = (vec![encoding.silence(); usize::from(encoding.bytes())], Vec::new());
+        encoding.decode(&bytes, &mut there);
+        let silence = there.first().copied().unwrap_or_default();
         for block in samples[..count].chunks(BLOCK) {
             if block.iter().any(|&sample| sample != 0) {
-                let place = HEADER_LEN as u64 + at * frame_bytes as u64;
-                let mut bytes = vec![0; block.len() * frame_bytes];
+                let place = HEADER_LEN as u64 + at * frame_bytes;
+                bytes.resize(block.len() * frame_bytes as usize, 0);
                 self.file.read_exact_at(&mut bytes, place)?;
-                for (frame, sample) in bytes.chunks_exact_mut(frame_bytes).zip(block) {
-                    let own = &mut frame[offset..offset + 2];
-                    if own == [0, 0] {
-                        own.copy_from_slice(&sample.to_le_bytes());
-                    }
+                encoding.decode(&bytes, &mut there);
+                let own = there.iter_mut().skip(self.channel).step_by(channels.into());
+                for (own, &sample) in own.zip(block).filter(|(own, _)| **own == silence) {
+                    *own = sample;
                 }
+                encoding.encode(&there, &mut bytes);
                 self.file.write_all_at(&bytes, place)?;
             }
             at += block.len() as u64;

@@ -37,9 +37,9 @@ use crate::seal;
 use crate::wav::{self, Encoding, Format, HEADER_LEN};
 use convert::convert;
 use files::{Files, Tape, path_in, read_what_is_there};
-use names::{packets_path, rtpdump_name, rtpdump_path};
+use names::{existing, packets_path, rtpdump_name, rtpdump_path};
 
-pub(crate) use names::file_name;
+pub(crate) use names::{EXTENSIONS, file_name, siblings, with_extension};
 
 /// How a [`Spool`] works.
 #[derive(Clone, Debug)]
@@ -71,6 +71,8 @@ pub struct Saved {
     pub sha256: Option<String>,
     /// Where packets without a decoder are kept, `[caller, callee]`, as in `file`.
     pub rtpdump: [Option<String>; 2],
+    /// The file that it has taken the place of, which is to go once the catalog names this one.
+    pub replaces: Option<String>,
 }
 
 /// The tapes of an archive.
@@ -179,9 +181,9 @@ impl Spool {
         let Part { range, left_out, mut row } = part;
         let Some(tape) = self.tapes.get(&id) else {
             // It has its name already, and only its row is missing.
-            let target = self.archive.join(file_name(&row));
-            let done = target.try_exists().map_err(io("look for", &target))?;
-            return if done { Ok(Some((row.clone(), self.saved(file_name(&row))?))) } else { Ok(None) };
+            let Some(file) = existing(&self.archive, &row) else { return Ok(None) };
+            let saved = self.saved(file)?;
+            return Ok(Some((row, saved)));
         };
         // The rate may have been raised when all ended.
         let rate = u64::from(tape.format.sample_rate);
@@ -367,7 +369,7 @@ impl Spool {
         row: &RecordingRow,
         last: bool,
     ) -> Result<Saved> {
-        let file = file_name(row);
+        let file = existing(&self.archive, row).unwrap_or_else(|| file_name(row));
         let target = self.archive.join(&file);
         if !target.try_exists().map_err(io("look for", &target))? {
             if let Some(dir) = target.parent() {
@@ -393,7 +395,7 @@ impl Spool {
         let sha256 = if self.options.sha256 { Some(seal::hash(&target)?) } else { None };
         let rtpdump =
             SIDES.map(|side| Some(rtpdump_name(&file, side)).filter(|name| self.archive.join(name).exists()));
-        Ok(Saved { file, bytes, sha256, rtpdump })
+        Ok(Saved { file, bytes, sha256, rtpdump, replaces: None })
     }
 
     /// Drops a tape and what is left of its file. One that is gone already is no error.

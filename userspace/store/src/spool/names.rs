@@ -7,6 +7,29 @@ use spantape_core::record::{RecordingRow, Side};
 
 use crate::utc;
 
+/// What the names of recordings end with, by what has come of them.
+pub(crate) const EXTENSIONS: [&str; 3] = ["wav", "flac", "opus"];
+
+/// Where the file of a recording lies that the archive has already, relative to the archive.
+pub(crate) fn existing(archive: &Path, row: &RecordingRow) -> Option<String> {
+    siblings(&file_name(row)).into_iter().find(|file| archive.join(file).exists())
+}
+
+/// A recording's file as it may be called.
+pub(crate) fn siblings(file: &str) -> [String; 3] {
+    EXTENSIONS.map(|extension| with_extension(file, extension))
+}
+
+/// A recording's file when its name ends otherwise.
+pub(crate) fn with_extension(file: &str, extension: &str) -> String {
+    format!("{}.{extension}", stem(file))
+}
+
+fn stem(file: &str) -> &str {
+    let is_ours = |end: &str| EXTENSIONS.contains(&end);
+    file.rsplit_once('.').filter(|(_, end)| is_ours(end)).map_or(file, |(stem, _)| stem)
+}
+
 /// Where a recording lies, relative to the archive.
 pub(crate) fn file_name(row: &RecordingRow) -> String {
     let t = utc::civil(row.start);
@@ -31,7 +54,7 @@ pub(super) fn rtpdump_path(recording: &Path, side: Side) -> PathBuf {
 }
 
 pub(super) fn rtpdump_name(file: &str, side: Side) -> String {
-    format!("{}.{}.rtpdump", file.trim_end_matches(".wav"), side.as_str())
+    format!("{}.{}.rtpdump", stem(file), side.as_str())
 }
 
 fn safe(user: &str) -> String {

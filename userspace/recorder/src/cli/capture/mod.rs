@@ -18,7 +18,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use self::report::{Frozen, Report};
 use crate::config::{self, Configuration};
 use crate::control;
-use crate::decode::Haste;
+use crate::finish::Haste;
 use crate::live::Live;
 use crate::pipeline::Pipeline;
 use crate::privileges;
