@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod audio_format;
 mod decode;
 mod formats;
 mod genesys_log;

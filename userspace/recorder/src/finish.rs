@@ -284,7 +284,7 @@ impl Workers {
             let (work, done, desk) = (work.clone(), done.clone(), desk.clone());
             let thread = thread::Builder::new().name("finish".to_owned()).spawn(move || {
                 for job in work {
-                    if done.send(desk.complete(job)).is_err() {
+                    if done.send(complete(job, |job, gained| desk.work(job, gained))).is_err() {
                         break;
                     }
                 }
@@ -293,6 +293,20 @@ impl Workers {
         }
         started.then_some(Workers { jobs, answers })
     }
+}
+
+/// Whatever happens to `work`, the recording is there, and what was not decoded beside it.
+fn complete(mut job: Job, work: impl FnOnce(&mut Job, &mut Vec<Gained>) -> Result<()>) -> Answer {
+    let (mut gained, mut problems) = (Vec::new(), Vec::new());
+    // What is decoded, anybody may have sent.
+    match catch_unwind(AssertUnwindSafe(|| work(&mut job, &mut gained))) {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => problems.push(format!("{error:#}")),
+        Err(_) => problems.push("it could not be finished: this is a defect, please report it".to_owned()),
+    }
+    problems.extend(gained.iter().flat_map(|gained| gained.problems.iter().cloned()));
+    let Job { number, row, saved } = job;
+    Answer { number, complete: Complete { row, saved, problems }, gained }
 }
 
 /// What is done, and by what.
@@ -309,23 +323,6 @@ impl Desk {
     fn is_work(&self, saved: &Saved) -> bool {
         let is_undecoded = saved.rtpdump.iter().any(Option::is_some);
         is_undecoded && self.ffmpeg.is_some() || encode::is_wanted(self.form, saved)
-    }
-
-    /// Whatever happens, the recording is there, and what was not decoded beside it.
-    fn complete(&self, mut job: Job) -> Answer {
-        let (mut gained, mut problems) = (Vec::new(), Vec::new());
-        // The packets that are decoded are anybody's.
-        let result = catch_unwind(AssertUnwindSafe(|| self.work(&mut job, &mut gained)));
-        match result {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => problems.push(format!("{error:#}")),
-            Err(_) => {
-                problems.push("it could not be finished: this is a defect, please report it".to_owned())
-            }
-        }
-        problems.extend(gained.iter().flat_map(|gained| gained.problems.iter().cloned()));
-        let Job { number, row, saved } = job;
-        Answer { number, complete: Complete { row, saved, problems }, gained }
     }
 
     fn work(&self, job: &mut Job, gained: &mut Vec<Gained>) -> Result<()> {
@@ -371,5 +368,29 @@ impl Desk {
             }
         }
         Ok(all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::testing;
+
+    #[test]
+    #[allow(clippy::panic, reason = "that is what is tested")]
+    fn a_panic_costs_one_recording_what_was_still_to_be_done() {
+        let saved = Saved {
+            file: "recordings/x.wav".to_owned(),
+            bytes: 1,
+            sha256: None,
+            rtpdump: [None, None],
+            replaces: None,
+        };
+        let job = |number| Job { number, row: Box::new(testing::recording()), saved: saved.clone() };
+        let answer = complete(job(7), |_, _| panic!("hostile bytes"));
+        assert_eq!((answer.number, &answer.complete.saved), (7, &saved));
+        assert!(answer.complete.problems[0].contains("defect"), "{:?}", answer.complete.problems);
+        let answer = complete(job(8), |_, _| Err(anyhow::anyhow!("no room")));
+        assert_eq!(answer.complete.problems, ["no room"]);
     }
 }

@@ -200,3 +200,36 @@ fn calls_that_are_up_are_known_to_the_next_process() {
         assert_eq!(next.take_signals().len(), 2);
     }
 }
+
+/// A recording becomes another file: killed before the catalog is told, it is what it was; after that, what it is now.
+#[test]
+fn one_of_two_files_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut archive = Archive::create_with(dir.path(), live()).unwrap();
+    archive.open_tape(TAPE, 8000, 2, (0, 1)).unwrap();
+    archive.write(TAPE, &[1, 2, 3, 4]).unwrap();
+    let row = RecordingRow { frames: 2, ..row() };
+    let saved = archive.save(TAPE, 0..2, &[], &row, true).unwrap().unwrap();
+    archive.write_log().unwrap();
+    let finished = archive.finished();
+    let mut scratch = finished.scratch().unwrap();
+    std::io::Write::write_all(&mut scratch, b"fLaC").unwrap();
+    let replaced = finished.replace(&saved, scratch, "flac").unwrap();
+    assert_eq!((replaced.bytes, replaced.replaces.as_ref()), (4, Some(&saved.file)));
+    let before = killed(dir.path());
+    archive.recording(&row, &replaced).unwrap();
+    let after = killed(dir.path());
+    archive.flush().unwrap();
+    let flushed = killed(dir.path());
+    for (left, file) in [(before, &saved.file), (after, &replaced.file), (flushed, &replaced.file)] {
+        drop(Archive::create_with(left.path(), live()).unwrap());
+        assert_eq!(column(left.path(), Table::Recordings, "file"), [file.as_str()]);
+        let there = [&saved.file, &replaced.file].map(|file| left.path().join(file).exists());
+        assert_eq!(there, [*file == saved.file, *file == replaced.file]);
+        // And a replay of the same capture leaves it at that.
+        let mut archive = Archive::create_with(left.path(), live()).unwrap();
+        archive.open_tape(TAPE, 8000, 2, (0, 1)).unwrap();
+        archive.write(TAPE, &[1, 2, 3, 4]).unwrap();
+        assert_eq!(archive.save(TAPE, 0..2, &[], &row, true).unwrap().unwrap().file, *file);
+    }
+}

@@ -1,0 +1,123 @@
+//! What recordings are kept as.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{sample, spantape, stderr, stdout, text};
+
+/// Every file of an archive but those of the spool, by its name.
+fn files(archive: &Path) -> BTreeMap<String, Vec<u8>> {
+    fn collect(dir: &Path, root: &Path, files: &mut BTreeMap<String, Vec<u8>>) {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                collect(&path, root, files);
+            } else {
+                let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+                files.insert(name, fs::read(&path).unwrap());
+            }
+        }
+    }
+    let mut files_found = BTreeMap::new();
+    collect(archive, archive, &mut files_found);
+    files_found.retain(|name, _| !name.starts_with("spool/"));
+    files_found
+}
+
+/// Replays samples into an archive whose recordings have that format. Nothing is decoded by ffmpeg.
+fn replay(format: &str, cases: &[&str], archive: &Path) -> Value {
+    let config = archive.with_extension("toml");
+    fs::write(&config, format!("[audio]\nformat = '{format}'\nffmpeg = 'off'\n")).unwrap();
+    let inputs: Vec<_> = cases.iter().map(|case| sample(case)).collect();
+    let mut arguments = vec!["replay"];
+    arguments.extend(inputs.iter().map(|input| text(input)));
+    arguments.extend(["--archive", text(archive), "--config", text(&config), "--json"]);
+    let output = spantape(&arguments);
+    assert!(output.status.success(), "{}", stderr(&output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The file of the recording from a user.
+fn file_of(archive: &Path, from: &str) -> String {
+    let output = spantape(&["search", "--archive", text(archive), "--from", from, "--format", "jsonl"]);
+    let row: Value = serde_json::from_str(stdout(&output).lines().next().unwrap()).unwrap();
+    row["file"].as_str().unwrap().to_owned()
+}
+
+/// As another decoder hears it; `None` where it is not installed.
+fn heard(path: &Path) -> Option<Vec<u8>> {
+    let mut command = Command::new("ffmpeg");
+    let output = command.args(["-v", "error", "-i"]).arg(path).args(["-f", "s16le", "-"]).output().ok()?;
+    assert!(output.status.success(), "{}", stderr(&output));
+    Some(output.stdout)
+}
+
+#[test]
+fn each_format() {
+    let dir = TempDir::new().unwrap();
+    let plain = dir.path().join("plain");
+    replay("wav", &["plain-pcmu"], &plain);
+    let pcm = fs::read(plain.join(file_of(&plain, "1009"))).unwrap();
+    for (format, extension, most) in
+        [("wav-ulaw", "wav", 51), ("wav-alaw", "wav", 51), ("flac", "flac", 70), ("opus", "opus", 30)]
+    {
+        let (first, second) =
+            (dir.path().join(format!("{format}-1")), dir.path().join(format!("{format}-2")));
+        replay(format, &["plain-pcmu"], &first);
+        replay(format, &["plain-pcmu"], &second);
+        let all = files(&first);
+        assert_eq!(all, files(&second), "{format}: a replay gives the same bytes");
+        replay(format, &["plain-pcmu"], &first);
+        assert_eq!(all, files(&first), "{format}: replayed once more, it is left as it is");
+
+        let recordings: Vec<&String> = all.keys().filter(|name| name.starts_with("recordings/")).collect();
+        assert_eq!(recordings.len(), 1, "{format}: {recordings:?}");
+        let file = file_of(&first, "1009");
+        assert_eq!(*recordings[0], file);
+        assert!(file.ends_with(&format!(".{extension}")), "{file}");
+        let bytes = &all[&file];
+        assert!(bytes.len() * 100 < pcm.len() * most, "{format}: {} of {} bytes", bytes.len(), pcm.len());
+
+        let output = spantape(&["show", text(&first.join(&file))]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert!(
+            stdout(&output).contains("dBFS") && !stdout(&output).contains("cut short"),
+            "{}",
+            stdout(&output)
+        );
+        // What was sent by µ-law is the same in µ-law and in FLAC.
+        if let (Some(heard), "wav-ulaw" | "flac") = (heard(&first.join(&file)), format) {
+            assert!(heard == pcm[2048..], "{format}");
+        }
+    }
+}
+
+#[test]
+fn what_is_undecoded_can_be_added_later() {
+    let dir = TempDir::new().unwrap();
+    for format in ["flac", "wav-alaw"] {
+        let archive = dir.path().join(format);
+        replay(format, &["g723"], &archive);
+        let all = files(&archive);
+        let packets = all.keys().filter(|name| name.ends_with(".rtpdump")).count();
+        let wav = all.keys().filter(|name| name.ends_with(".wav")).count();
+        assert_eq!((packets, wav), (1, 1), "{format}: {:?}", all.keys());
+        let copies = dir.path().join(format!("{format}-copies"));
+        let arguments = ["export", "--archive", text(&archive), "--into", text(&copies), "--redecode"];
+        let output = spantape(&arguments);
+        if output.status.code() == Some(2) {
+            assert!(stderr(&output).contains("there is no ffmpeg"), "{}", stderr(&output));
+            continue;
+        }
+        assert!(output.status.success(), "{}", stderr(&output));
+        let copy = files(&copies).into_iter().find(|(name, _)| name.ends_with(".wav")).unwrap();
+        let silence = if format == "flac" { 0 } else { 0xd5 };
+        let sound = copy.1[2048..].iter().filter(|&&byte| byte != silence).count();
+        assert!(sound > copy.1.len() / 10, "{format}: {sound} of {}", copy.1.len());
+    }
+}
