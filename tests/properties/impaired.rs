@@ -140,6 +140,24 @@ proptest! {
     }
 }
 
+/// A sender that announces a queue, or plays music, by another SSRC and then goes on where it stopped: its numbers and
+/// timestamps count through all of it.
+#[test]
+fn back_to_an_earlier_ssrc() {
+    let call = Call::plain(0, 0, 6 * SECOND);
+    for (from, to) in [(50, 100), (50, 75), (100, 112)] {
+        let mut media = call.media_of(Side::Callee);
+        let sent = media.len() as u64;
+        media[from..to].iter_mut().for_each(|packet| packet.ssrc ^= 0x0f0f);
+        let media = [call.media_of(Side::Caller), media].concat();
+        let outcome = heard(&call, &media);
+        let [recording] = &outcome.recordings[..] else { panic!("{} recordings", outcome.recordings.len()) };
+        truth::is_placed(recording, &media, &[]).expect("all is heard in its place");
+        let report = recording.row.completeness[1];
+        assert_eq!((report.lost, report.received, report.concealed_ms), (0, sent, 0), "{from}..{to}");
+    }
+}
+
 /// An hour in which the callee's clock is off by so much, in packets of 100 ms.
 fn an_hour_of_drift(ppm: i64) {
     const STEP: i64 = 100 * MILLISECOND;

@@ -231,6 +231,8 @@ pub struct Stream {
     /// The tape in whose list the current codec stands.
     listed: Option<TapeId>,
     pub(super) seal: Seal,
+    /// The sender has spoken in another stream since the last packet of this one.
+    is_back: bool,
 }
 
 impl Stream {
@@ -263,12 +265,27 @@ impl Stream {
             voice: Voice::default(),
             listed: None,
             seal: Seal::default(),
+            is_back: false,
         }
+    }
+
+    /// The next packet is the first after others of the same flow, of another stream.
+    pub fn come_back(&mut self, at: Timestamp) {
+        self.is_back = at.since(self.last) >= REORDER_WAIT;
     }
 
     /// Takes a packet of a stream that belongs to a call.
     pub fn receive(&mut self, packet: &Packet<'_>, out: &mut Playout<'_>) {
         self.note_arrival(packet);
+        if std::mem::take(&mut self.is_back)
+            && self.sequence.ahead(packet.sequence).is_some_and(|ahead| ahead > 1)
+        {
+            // What is missing was not lost: the sender has said it in its other stream.
+            self.drain(packet.at, true, out);
+            self.begin_run();
+            let number = self.sequence.restart(packet.sequence);
+            return self.accept(number, packet, out);
+        }
         let stale = self.lateness(packet).abs() > STALE;
         match self.sequence.receive(packet.sequence, stale) {
             Verdict::New(number) => self.accept(number, packet, out),
@@ -298,6 +315,7 @@ impl Stream {
     /// Takes a packet of a stream that no call has claimed yet: the last few seconds are kept.
     pub fn receive_unclaimed(&mut self, packet: &Packet<'_>, keep: bool) {
         self.note_arrival(packet);
+        self.is_back = false;
         match self.sequence.receive(packet.sequence, false) {
             Verdict::New(number) if keep => self.keep(number, packet),
             Verdict::New(_) | Verdict::Duplicate | Verdict::Stray => {}

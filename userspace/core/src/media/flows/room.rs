@@ -62,6 +62,7 @@ impl Flows {
         let known = flow.streams.iter().position(|stream| stream.ssrc == ssrc);
         if let Some(known) = known {
             flow.current = known;
+            flow.streams[known].come_back(at);
             return known;
         }
         if flow.streams.len() >= MAX_STREAMS {
