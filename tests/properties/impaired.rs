@@ -103,8 +103,143 @@ fn lossy(media: Vec<Sent>, chances: &[bool]) -> (Vec<Sent>, Vec<Sent>) {
     })
 }
 
+/// What one side sends, and what the network makes of it.
+#[derive(Clone, Debug)]
+struct Line {
+    /// Packets of so many milliseconds in the first half, and in the second.
+    packet_ms: [i64; 2],
+    /// Of a hundred packets: how many losses begin, and how long they are.
+    losses: (u32, usize),
+    /// Delays, and which packets come twice.
+    delays: Vec<i64>,
+    copies: Vec<bool>,
+    /// A new SSRC from that packet on; its numbers and timestamps go on, or begin elsewhere.
+    renewed: Option<(usize, bool)>,
+    seed: u64,
+}
+
+fn line() -> impl Strategy<Value = Line> {
+    let packet_ms = || prop::sample::select(vec![10, 20, 30, 40, 60, 120]);
+    let delay = prop_oneof![4 => Just(0), 1 => 0..200 * MILLISECOND];
+    (
+        (packet_ms(), packet_ms(), any::<bool>()),
+        prop_oneof![Just((0, 1)), (1..30u32).prop_map(|losses| (losses, 1)), (1..6u32, 2..6usize)],
+        prop::collection::vec(delay, 1..100),
+        prop::collection::vec(prop::bool::weighted(0.1), 1..100),
+        prop::option::of((20..60usize, any::<bool>())),
+        any::<u64>(),
+    )
+        .prop_map(|((first, second, changes), losses, delays, copies, renewed, seed)| Line {
+            packet_ms: [first, if changes { second } else { first }],
+            losses,
+            delays,
+            copies,
+            renewed,
+            seed,
+        })
+}
+
+impl Line {
+    fn speak(&self, call: &Call, side: Side) -> Vec<Sent> {
+        let first = call.media_of(side).swap_remove(0);
+        let half = first.spoken + (call.end() - first.spoken) / 2;
+        let (mut sent, mut at, mut ticks) = (Vec::new(), first.spoken, 0u32);
+        loop {
+            let ms = self.packet_ms[usize::from(at >= half)];
+            if at + ms * MILLISECOND > call.end() {
+                return sent;
+            }
+            let index = sent.len();
+            let mut packet = Sent {
+                spoken: at,
+                at,
+                sequence: first.sequence.wrapping_add(index as u16),
+                timestamp: first.timestamp.wrapping_add(ticks),
+                code: spantape_tests::call::code(0, side, ((at - first.spoken) / (20 * MILLISECOND)) as u64),
+                samples: ms as usize * 8,
+                ..first.clone()
+            };
+            if let Some((from, elsewhere)) = self.renewed.filter(|(from, _)| index >= *from) {
+                packet.ssrc ^= 0xabcd;
+                if elsewhere {
+                    packet.sequence = packet.sequence.wrapping_add(20_000);
+                    packet.timestamp = packet.timestamp.wrapping_add(0x7000_0000 + from as u32);
+                }
+            }
+            sent.push(packet);
+            at += ms * MILLISECOND;
+            ticks += ms as u32 * 8;
+        }
+    }
+
+    /// What came, in order of its coming, and what was lost.
+    fn carry(&self, call: &Call, sent: Vec<Sent>) -> (Vec<Sent>, Vec<Sent>) {
+        let (mut came, mut lost): (Vec<Sent>, Vec<Sent>) = (Vec::new(), Vec::new());
+        let (mut random, mut losing) = (self.seed | 1, 0);
+        let count = sent.len();
+        let ssrc = sent[0].ssrc;
+        let renewed = sent.iter().find(|packet| packet.ssrc != ssrc).map(|packet| packet.at);
+        for (index, mut packet) in sent.into_iter().enumerate() {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            if losing == 0 && (random >> 33) % 100 < self.losses.0.into() {
+                losing = self.losses.1;
+            }
+            // What begins is known by its first packets, and placed by the one with the least delay.
+            let is_first = Some(packet.at) == renewed;
+            let is_edge = index < 12 || index + 2 > count || is_first;
+            if losing > 0 && !is_edge {
+                losing -= 1;
+                lost.push(packet);
+                continue;
+            }
+            let delay = self.delays[index % self.delays.len()];
+            // Whoever speaks by a new SSRC is heard at once: stragglers of the old one are not waited for.
+            let until = renewed.filter(|_| packet.ssrc == ssrc).unwrap_or(call.end());
+            if index % 4 != 0 && !is_first && packet.at + delay < until {
+                packet.at += delay;
+            }
+            came.push(packet);
+        }
+        came.sort_by_key(|packet| packet.at);
+        (came, lost)
+    }
+}
+
 proptest! {
     #![proptest_config(crate::cases(64))]
+
+    #[test]
+    fn whatever_the_network_does(lines in [line(), line()], is_one_sided in prop::bool::weighted(0.2)) {
+        let call = Call::plain(0, 0, 12 * SECOND);
+        let (mut came, mut lost) = (Vec::new(), Vec::new());
+        for (line, &side) in lines.iter().zip(&SIDES).take(if is_one_sided { 1 } else { 2 }) {
+            let (arrived, gone) = line.carry(&call, line.speak(&call, side));
+            came.push(arrived);
+            lost.extend(gone);
+        }
+        // The second copy right behind the first, as a mirror of both directions has it.
+        let mut seen = Vec::new();
+        for (line, packets) in lines.iter().zip(&came) {
+            for (index, packet) in packets.iter().enumerate() {
+                let copies = 1 + usize::from(line.copies[index % line.copies.len()]);
+                seen.extend(std::iter::repeat_n(packet.clone(), copies));
+            }
+        }
+        let came = came.concat();
+        let outcome = heard(&call, &seen);
+        let recording = whole(&outcome, &call, &came)?;
+        truth::is_placed(recording, &came, &lost).map_err(TestCaseError::fail)?;
+        for side in SIDES {
+            let count = |of: &[Sent]| of.iter().filter(|packet| packet.side == side).count() as u64;
+            let report = recording.row.completeness[side.channel()];
+            prop_assert_eq!((report.received, report.late), (count(&came), 0));
+            // What is lost between two streams is missed by neither.
+            prop_assert!(report.lost <= count(&lost), "{report:?}");
+            if lines[side.channel()].renewed.is_none() {
+                prop_assert_eq!(report.lost, count(&lost));
+            }
+        }
+    }
 
     #[test]
     fn senders_with_quirks(a in prop::collection::vec(quirk(), 0..4), b in prop::collection::vec(quirk(), 0..4)) {
@@ -156,6 +291,20 @@ fn back_to_an_earlier_ssrc() {
         let report = recording.row.completeness[1];
         assert_eq!((report.lost, report.received, report.concealed_ms), (0, sent, 0), "{from}..{to}");
     }
+}
+
+/// A packet of the old SSRC that comes in the middle of the new one costs itself, and nothing else.
+#[test]
+fn a_straggler_does_not_silence_its_successor() {
+    let call = Call::plain(0, 0, 6 * SECOND);
+    let mut media = call.media_of(Side::Callee);
+    media[40..].iter_mut().for_each(|packet| packet.ssrc ^= 0x0f0f);
+    media[38].at += 120 * MILLISECOND;
+    let straggler = vec![media[38].clone()];
+    let media = [call.media_of(Side::Caller), media].concat();
+    let outcome = heard(&call, &media);
+    truth::is_placed(&outcome.recordings[0], &media, &straggler)
+        .expect("all others are heard in their place");
 }
 
 /// An hour in which the callee's clock is off by so much, in packets of 100 ms.

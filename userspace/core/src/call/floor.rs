@@ -2,11 +2,11 @@
 //! early media, the last packets of a source that has just been replaced, or the same media seen on two
 //! hops. One is heard, as on a phone; mixed together they would be noise.
 
-use super::{Call, Context, MIN_PACKETS};
+use super::{Call, Context};
 use crate::codec::Codec;
 use crate::media::FlowId;
 use crate::record::Side;
-use crate::rtp::Packet;
+use crate::rtp::{MIN_PACKETS, Packet};
 use crate::time::{MILLISECOND, Timestamp};
 use crate::wire::FlowKey;
 
@@ -73,12 +73,15 @@ impl Call {
         if let Some(holder) =
             floor.holder.as_mut().filter(|holder| holder.flow == flow && holder.ssrc == stream.ssrc)
         {
-            holder.last = packet.at;
+            // One that was held up does not take from its successor what that has said meanwhile.
+            if !stream.has_passed(packet.sequence) {
+                holder.last = packet.at;
+            }
             return;
         }
         let free = floor.holder.is_none_or(|holder| packet.at.since(holder.last) > IDLE);
-        let newer =
-            floor.holder.is_some_and(|holder| stream.first > holder.began) && stream.unique() >= MIN_PACKETS;
+        let newer = floor.holder.is_some_and(|holder| stream.first > holder.began)
+            && stream.unique() + 1 >= MIN_PACKETS;
         // Whoever is heard already is not heard again from the next hop.
         let is_hop = || {
             let holder = floor.holder.and_then(|holder| context.flows.known(holder.flow));

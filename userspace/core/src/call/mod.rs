@@ -41,7 +41,7 @@ use crate::codec::Codec;
 use crate::event::Event;
 use crate::media::{Binding, BoundBy, CallKey, Flow, FlowId, Flows};
 use crate::record::{EndReason, EventRow, Id, Party, Side};
-use crate::rtp::{Note, Packet, Playout, Stream, Undecoded};
+use crate::rtp::{MIN_PACKETS, Note, Packet, Playout, Stream, Undecoded};
 use crate::rules::{Action, Config, Facts, Rule, Rules};
 use crate::time::{SECOND, Timestamp};
 use crate::trigger::feature_code::{Keys, Way};
@@ -62,8 +62,6 @@ const TIMER_F: i64 = 32 * SECOND;
 /// When both sides have been silent for so long, without hold or signalling, and other streams begin on the
 /// same ports, then those are another call's, of which nothing else was seen.
 const SILENT_BEFORE_TAKEOVER: i64 = 5 * SECOND;
-/// A stream must have so many packets before a recording is begun for it.
-const MIN_PACKETS: u64 = 3;
 /// After this time what a stream held when it was bound is let go.
 const HELD_TOGETHER: i64 = SECOND / 4;
 /// Messages by which retransmissions are known.

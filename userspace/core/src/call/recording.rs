@@ -7,11 +7,12 @@
 use std::ops::Range;
 
 use super::triggers::Pending;
-use super::{Call, Context, MIN_PACKETS};
+use super::{Call, Context};
 use crate::codec::Codec;
 use crate::event::{Event, Part, kept};
 use crate::media::{Figures, FlowId, LATENCY, Reel, Tape, TapeId};
 use crate::record::{EndReason, EventRow, Id, RecordingRow, Side};
+use crate::rtp::MIN_PACKETS;
 use crate::rules::{Action, Beginning, LookBack, Paused};
 use crate::time::Timestamp;
 

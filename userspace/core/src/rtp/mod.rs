@@ -22,7 +22,7 @@ pub use slice::Slice;
 
 use crate::time::Timestamp;
 
-pub use stream::{Held, Note, Packet, Playout, Stream};
+pub use stream::{Held, MIN_PACKETS, Note, Packet, Playout, Stream};
 pub use undecoded::{BARE_HEADER, Undecoded, strip_payload};
 
 /// Bytes of the longest header that is read of a packet whose padding makes no sense.

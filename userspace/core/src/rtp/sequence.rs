@@ -81,6 +81,11 @@ impl Sequence {
         (self.started && (1..500).contains(&ahead)).then_some(ahead)
     }
 
+    /// Whether a packet with that number is behind one that has come already.
+    pub fn has_passed(&self, number: u16) -> bool {
+        self.started && (-WINDOW..=0).contains(&(number.wrapping_sub(self.highest as u16) as i16))
+    }
+
     /// Begins a new run at `number`; returns that without the wrap.
     pub fn restart(&mut self, number: u16) -> u64 {
         self.expected_before = self.expected();

@@ -24,6 +24,8 @@ use crate::record::{Completeness, Side};
 use crate::time::{MILLISECOND, SECOND, Timestamp};
 use reports::Reports;
 
+/// A recording is not begun for a stream of fewer packets: they may be anybody's.
+pub const MIN_PACKETS: u64 = 3;
 /// Packets of a new run are held so long to find the one with the least delay.
 const PROBATION: i64 = 200 * MILLISECOND;
 /// How long packets wait for a missing one before them.
@@ -396,7 +398,10 @@ impl Stream {
         while let Some(front) = self.held.front() {
             match self.state {
                 State::Probation => {
-                    let waited = self.oldest_held().is_some_and(|oldest| now.since(oldest) >= PROBATION);
+                    // Nothing is recorded of fewer packets: until there are more, long ones wait longer.
+                    let is_few = out.tape.is_none() && self.sequence.unique < MIN_PACKETS;
+                    let waited =
+                        !is_few && self.oldest_held().is_some_and(|oldest| now.since(oldest) >= PROBATION);
                     if !(all || waited || self.held.len() >= MAX_HELD) {
                         return;
                     }
@@ -514,6 +519,11 @@ impl Stream {
         let elapsed = packet.at.since(self.last) / MILLISECOND * clock / 1000;
         let with_time = (ticks - elapsed).abs() < elapsed / 4;
         with_time || ticks == i64::from(ahead) * self.span.packet()
+    }
+
+    /// Whether a packet with that sequence number is behind one that has come already.
+    pub fn has_passed(&self, sequence: u16) -> bool {
+        self.sequence.has_passed(sequence)
     }
 
     /// The audio rate of the next packet to be heard, if it can be. `codec` tells by payload type and payload what
