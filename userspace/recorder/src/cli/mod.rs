@@ -9,6 +9,7 @@ mod export;
 mod import;
 mod keygen;
 mod ladder;
+mod quality;
 mod replay;
 mod report;
 mod seal;

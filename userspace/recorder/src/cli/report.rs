@@ -21,6 +21,7 @@ pub(crate) fn text(screen: Screen, archive: &Path, found: &Found) -> String {
         ("Streams", streams(screen, found)),
         ("Triggers", triggers(screen, found)),
         ("Completeness", completeness(screen, &found.recording)),
+        ("Quality", quality(screen, found)),
         ("Waveform", waveform),
     ] {
         let gap = if out.is_empty() { "" } else { "\n" };
@@ -28,6 +29,12 @@ pub(crate) fn text(screen: Screen, archive: &Path, found: &Found) -> String {
         out.push_str(&format!("{gap}{}\n{body}", screen.paint(Style::Bold, title)));
     }
     out
+}
+
+fn quality(screen: Screen, found: &Found) -> String {
+    let (begin, end) = (found.recording.time("start"), found.recording.time("ended"));
+    let times = begin.zip(end);
+    times.map_or_else(String::new, |(begin, end)| super::quality::draw(screen, &found.quality, begin, end))
 }
 
 fn summary(screen: Screen, found: &Found) -> String {

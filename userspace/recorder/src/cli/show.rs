@@ -62,12 +62,22 @@ pub(super) struct Found {
     pub(super) conversation: Vec<Record>,
     pub(super) streams: Vec<Record>,
     pub(super) events: Vec<Record>,
+    /// Five seconds each of the streams.
+    pub(super) quality: Vec<Record>,
 }
 
 /// A row of the catalog.
 pub(super) struct Record(Map<String, Value>);
 
 impl Record {
+    #[cfg(test)]
+    pub(super) fn from_json(row: Value) -> Record {
+        match row {
+            Value::Object(row) => Record(row),
+            _ => Record(Map::new()),
+        }
+    }
+
     /// A value as text, fit for a terminal; empty when there is none.
     pub(super) fn text(&self, column: &str) -> String {
         match self.0.get(column) {
@@ -133,6 +143,7 @@ impl Found {
             conversation,
             streams: of_call(Table::Streams, first, last)?,
             events: of_call(Table::Events, first, last)?,
+            quality: of_call(Table::Quality, first, last)?,
             recording,
         })
     }
@@ -146,6 +157,7 @@ impl Found {
             "conversation": all(&self.conversation),
             "streams": all(&self.streams),
             "events": all(&self.events),
+            "quality": all(&self.quality),
         });
         Ok(clean_json(&serde_json::to_string_pretty(&whole)?) + "\n")
     }
