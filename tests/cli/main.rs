@@ -7,6 +7,7 @@ mod decode;
 mod formats;
 mod genesys_log;
 mod import;
+mod trace;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

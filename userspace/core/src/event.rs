@@ -58,8 +58,9 @@ pub enum Event {
         /// Frames a second from here on.
         sample_rate: u32,
     },
-    /// A packet of a stream for which there is no decoder here, in the order in which it would be heard. It is kept
-    /// beside the tape as long as the samples of its time are.
+    /// A packet of a stream for which there is no decoder here, in the order in which it would be heard; or any that is
+    /// recorded, where [`Config::keeps_packets`](crate::rules::Config::keeps_packets) is set. It is kept beside the tape
+    /// as long as the samples of its time are.
     TapePacket {
         /// Which tape.
         tape: TapeId,

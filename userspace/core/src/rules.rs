@@ -307,6 +307,9 @@ pub struct Config {
     /// Say by [`Event::Signalled`](crate::event::Event::Signalled) what another engine has to know to go on with the
     /// calls of this one.
     pub tells_signalling: bool,
+    /// Give by [`Event::TapePacket`](crate::event::Event::TapePacket) all packets that are recorded, those that are
+    /// decoded too.
+    pub keeps_packets: bool,
     /// Ports of SIP, beside any on which a payload begins like it.
     pub sip_ports: Vec<u16>,
     /// Ports of a collector, on which the copies in HEP are read as what they are copies of.
@@ -354,6 +357,7 @@ impl Default for Config {
             rules: Rules::default(),
             announces_media: false,
             tells_signalling: false,
+            keeps_packets: false,
             sip_ports: vec![5060],
             hep_ports: Vec::new(),
             orphans: false,

@@ -32,6 +32,8 @@ pub(crate) struct Audio {
     pub(crate) keep_rtp: bool,
     /// What a recording is kept as.
     pub(crate) form: Form,
+    /// A capture file is kept beside it.
+    pub(crate) pcap: bool,
 }
 
 /// Which ffmpeg is used.

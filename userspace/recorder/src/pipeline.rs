@@ -65,13 +65,16 @@ const PROBLEMS: usize = 20;
 impl Pipeline {
     /// Opens the archive, which is created if it is not there.
     pub(crate) fn new(
-        config: Config,
+        mut config: Config,
         audio: &Audio,
         haste: Haste,
         archive: &Path,
         mut options: ArchiveOptions,
     ) -> Result<Pipeline> {
         options.spool.encoding = audio.form.encoding();
+        options.spool.traces = audio.pcap;
+        config.keeps_packets = audio.pcap;
+        config.tells_signalling |= audio.pcap;
         let archive = Archive::create_with(archive, options)?;
         Ok(Pipeline {
             engine: Engine::new(config),

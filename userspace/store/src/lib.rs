@@ -3,6 +3,7 @@
 //! ```text
 //! <archive>/recordings/YYYY/MM/DD/*.{wav,flac,opus}          finished recordings (spool, wav)
 //! <archive>/recordings/YYYY/MM/DD/*.rtpdump                  what of them has no decoder (packets, rtpdump)
+//! <archive>/recordings/YYYY/MM/DD/*.pcap                     their signalling and packets, if asked for (trace)
 //! <archive>/catalog/<table>/day=YYYY-MM-DD/part-*.parquet    what is known of them (catalog, query)
 //! <archive>/spool/                                           recordings still going on (spool)
 //! ```
@@ -16,6 +17,7 @@ mod packets;
 mod partition;
 mod predicate;
 pub mod query;
+mod records;
 mod room;
 pub mod rows;
 pub mod rtpdump;
@@ -23,6 +25,7 @@ mod scan;
 pub mod schema;
 pub mod seal;
 pub mod spool;
+mod trace;
 pub mod utc;
 pub mod wav;
 
@@ -142,6 +145,7 @@ impl Archive {
         }
         let tapes = found.tapes.into_iter().map(|(id, tape)| (id, parts(tape))).collect();
         let mut spool = Spool::go_on(path, options.spool, lock, tapes)?;
+        found.signals.iter().for_each(|(call, signal)| spool.signal(*call, signal));
         let mut catalog = Catalog::open(path)?;
         for (table, row) in &found.rows {
             if let Some(file) =
@@ -185,6 +189,7 @@ impl Archive {
 
     /// What the next process has to know to go on with a call, should this one be killed.
     pub fn signal(&mut self, call: Id, signal: Signal) -> Result<()> {
+        self.spool.signal(call, &signal);
         let logged = self.log.signal(call, signal);
         self.tolerate(logged).map(drop)
     }
@@ -379,6 +384,7 @@ impl Archive {
 
     /// See [`Catalog::call`].
     pub fn call(&mut self, row: &CallRow) -> Result<()> {
+        self.spool.over(row.id);
         let logged = self.log.row(Table::Calls, json_row(CALLS, row)).and_then(|()| self.log.over(row.id));
         self.add_logged(logged, |catalog| catalog.call(row))
     }

@@ -3,37 +3,29 @@
 //! ```text
 //! <archive>/spool/17.caller.packets       of tape 17, what the caller sent
 //! <archive>/spool/17.caller.0.packets-left   of a tape that an earlier process could not finish
-//! offset  size  of each record, in the machine's byte order
-//!      0     1  1: RTP; 2: RTCP that says what a payload type stands for; 0: RTP of which the header alone is left
-//!      1     2  length of the packet
-//!      3    24  when it came, when it is to be heard, how long: nanoseconds, the first two from the tape's start
-//!     27        the packet
+//!                                         kind 1: RTP; 2: RTCP that says what a payload type stands for; 0: RTP of which
+//!                                         the header alone is left
 //! ```
 
-use std::fs::{self, File};
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write};
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use spantape_core::codec::Codec;
-use spantape_core::media::LONGEST_PACKET;
 use spantape_core::rtp::{BARE_HEADER, Undecoded, strip_payload};
 use spantape_core::time::Timestamp;
 
 use crate::error::{Result, io};
+use crate::records::{Entry, Records, Times};
 use crate::rtpdump::{self, Header, Record};
 use crate::spool::new_file;
 
 /// A few packets are no stream: a recording is not begun for them either.
 const FEWEST: u64 = 3;
-/// Bytes that wait in memory at most.
-const BUFFERED: usize = 64 << 10;
 /// Payload types of streams that are remembered as described.
 const MOST_DESCRIBED: usize = 64;
-/// Bytes before each packet.
-const HEAD: usize = 27;
 
 const BARE: u8 = 0;
 const RTP: u8 = 1;
@@ -42,13 +34,10 @@ const RTCP: u8 = 2;
 /// The packets of one side of a tape.
 #[derive(Debug)]
 pub(crate) struct Packets {
-    path: PathBuf,
     source: SocketAddr,
     destination: SocketAddr,
     described: Vec<(u32, u8, Codec, bool)>,
-    buffer: Vec<u8>,
-    /// Bytes in the file.
-    written: u64,
+    records: Records,
 }
 
 /// A recording, as packets see it: nanoseconds from the tape's start.
@@ -63,7 +52,7 @@ pub(crate) struct Part {
 impl Packets {
     /// In a file that is made when the first packets are written. The addresses are those of the first stream.
     pub(crate) fn new(path: PathBuf, source: SocketAddr, destination: SocketAddr) -> Packets {
-        Packets { path, source, destination, described: Vec::new(), buffer: Vec::new(), written: 0 }
+        Packets { source, destination, described: Vec::new(), records: Records::new(path) }
     }
 
     /// Adds a packet.
@@ -82,60 +71,33 @@ impl Packets {
             }
             let (codec, secure) = (&packet.codec, packet.secure);
             let text = rtpdump::describe(ssrc, payload_type, codec, secure, self.destination);
-            self.record(RTCP, packet, &text);
+            self.record(RTCP, packet, &text)?;
             self.described.push((ssrc, payload_type, codec.clone(), secure));
         }
         let kind = if packet.packet.len() > BARE_HEADER { RTP } else { BARE };
-        self.record(kind, packet, &packet.packet);
-        if self.buffer.len() > BUFFERED { self.flush() } else { Ok(()) }
+        self.record(kind, packet, &packet.packet)
     }
 
     /// Writes what waits in memory.
     pub(crate) fn flush(&mut self) -> Result<()> {
-        if self.buffer.is_empty() {
-            return Ok(());
-        }
-        let file = File::options().create(true).truncate(false).write(true).open(&self.path);
-        let file = file.map_err(io("open", &self.path))?;
-        file.write_all_at(&self.buffer, self.written).map_err(io("write", &self.path))?;
-        self.written += self.buffer.len() as u64;
-        self.buffer.clear();
-        Ok(())
+        self.records.flush()
     }
 
     /// Overwrites the payload of packets that would be heard in that time, or in a part of it.
     pub(crate) fn erase(&mut self, time: &Range<i64>) -> Result<()> {
-        self.flush()?;
-        if self.written == 0 {
-            return Ok(());
-        }
-        let file = File::options().read(true).write(true).open(&self.path).map_err(io("open", &self.path))?;
-        let mut at = 0;
-        let mut reader = BufReader::new(&file);
-        while let Some(entry) = Entry::read(&mut reader).map_err(io("read", &self.path))? {
-            let length = HEAD + entry.packet.len();
-            if entry.kind == RTP && entry.is_heard_in(time) {
-                let mut bare = entry.packet;
-                strip_payload(&mut bare);
-                bare.resize(length - HEAD, 0);
-                file.write_all_at(&bare, at + HEAD as u64)
-                    .and_then(|()| file.write_all_at(&[BARE], at))
-                    .map_err(io("erase what must not be kept in", &self.path))?;
-            }
-            at += length as u64;
-        }
-        Ok(())
+        self.records.erase(time, |kind, mut packet| {
+            (kind == RTP).then(|| {
+                strip_payload(&mut packet);
+                (BARE, packet)
+            })
+        })
     }
 
     /// Writes the packets of a recording to `target`, which appears whole. Returns whether there were enough.
     pub(crate) fn cut(&mut self, part: &Part, dir: &Path, target: &Path) -> Result<bool> {
-        self.flush()?;
-        if self.written == 0 {
-            return Ok(false);
-        }
-        let file = File::open(&self.path).map_err(io("open", &self.path))?;
+        let Some(records) = self.records.read()? else { return Ok(false) };
         let copy = new_file(dir, "packets-", ".tmp").map_err(io("create a file in", dir))?;
-        let count = self.copy(part, BufReader::new(file), copy.as_file()).map_err(io("write", target))?;
+        let count = self.copy(part, records, copy.as_file()).map_err(io("write", target))?;
         if count < FEWEST {
             return Ok(false);
         }
@@ -145,15 +107,11 @@ impl Packets {
 
     /// Removes what is left of it.
     pub(crate) fn remove(self) -> Result<()> {
-        if self.written > 0 { fs::remove_file(&self.path).map_err(io("remove", &self.path)) } else { Ok(()) }
+        self.records.remove()
     }
 
-    fn record(&mut self, kind: u8, of: &Undecoded, packet: &[u8]) {
-        let Ok(length) = u16::try_from(packet.len()) else { return };
-        self.buffer.push(kind);
-        self.buffer.extend(length.to_ne_bytes());
-        [of.at, of.place, of.length].iter().for_each(|time| self.buffer.extend(time.to_ne_bytes()));
-        self.buffer.extend(packet);
+    fn record(&mut self, kind: u8, of: &Undecoded, packet: &[u8]) -> Result<()> {
+        self.records.push(kind, of.into(), &[packet])
     }
 
     fn copy(&self, part: &Part, mut from: impl Read, to: &File) -> io::Result<u64> {
@@ -167,16 +125,18 @@ impl Packets {
         }
         let mut count = 0;
         while let Some(entry) = Entry::read(&mut from)? {
-            let offset = rtpdump::offset(entry.at - part.range.start);
-            let is_of_part =
-                || entry.is_heard_in(&part.range) && !part.left_out.iter().any(|out| entry.is_heard_in(out));
+            let offset = rtpdump::offset(entry.times.at - part.range.start);
+            let is_of_part = || {
+                entry.times.is_heard_in(&part.range)
+                    && !part.left_out.iter().any(|out| entry.times.is_heard_in(out))
+            };
             let (is_rtcp, packet) = match entry.kind {
-                RTCP => (true, Some(&entry.packet[..])),
+                RTCP => (true, Some(&entry.body[..])),
                 RTP if is_of_part() => {
                     count += 1;
-                    (false, Some(&entry.packet[..]))
+                    (false, Some(&entry.body[..]))
                 }
-                BARE if entry.is_heard_in(&part.range) => (false, entry.packet.get(..BARE_HEADER)),
+                BARE if entry.times.is_heard_in(&part.range) => (false, entry.body.get(..BARE_HEADER)),
                 _ => (false, None),
             };
             if let Some(packet) = packet {
@@ -188,40 +148,16 @@ impl Packets {
     }
 }
 
-/// A record of the file.
-struct Entry {
-    kind: u8,
-    at: i64,
-    place: i64,
-    length: i64,
-    packet: Vec<u8>,
-}
-
-impl Entry {
-    fn read(from: &mut impl Read) -> io::Result<Option<Entry>> {
-        let mut head = [0; HEAD];
-        match from.read_exact(&mut head) {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-            read => read?,
-        }
-        let time = |at: usize| {
-            let bytes: [u8; 8] = std::array::from_fn(|index| head[at + index]);
-            i64::from_ne_bytes(bytes)
-        };
-        let mut packet = vec![0; usize::from(u16::from_ne_bytes([head[1], head[2]]))];
-        from.read_exact(&mut packet)?;
-        Ok(Some(Entry { kind: head[0], at: time(3), place: time(11), length: time(19), packet }))
-    }
-
-    /// Whether any of it would be. Of unknown length, it may be long.
-    fn is_heard_in(&self, time: &Range<i64>) -> bool {
-        let length = if self.length == 0 { LONGEST_PACKET } else { self.length };
-        self.place < time.end && time.start < self.place.saturating_add(length)
+impl From<&Undecoded> for Times {
+    fn from(packet: &Undecoded) -> Times {
+        Times { at: packet.at, place: packet.place, length: packet.length }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use spantape_core::event::kept;
     use spantape_core::media::TapeId;
     use spantape_core::record::{RecordingRow, Side};
@@ -237,6 +173,7 @@ mod tests {
     fn packet(number: u8) -> Undecoded {
         let place = i64::from(number) * 20 * MILLISECOND;
         Undecoded {
+            is_heard: false,
             codec: Codec::from_static(18),
             secure: false,
             at: place + 5 * MILLISECOND,

@@ -165,15 +165,20 @@ impl Tape {
     /// Whether a packet that would be heard at that time, for `length` nanoseconds, may be kept beside the tape.
     /// The tape is then as long as if it were heard.
     pub fn reserve(&mut self, place: Timestamp, length: i64) -> bool {
-        let end = place + length;
-        let sound = place..if length == 0 { place + LONGEST_PACKET } else { end };
-        let is_muted = self.muted.iter().any(|time| sound.start < time.end && time.start < sound.end);
-        if is_muted || place < self.start {
+        if !self.keep(place, length) {
             return false;
         }
-        self.has_packets = true;
-        self.extent = self.extent.max(self.frame(end).max(0) as u64);
+        self.extent = self.extent.max(self.frame(place + length).max(0) as u64);
         true
+    }
+
+    /// Whether a packet that is heard at that time, for `length` nanoseconds, may be kept as a whole; if so, it is.
+    pub fn keep(&mut self, place: Timestamp, length: i64) -> bool {
+        let end = place + if length == 0 { LONGEST_PACKET } else { length };
+        let is_kept =
+            place >= self.start && !self.muted.iter().any(|time| place < time.end && time.start < end);
+        self.has_packets |= is_kept;
+        is_kept
     }
 
     /// Nothing is kept of a time, also of what has been kept of it until now.

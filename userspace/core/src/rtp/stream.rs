@@ -162,7 +162,9 @@ pub struct Playout<'a> {
     pub codec: &'a dyn Fn(u8) -> Codec,
     /// Whether packets without a decoder are audio all the same, and are kept.
     pub keeps: &'a dyn Fn() -> bool,
-    /// Takes packets without a decoder.
+    /// Whether packets that are decoded are kept as well.
+    pub keeps_all: bool,
+    /// Takes packets that are kept.
     pub undecoded: &'a mut Vec<Undecoded>,
     /// Takes notes.
     pub notes: &'a mut Vec<(Timestamp, Note)>,
@@ -729,13 +731,17 @@ impl Stream {
         match kind {
             CodecKind::TelephoneEvent if packet.is_sealed => return,
             CodecKind::TelephoneEvent => {
+                self.keep_heard(index, &packet, packet.at, out);
                 if let Some(key) = self.dtmf.receive(packet.timestamp, packet.payload) {
                     out.notes.push((packet.at, Note::Key(key)));
                 }
                 return self.count(packet.at, out);
             }
             // One within another is none that anybody sends.
-            CodecKind::ComfortNoise | CodecKind::Red => return self.count(packet.at, out),
+            CodecKind::ComfortNoise | CodecKind::Red => {
+                self.keep_heard(index, &packet, packet.at, out);
+                return self.count(packet.at, out);
+            }
             _ => {}
         }
         let clock = self.formats[index].codec.clock;
@@ -787,6 +793,7 @@ impl Stream {
             if missing > 0 {
                 self.play_copies(missing, timestamp, outer, out);
             }
+            self.keep_heard(index, outer, place, out);
             self.play(index, timestamp, missing > 0, packet.payload, out);
         } else {
             self.keep_undecoded(index, &packet, place, out);
@@ -797,21 +804,15 @@ impl Stream {
     fn keep_undecoded(&mut self, index: usize, packet: &Packet<'_>, place: Timestamp, out: &mut Playout<'_>) {
         let codec = &self.formats[index].codec;
         let is_wanted = packet.is_sealed || codec.is_undecoded_audio();
+        let length = self.length(index, packet);
         let Some(tape) = out.tape.as_mut().filter(|_| is_wanted && (out.keeps)()) else {
             return;
         };
-        let ticks = match self.span.packet() {
-            _ if codec.clock == 0 => 0,
-            // The first packet.
-            0 if packet.is_sealed => 0,
-            0 => external::ticks(codec, packet.payload).unwrap_or(0),
-            ticks => ticks,
-        };
-        let length = ticks.saturating_mul(SECOND) / i64::from(codec.clock.max(1));
         if place < tape.start {
             return;
         }
         out.undecoded.push(Undecoded {
+            is_heard: false,
             codec: codec.clone(),
             secure: packet.is_sealed,
             at: packet.at.since(tape.start),
@@ -819,6 +820,40 @@ impl Stream {
             length,
             packet: if tape.reserve(place, length) { packet.kept() } else { packet.without_payload() },
         });
+    }
+
+    /// Keeps a packet that is decoded here, if all are to be kept. Nothing is kept of a pause.
+    fn keep_heard(&mut self, index: usize, packet: &Packet<'_>, place: Timestamp, out: &mut Playout<'_>) {
+        if !out.keeps_all {
+            return;
+        }
+        let length = self.length(index, packet);
+        let codec = &self.formats[index].codec;
+        let Some(tape) = out.tape.as_mut() else { return };
+        if tape.keep(place, length) {
+            out.undecoded.push(Undecoded {
+                is_heard: true,
+                codec: codec.clone(),
+                secure: false,
+                at: packet.at.since(tape.start),
+                place: place.since(tape.start),
+                length,
+                packet: packet.as_it_came(),
+            });
+        }
+    }
+
+    /// How long a packet is heard, in nanoseconds; 0 when that is not known.
+    fn length(&self, index: usize, packet: &Packet<'_>) -> i64 {
+        let codec = &self.formats[index].codec;
+        let ticks = match self.span.packet() {
+            _ if codec.clock == 0 => 0,
+            // The first packet.
+            0 if packet.is_sealed => 0,
+            0 => external::ticks(codec, packet.payload).unwrap_or(0),
+            ticks => ticks,
+        };
+        ticks.saturating_mul(SECOND) / i64::from(codec.clock.max(1))
     }
 }
 

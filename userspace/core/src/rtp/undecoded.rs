@@ -1,4 +1,4 @@
-//! Packets of recorded streams that have no decoder here.
+//! Packets of recorded streams that are kept: because they have no decoder here, or because all are.
 
 use super::stream::Packet;
 use crate::codec::Codec;
@@ -6,6 +6,8 @@ use crate::codec::Codec;
 /// A packet that is kept as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Undecoded {
+    /// It has been decoded all the same: it is kept because all are.
+    pub is_heard: bool,
     /// What it carries, in which format.
     pub codec: Codec,
     /// Nobody but the parties has the key.
@@ -35,6 +37,15 @@ impl Packet<'_> {
             *first &= !PADDING;
             // Of redundant audio it is what is inside.
             *second = *second & 0x80 | self.payload_type & 0x7f;
+        }
+        bytes
+    }
+
+    /// Head and payload, which is decrypted if there is a key.
+    pub(super) fn as_it_came(&self) -> Vec<u8> {
+        let mut bytes = [self.head, self.payload].concat();
+        if let Some(first) = bytes.first_mut() {
+            *first &= !PADDING;
         }
         bytes
     }
@@ -80,6 +91,7 @@ mod tests {
             side: Side::Caller,
             codec: &Codec::from_static,
             keeps: &|| is_audio,
+            keeps_all: false,
             undecoded: &mut undecoded,
             notes: &mut notes,
             scratch: &mut scratch,

@@ -17,8 +17,8 @@ use crate::decode::{Ffmpeg, redecode};
 
 /// Copy recordings out of an archive
 ///
-/// What is given must all hold; with nothing given, every recording is copied. Beside the WAV files, and the packets that
-/// could not be decoded, the folder gets `recordings.jsonl`: what the catalog says of each, a JSON object a line.
+/// What is given must all hold; with nothing given, every recording is copied. Beside the recordings, their capture files
+/// if there are any, and the packets that could not be decoded, the folder gets `recordings.jsonl`: what the catalog says of each, a JSON object a line.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -119,6 +119,10 @@ fn export(
             }
         }
         None => copy(&wav, to, &target)?,
+    }
+    let trace = wav.with_extension("pcap");
+    if trace.exists() {
+        copy(&trace, to, &to.join(name(&trace)?))?;
     }
     row.insert("file".to_owned(), name(&target)?.into());
     for (packets, column) in packets.iter().zip(PACKETS) {

@@ -15,6 +15,7 @@ pub(super) struct Typed {
     ffmpeg: Choice,
     keep_rtp: bool,
     format: Form,
+    pcap: bool,
 }
 
 /// `"auto"`, `"off"` or a path.
@@ -32,7 +33,7 @@ fn choice<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Choice, D::Error
 
 impl From<Typed> for Audio {
     fn from(typed: Typed) -> Audio {
-        Audio { ffmpeg: typed.ffmpeg, keep_rtp: typed.keep_rtp, form: typed.format }
+        Audio { ffmpeg: typed.ffmpeg, keep_rtp: typed.keep_rtp, form: typed.format, pcap: typed.pcap }
     }
 }
 
@@ -45,7 +46,7 @@ mod tests {
         let parse = |text: &str| toml::from_str::<Typed>(text).map(Audio::from);
         assert_eq!(parse("").unwrap(), Audio::default());
         let off = parse("ffmpeg = 'off'\nkeep_rtp = true").unwrap();
-        assert_eq!(off, Audio { ffmpeg: Choice::Off, keep_rtp: true, form: Form::Wav });
+        assert_eq!(off, Audio { ffmpeg: Choice::Off, keep_rtp: true, ..Audio::default() });
         assert_eq!(parse("ffmpeg = '/opt/ffmpeg'").unwrap().ffmpeg, Choice::At("/opt/ffmpeg".into()));
         assert!(parse("ffmpeg = 'on'").unwrap_err().to_string().contains("absolute path"));
     }

@@ -331,6 +331,7 @@ fn hear(side: Side, tape: &mut Tape, run: impl FnOnce(&mut Playout<'_>)) {
         side,
         codec: &codec,
         keeps: &|| false,
+        keeps_all: false,
         undecoded: &mut Vec::new(),
         notes: &mut Vec::new(),
         scratch: &mut Vec::new(),

@@ -24,7 +24,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use spantape_core::codec::Upsampler;
-use spantape_core::event::{Part, kept};
+use spantape_core::event::{Part, Signal, kept};
 use spantape_core::media::TapeId;
 use spantape_core::record::{EndReason, Id, RecordingRow, Side};
 use spantape_core::rtp::Undecoded;
@@ -34,10 +34,11 @@ use crate::error::{Error, Result, io};
 use crate::finished::Finished;
 use crate::packets::{self, Packets};
 use crate::seal;
+use crate::trace::Trace;
 use crate::wav::{self, Encoding, Format, HEADER_LEN};
 use convert::convert;
 use files::{Files, Tape, path_in, read_what_is_there};
-use names::{existing, packets_path, rtpdump_name, rtpdump_path};
+use names::{existing, packets_path, rtpdump_name, rtpdump_path, trace_path};
 
 pub(crate) use names::{EXTENSIONS, file_name, siblings, with_extension};
 
@@ -52,11 +53,13 @@ pub struct SpoolOptions {
     pub sha256: bool,
     /// How samples are written.
     pub encoding: Encoding,
+    /// Keep a capture file beside each recording.
+    pub traces: bool,
 }
 
 impl Default for SpoolOptions {
     fn default() -> Self {
-        SpoolOptions { open_files: 512, sync: false, sha256: true, encoding: Encoding::Pcm16 }
+        SpoolOptions { open_files: 512, sync: false, sha256: true, encoding: Encoding::Pcm16, traces: false }
     }
 }
 
@@ -82,6 +85,9 @@ pub struct Spool {
     options: SpoolOptions,
     tapes: HashMap<TapeId, Tape>,
     packets: BTreeMap<(TapeId, Side), Packets>,
+    traces: BTreeMap<TapeId, Trace>,
+    /// Of calls that are up, if there are traces.
+    signals: HashMap<Id, Vec<Signal>>,
     files: Files,
     /// What the tapes of an earlier process were to become.
     unfinished: BTreeMap<TapeId, Vec<Part>>,
@@ -128,12 +134,21 @@ impl Spool {
             }
         }
         let left = put_aside(&dir, &tapes)?;
+        let mut traces = BTreeMap::new();
+        for &id in tapes.keys() {
+            let path = trace_path(&dir, id);
+            if path.exists() {
+                traces.insert(id, Trace::found(path)?);
+            }
+        }
         let files = Files::new(dir, options.open_files);
         Ok(Spool {
             archive: archive.to_owned(),
             options,
             tapes,
             packets: BTreeMap::new(),
+            traces,
+            signals: HashMap::new(),
             files,
             unfinished: known,
             left,
@@ -240,7 +255,23 @@ impl Spool {
         self.flush_packets(id)
     }
 
-    /// Keeps a packet that has no decoder beside the tape. The addresses are those of its stream.
+    /// What was said of a call: it stands in the traces of its recordings.
+    pub(crate) fn signal(&mut self, call: Id, signal: &Signal) {
+        if self.options.traces {
+            let signals = self.signals.entry(call).or_default();
+            if signals.len() < MOST_SIGNALS {
+                signals.push(signal.clone());
+            }
+        }
+    }
+
+    /// A call is over, and all its recordings are cut.
+    pub(crate) fn over(&mut self, call: Id) {
+        self.signals.remove(&call);
+    }
+
+    /// Keeps a packet beside the tape: one that has no decoder, or any if there are traces. The addresses are those of
+    /// its stream.
     pub fn packet(
         &mut self,
         id: TapeId,
@@ -249,6 +280,13 @@ impl Spool {
         packet: &Undecoded,
     ) -> Result<()> {
         let dir = &self.files.dir;
+        if self.options.traces {
+            let trace = self.traces.entry(id).or_insert_with(|| Trace::new(trace_path(dir, id)));
+            trace.push(source, destination, packet)?;
+        }
+        if packet.is_heard {
+            return Ok(());
+        }
         let new = || Packets::new(packets_path(dir, id, side), source, destination);
         self.packets.entry((id, side)).or_insert_with(new).push(packet)
     }
@@ -286,6 +324,7 @@ impl Spool {
         for side in SIDES {
             self.packets.get_mut(&(id, side)).map_or(Ok(()), |packets| packets.erase(&time))?;
         }
+        self.traces.get_mut(&id).map_or(Ok(()), |trace| trace.erase(&time))?;
         if !tape.on_disk || from >= to {
             return Ok(());
         }
@@ -404,6 +443,7 @@ impl Spool {
         for side in SIDES {
             self.packets.remove(&(id, side)).map_or(Ok(()), Packets::remove)?;
         }
+        self.traces.remove(&id).map_or(Ok(()), Trace::remove)?;
         if self.tapes.remove(&id).is_some_and(|tape| tape.on_disk) {
             let path = self.files.path(id);
             fs::remove_file(&path).map_err(io("remove", &path))?;
@@ -412,6 +452,7 @@ impl Spool {
     }
 
     fn flush_packets(&mut self, id: TapeId) -> Result<()> {
+        self.traces.get_mut(&id).map_or(Ok(()), Trace::flush)?;
         SIDES.iter().filter_map(|&side| self.packets.get_mut(&(id, side)).map(Packets::flush)).collect()
     }
 
@@ -430,6 +471,10 @@ impl Spool {
             if let Some(packets) = self.packets.get_mut(&(id, side)) {
                 packets.cut(&part, &self.files.dir, &rtpdump_path(target, side))?;
             }
+        }
+        if let Some(trace) = self.traces.get_mut(&id) {
+            let signals = self.signals.get(&row.call).map_or(&[][..], Vec::as_slice);
+            trace.cut(&part, signals, &self.files.dir, &target.with_extension("pcap"))?;
         }
         Ok(())
     }
@@ -478,6 +523,8 @@ impl Spool {
 }
 
 const SIDES: [Side; 2] = [Side::Caller, Side::Callee];
+/// Of a call that has more the first ones stand in its traces.
+const MOST_SIGNALS: usize = 1024;
 /// Bytes.
 const ERASED_AT_ONCE: usize = 64 << 10;
 
@@ -536,7 +583,8 @@ fn put_aside(dir: &Path, known: &HashMap<TapeId, Tape>) -> Result<Vec<PathBuf>> 
                 let Some(aside) = free.find(|path| !path.exists()) else { continue };
                 fs::rename(&path, &aside).map_err(io("rename", &path))?;
             }
-            Some("tmp") => fs::remove_file(&path).map_err(io("remove", &path))?,
+            Some("trace") if known.contains(&path.with_extension("part")) => {}
+            Some("tmp" | "trace") => fs::remove_file(&path).map_err(io("remove", &path))?,
             _ => {}
         }
     }

@@ -48,6 +48,11 @@ pub(super) fn packets_path(dir: &Path, id: TapeId, side: Side) -> PathBuf {
     dir.join(format!("{id}.{}.packets", side.as_str()))
 }
 
+/// Where a tape's trace lies.
+pub(super) fn trace_path(dir: &Path, id: TapeId) -> PathBuf {
+    dir.join(format!("{id}.trace"))
+}
+
 /// Where the undecoded packets of a recording's side lie.
 pub(super) fn rtpdump_path(recording: &Path, side: Side) -> PathBuf {
     recording.with_extension(format!("{}.rtpdump", side.as_str()))
