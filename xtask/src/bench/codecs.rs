@@ -111,10 +111,12 @@ impl External {
         command.args(["-nostdin", "-loglevel", "error", "-threads", "1", "-f", self.format, "-i"]);
         command.arg(file.path()).args(["-f", "null", "-"]);
         let begin = Instant::now();
-        match command.status() {
+        let status = match command.status() {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            status if !status.context("run ffmpeg")?.success() => bail!("ffmpeg does not decode {}", self.name),
-            _ => {}
+            status => status.context("run ffmpeg")?,
+        };
+        if !status.success() {
+            bail!("ffmpeg does not decode {}", self.name);
         }
         Ok(Some(begin.elapsed().as_nanos() as f64 / SPEECH as f64))
     }
