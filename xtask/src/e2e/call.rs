@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 
+use crate::lab::capture::Capture;
 use crate::lab::codec::Codec;
 use crate::lab::switch::{Lab, MIRROR_PORTS};
 use crate::lab::wire::{Datagram, Endpoint};
@@ -158,6 +159,18 @@ pub(super) fn make_calls(lab: &Lab, talks: &[Talk], strays: &[Talk]) -> Result<(
         std::thread::sleep((since + PACKET * (index + 1)).saturating_duration_since(Instant::now()));
     }
     talks.iter().try_for_each(|talk| send(&talk.end_by_caller()?))
+}
+
+/// Sends what was captured, at its times, at both mirror ports.
+pub(super) fn play(lab: &Lab, capture: &Capture) -> Result<()> {
+    let wires: Result<Vec<Wire>> = MIRROR_PORTS.iter().map(|(port, _)| Wire::open(lab, port)).collect();
+    let (mut wires, since) = (wires?, Instant::now());
+    let begin = capture.frames.first().map_or(Duration::ZERO, |frame| frame.at);
+    for frame in &capture.frames {
+        std::thread::sleep((since + (frame.at - begin)).saturating_duration_since(Instant::now()));
+        wires.iter_mut().try_for_each(|wire| wire.send(&frame.data))?;
+    }
+    Ok(())
 }
 
 /// Both sides of a call talk until they are told to stop.

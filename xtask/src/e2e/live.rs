@@ -57,18 +57,22 @@ enum Config {
     None,
     OnDemand,
     AnnouncedOnly,
+    /// FLAC, with a capture file beside it.
+    Flac,
 }
 
 #[derive(Clone, Copy)]
 enum Calls {
     /// Of a sample.
     Sipp(&'static str),
+    /// The frames of a sample, at their times.
+    Played(&'static str),
     Baresip,
     /// So many at once, from the switch's end of the mirror ports.
     Sent(u8),
 }
 
-const CASES: [Case; 13] = [
+const CASES: [Case; 15] = [
     Case { config: Config::AnnouncedOnly, ..sent("announced media only", 2) },
     Case { queues: 4, ..sent("four queues", 8) },
     Case { queues: 4, options: &["--busy-poll"], ..sent("busy polling", 2) },
@@ -82,6 +86,8 @@ const CASES: [Case; 13] = [
     whole("IPv6", Calls::Sipp("ipv6")),
     whole("hold and resume", Calls::Sipp("hold-resume")),
     whole("G.722", Calls::Baresip),
+    Case { config: Config::Flac, ..whole("FLAC", Calls::Sipp("plain-pcmu")) },
+    Case { seconds: 8.9, ..whole("G.723.1 by ffmpeg", Calls::Played("g723")) },
 ];
 
 const fn whole(name: &'static str, calls: Calls) -> Case {
@@ -112,7 +118,7 @@ impl Case {
         let config = self.config(bench)?;
         let lab = match self.calls {
             Calls::Sipp(_) | Calls::Baresip => Lab::build(self.mirror)?,
-            Calls::Sent(_) => Lab::with_queues(self.queues)?,
+            Calls::Sent(_) | Calls::Played(_) => Lab::with_queues(self.queues)?,
         };
         if self.mode == "generic" {
             lab.allow_large_frames()?;
@@ -132,6 +138,10 @@ impl Case {
                 calls.make_calls(bench, &lab)?;
             }
             Calls::Baresip => baresip::make_call(bench, &lab)?,
+            Calls::Played(case) => {
+                let capture = Capture::read(&workspace()?.join("samples").join(case).join("input.pcap"))?;
+                call::play(&lab, &capture)?;
+            }
             Calls::Sent(_) => call::make_calls(&lab, &self.talks(), &[Talk::new(STRAY, "", "")])?,
         }
         let mut summaries = Vec::new();
@@ -156,6 +166,12 @@ impl Case {
             Config::AnnouncedOnly => {
                 let path = bench.scratch.path().join("announced.toml");
                 std::fs::write(&path, "[capture]\nrtp = \"announced\"\n").context("write a configuration")?;
+                Some(path)
+            }
+            Config::Flac => {
+                let path = bench.scratch.path().join("flac.toml");
+                std::fs::write(&path, "[audio]\nformat = \"flac\"\npcap = true\n")
+                    .context("write a configuration")?;
                 Some(path)
             }
         })
@@ -213,6 +229,13 @@ impl Case {
         for recording in recorder.archive().rows("recordings")? {
             let seconds = recording["duration_s"].as_f64().context("the recording has no length")?;
             ensure!(seconds >= self.seconds, "a recording lasts {seconds} s, not {}", self.seconds);
+            if matches!(self.config, Config::Flac) {
+                recorder.archive().ensure_traced(&recording)?;
+            }
+            if matches!(self.calls, Calls::Played(_)) {
+                let codecs = recording["codecs"].as_str().unwrap_or_default();
+                ensure!(codecs.contains("G723"), "what ffmpeg decodes was not decoded: {codecs}");
+            }
         }
         let source = summary_source(recorder);
         println!("  {:<22} {source:<12} {same}; {counts}", self.name);
@@ -224,7 +247,7 @@ impl Case {
         let counts = Counts::of(summary)?;
         let mut model = match self.config {
             Config::AnnouncedOnly => Model::announced_only(),
-            Config::None | Config::OnDemand => Model::default(),
+            Config::None | Config::OnDemand | Config::Flac => Model::default(),
         };
         let media = self.talks().into_iter().flat_map(|talk| talk.media());
         media.for_each(|endpoint| model.announce(endpoint, Wish::Wanted));

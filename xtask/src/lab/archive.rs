@@ -1,5 +1,6 @@
 //! An archive, as anybody reads it: the catalog through `spantape search`, the audio as WAV files.
 
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -64,11 +65,28 @@ impl Archive {
         rows.pop().context("a row")
     }
 
+    /// That a capture file lies beside a recording, with signalling and media in it.
+    pub(crate) fn ensure_traced(&self, recording: &Value) -> Result<()> {
+        let file = recording["file"].as_str().context("the recording has no file")?;
+        let path = self.path.join(file).with_extension("pcap");
+        let mut capture =
+            pcap::Capture::from_file(&path).with_context(|| format!("open {}", path.display()))?;
+        let (mut sip, mut rtp) = (0, 0);
+        while let Ok(packet) = capture.next_packet() {
+            match packet.data.get(20..24) {
+                Some(ports) if ports.windows(2).any(|port| port == [0x13, 0xc4]) => sip += 1,
+                _ => rtp += 1,
+            }
+        }
+        ensure!(sip >= 5 && rtp >= 500, "{}: {sip} SIP messages, {rtp} RTP packets", path.display());
+        Ok(())
+    }
+
     pub(crate) fn audio(&self, recording: &Value) -> Result<Audio> {
         let file = recording["file"].as_str().context("the recording has no file")?;
         let path = self.path.join(file);
         let read = || -> Result<Audio> {
-            let mut wav = hound::WavReader::open(&path)?;
+            let mut wav = hound::WavReader::new(Cursor::new(wav(&path)?))?;
             let spec = wav.spec();
             let channels = if recording["mixed"] == true { 1 } else { 2 };
             let as_expected = usize::from(spec.channels) == channels && spec.bits_per_sample == 16;
@@ -86,6 +104,27 @@ impl Archive {
         );
         Ok(audio)
     }
+}
+
+/// A recording as WAV, whatever it is kept as.
+fn wav(path: &Path) -> Result<Vec<u8>> {
+    if path.extension().is_some_and(|extension| extension == "wav") {
+        return std::fs::read(path).context("read");
+    }
+    let mut command = Command::new("ffmpeg");
+    let output = command
+        .args(["-v", "error", "-i"])
+        .arg(path)
+        .args(["-f", "wav", "-"])
+        .output()
+        .context("run ffmpeg")?;
+    ensure!(output.status.success(), "ffmpeg cannot play it: {}", String::from_utf8_lossy(&output.stderr));
+    // What goes to a pipe has no length in its header: it is as long as there is something to read.
+    let mut bytes = output.stdout;
+    let data = bytes.windows(4).position(|name| name == b"data").context("ffmpeg made no WAV")?;
+    let length = (bytes.len() - data - 8) as u32;
+    bytes[data + 4..data + 8].copy_from_slice(&length.to_le_bytes());
+    Ok(bytes)
 }
 
 impl Audio {
