@@ -2,10 +2,13 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
+use spantape_core::engine::Engine;
+use spantape_core::event::Event;
 use spantape_core::record::Side;
 use spantape_core::rules::{Action, Config, OnRefused, Rule, Rules};
-use spantape_core::time::{MILLISECOND, SECOND};
-use spantape_tests::call::{Call, Lost, Move, SIDES, Sent};
+use spantape_core::time::{MILLISECOND, SECOND, Timestamp};
+use spantape_core::wire::LinkType;
+use spantape_tests::call::{Call, Lost, Move, PACKET, SIDES, Sent};
 use spantape_tests::frame::{Frame, merge, udp};
 use spantape_tests::runner::{Outcome, run};
 use spantape_tests::truth;
@@ -143,5 +146,35 @@ fn copies_of_the_first_packets_are_counted() {
     for side in SIDES {
         let report = outcome.recordings[0].row.completeness[side.channel()];
         assert_eq!(report.duplicate, call.media_of(side).len() as u64);
+    }
+}
+
+/// After a second of silence all that was said is handed over, wherever in a block it ends: who goes on after a crash
+/// has it.
+#[test]
+fn what_was_said_before_a_silence_is_written() {
+    for frames_left_out in 0..14 {
+        let call = Call::plain(0, 0, 4 * SECOND);
+        let media = call.media();
+        let media = &media[..media.len() - 2 * frames_left_out];
+        let last = media.iter().map(|packet| packet.at).max().unwrap();
+        let first = media.iter().map(|packet| packet.at).min().unwrap();
+        let mut engine = Engine::new(Config { tells_signalling: true, ..Config::default() });
+        let said = media.iter().map(Sent::frame).collect();
+        let all = merge([call.signalling(), said]);
+        for frame in all.iter().take_while(|frame| frame.at.0 <= last) {
+            engine.handle_frame(frame.at, LinkType::Ethernet, &frame.bytes);
+        }
+        engine.handle_timeout(Timestamp(last + SECOND));
+        let mut written = 0;
+        while let Some(event) = engine.poll_event() {
+            match event {
+                Event::TapeSamples { samples, .. } => written += samples.len() as i64 / 2,
+                Event::TapeSilence { frames, .. } => written += frames as i64,
+                _ => {}
+            }
+        }
+        let spoken = (last + PACKET - first) * 8 / MILLISECOND;
+        assert!(written >= spoken, "{written} of {spoken} frames are written");
     }
 }

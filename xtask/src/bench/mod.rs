@@ -17,6 +17,8 @@ mod replay;
 mod verify;
 mod voice;
 
+pub(crate) use verify::files;
+
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
@@ -96,7 +98,7 @@ fn folder() -> Result<PathBuf> {
 }
 
 /// As good as random, and the same for the same seed (the finisher of SplitMix64).
-fn scatter(seed: u64) -> u64 {
+pub(crate) fn scatter(seed: u64) -> u64 {
     let mixed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

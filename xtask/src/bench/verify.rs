@@ -55,7 +55,7 @@ fn sizes(folder: &Path, extension: &str) -> Result<Vec<u64>> {
 }
 
 /// All files in a folder and the folders within, and their sizes.
-pub(super) fn files(folder: &Path) -> Result<Vec<(PathBuf, u64)>> {
+pub(crate) fn files(folder: &Path) -> Result<Vec<(PathBuf, u64)>> {
     let mut files = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {

@@ -47,15 +47,26 @@ impl Wire {
 pub(super) struct Talk {
     number: u8,
     users: [String; 2],
+    /// How often the same phones have called each other before.
+    turn: u32,
 }
 
 impl Talk {
     pub(super) fn new(number: u8, caller: &str, callee: &str) -> Self {
-        Self { number, users: [caller.to_owned(), callee.to_owned()] }
+        Self { number, users: [caller.to_owned(), callee.to_owned()], turn: 0 }
+    }
+
+    /// Another call of the same phones.
+    pub(super) fn again(self, turn: u32) -> Self {
+        Self { turn, ..self }
     }
 
     pub(super) fn id(&self) -> String {
-        format!("talk-{}@{}", self.number, self.end(0, SIP_PORT).ip)
+        let ip = self.end(0, SIP_PORT).ip;
+        match self.turn {
+            0 => format!("talk-{}@{ip}", self.number),
+            turn => format!("talk-{}-{turn}@{ip}", self.number),
+        }
     }
 
     /// Where caller and callee receive.

@@ -3,6 +3,7 @@
 mod call;
 mod compare;
 mod control;
+mod crash;
 mod frames;
 mod live;
 mod model;
@@ -23,19 +24,23 @@ pub(crate) struct Args {
     /// Only these parts
     #[arg(long, value_name = "PART", num_args = 1..)]
     only: Vec<String>,
+    /// How often a recorder of each kind is killed in the part `crash`
+    #[arg(long, default_value_t = 25)]
+    kills: u32,
 }
 
-type Part = fn() -> Result<()>;
+type Part = fn(&Args) -> Result<()>;
 
 /// In the order in which they run: the shortest first.
-const PARTS: [(&str, Part); 7] = [
-    ("test-run", test_run::run),
-    ("sieve", sieve::run),
-    ("refusals", refusals::run),
-    ("control", control::run),
-    ("stop", stop::run),
-    ("triggers", triggers::run),
-    ("live", live::run),
+const PARTS: [(&str, Part); 8] = [
+    ("test-run", |_| test_run::run()),
+    ("sieve", |_| sieve::run()),
+    ("refusals", |_| refusals::run()),
+    ("control", |_| control::run()),
+    ("stop", |_| stop::run()),
+    ("crash", |args| crash::run(args.kills)),
+    ("triggers", |_| triggers::run()),
+    ("live", |_| live::run()),
 ];
 
 /// Runs all parts, or those that were asked for. The first that fails ends it.
@@ -53,7 +58,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     for (name, part) in PARTS {
         if args.only.is_empty() || args.only.iter().any(|only| only == name) {
             println!("{name}");
-            part().with_context(|| format!("part {name}"))?;
+            part(args).with_context(|| format!("part {name}"))?;
         }
     }
     Ok(())

@@ -39,11 +39,11 @@ use triggers::Pending;
 use crate::association::Associations;
 use crate::codec::Codec;
 use crate::event::Event;
-use crate::media::{Binding, BoundBy, CallKey, Flow, FlowId, Flows};
+use crate::media::{Binding, BoundBy, CallKey, Flow, FlowId, Flows, Tape};
 use crate::record::{EndReason, EventRow, Id, Party, Side};
 use crate::rtp::{MIN_PACKETS, Note, Packet, Playout, Stream, Undecoded};
 use crate::rules::{Action, Config, Facts, Rule, Rules};
-use crate::time::{SECOND, Timestamp};
+use crate::time::{MILLISECOND, SECOND, Timestamp};
 use crate::trigger::feature_code::{Keys, Way};
 use crate::wire::{Endpoint, FlowKey};
 
@@ -62,6 +62,8 @@ const TIMER_F: i64 = 32 * SECOND;
 /// When both sides have been silent for so long, without hold or signalling, and other streams begin on the
 /// same ports, then those are another call's, of which nothing else was seen.
 const SILENT_BEFORE_TAKEOVER: i64 = 5 * SECOND;
+/// A block of a tape is written so long after the packets that would have pushed it on.
+const QUIET: i64 = 100 * MILLISECOND;
 /// After this time what a stream held when it was bound is let go.
 const HELD_TOGETHER: i64 = SECOND / 4;
 /// Messages by which retransmissions are known.
@@ -424,6 +426,18 @@ impl Call {
         if self.recorder.tape.as_ref().is_some_and(|tape| tape.is_due(context.now)) {
             self.wind(context);
         }
+        self.expect_quiet(context.config);
+    }
+
+    /// Should no packet come any more, what was said is written all the same: whoever goes on after a crash has it.
+    fn expect_quiet(&mut self, config: &Config) {
+        if config.tells_signalling
+            && self.drain_at == Timestamp::FAR_FUTURE
+            && let Some(due) = self.recorder.tape.as_ref().and_then(Tape::due)
+        {
+            self.drain_at = due + QUIET;
+            self.is_stirred = true;
+        }
     }
 
     /// A flow has been bound to the call whose streams hold packets already: they are the call's.
@@ -642,6 +656,7 @@ impl Call {
         if self.drain_at <= now {
             self.drain_at = Timestamp::FAR_FUTURE;
             self.wind(context);
+            self.expect_quiet(context.config);
         }
         let cancelled = self.cancelled.filter(|&at| self.answer.is_none() && at + TIMER_F <= now);
         if let (None, Some(at)) = (self.end, cancelled) {

@@ -355,6 +355,11 @@ impl Tape {
         self.frame(now - LATENCY) >= (self.base + self.block_frames() as u64) as i64
     }
 
+    /// When [`Tape::advance`] will hand over the next block in which there is something; `None` when nothing waits.
+    pub fn due(&self) -> Option<Timestamp> {
+        (self.extent > self.base).then(|| self.moment(self.base + self.block_frames() as u64) + LATENCY)
+    }
+
     /// Hands over all up to `end`; what is behind that is dropped. If more than that has been handed over
     /// already, the tape is longer than `end`.
     pub fn finish(&mut self, end: u64, deliver: &mut impl FnMut(Reel)) {
