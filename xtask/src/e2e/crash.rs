@@ -381,14 +381,16 @@ fn ensure_same(part: &Part, whole: &Part) -> Result<()> {
         let Some(own) = own.get(edge..own.len().saturating_sub(edge)).filter(|own| !own.is_empty()) else {
             continue;
         };
+        // What was cut off may end in silence after the call.
         let differs = |lag: i64| {
-            let pairs = own.iter().enumerate().filter_map(|(index, &sample)| {
-                let at = usize::try_from(index as i64 + edge as i64 + about + lag).ok()?;
-                Some((sample, *other.get(at)?))
-            });
-            let pairs: Vec<(i16, i16)> = pairs.collect();
-            let other = pairs.iter().filter(|(a, b)| (i32::from(*a) - i32::from(*b)).abs() > ALIKE).count();
-            other + own.len() - pairs.len()
+            let said = |index: usize| {
+                let at = usize::try_from(index as i64 + edge as i64 + about + lag).ok();
+                at.and_then(|at| other.get(at)).copied().unwrap_or_default()
+            };
+            let off = |(index, sample): &(usize, &i16)| {
+                (i32::from(**sample) - i32::from(said(*index))).abs() > ALIKE
+            };
+            own.iter().enumerate().filter(off).count()
         };
         let step = (STEP_S * rate) as i64;
         let least = (-step..=step).map(differs).min().unwrap_or_default();
