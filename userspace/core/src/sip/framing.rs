@@ -45,6 +45,9 @@ enum Wants {
     HeaderEnd(usize),
     /// So many bytes.
     Length(usize),
+    /// So many bytes, or before them a line in the session description, which begins at `body`, that begins another
+    /// message; it has been looked for in the first `seen` bytes.
+    Description { body: usize, seen: usize, end: usize },
 }
 
 impl Framer {
@@ -101,6 +104,14 @@ impl Framer {
                 let fresh = &self.kept[seen.saturating_sub(3).min(self.kept.len())..];
                 self.wants = Wants::HeaderEnd(self.kept.len());
                 header_end(fresh).is_some()
+            }
+            Wants::Description { body, seen, end } => {
+                let kept = &self.kept;
+                // A line of which only the beginning was there.
+                let line =
+                    memchr::memrchr(b'\n', &kept[body..seen]).map_or(body, |newline| body + newline + 1);
+                self.wants = Wants::Description { body, seen: kept.len(), end };
+                kept.len() >= end.min(body + LONGEST_DESCRIPTION) || next_message(&kept[line..]).is_some()
             }
         }
     }
@@ -175,7 +186,10 @@ fn complete(bytes: &[u8]) -> Result<Message<'_>, Wants> {
         return Message::parse(&bytes[..header_end + length]).ok_or(Wants::Length(usize::MAX));
     }
     // Its length may be less than it says.
-    let wants = if is_description { Wants::More } else { Wants::Length(end) };
+    let wants = match is_description {
+        true => Wants::Description { body: header_end, seen: bytes.len(), end },
+        false => Wants::Length(end),
+    };
     Message::parse(bytes.get(..end).ok_or(wants)?).ok_or(Wants::Length(usize::MAX))
 }
 
