@@ -351,7 +351,7 @@ impl Recorder {
             }
             Err(error) => {
                 // What has been recorded shall be found, whatever has stopped this.
-                let _ = self.pipeline.flush();
+                let _ = self.pipeline.finish_recordings();
                 Err(error)
             }
         }

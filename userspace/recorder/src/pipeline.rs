@@ -216,12 +216,17 @@ impl Pipeline {
         Ok(self.archive.flush()?)
     }
 
+    /// Something has gone wrong: what is with those that finish recordings comes to the catalog all the same.
+    pub(crate) fn finish_recordings(&mut self) -> Result<()> {
+        self.finishing.finish();
+        self.flush()
+    }
+
     /// There are no more frames: ends all calls and completes the archive.
     pub(crate) fn finish(&mut self) -> Result<()> {
         self.engine.finish();
         self.carry_out()?;
-        self.finishing.finish();
-        self.flush()
+        self.finish_recordings()
     }
 
     /// The engine's figures and our own.

@@ -136,7 +136,11 @@ impl Archive {
     pub fn create_with(path: &Path, options: ArchiveOptions) -> Result<Archive> {
         let lock = spool::lock(path)?;
         let dir = spool::dir_in(path);
-        let found = log::read(&dir)?;
+        let mut found = log::read(&dir)?;
+        if found.repeatable {
+            // A replay begins anew.
+            found.signals.clear();
+        }
         let mut recovered = Recovered { damaged: found.damaged, ..Recovered::default() };
         recovered.signals = found.signals.iter().map(|(_, signal)| signal.clone()).collect();
         let parts = |parts| if found.repeatable { Vec::new() } else { parts };
@@ -190,6 +194,9 @@ impl Archive {
     /// What the next process has to know to go on with a call, should this one be killed.
     pub fn signal(&mut self, call: Id, signal: Signal) -> Result<()> {
         self.spool.signal(call, &signal);
+        if self.repeatable {
+            return Ok(());
+        }
         let logged = self.log.signal(call, signal);
         self.tolerate(logged).map(drop)
     }
@@ -242,7 +249,8 @@ impl Archive {
             let frames = self.spool.silence_for(id, samples.len())?;
             self.shortage.frames += frames;
         }
-        Ok(())
+        let flushed = self.spool.flush_packets(id);
+        self.tolerate(flushed).map(drop)
     }
 
     /// See [`Spool::overdub`].
@@ -259,7 +267,12 @@ impl Archive {
 
     /// See [`Spool::silence`].
     pub fn silence(&mut self, id: TapeId, frames: u64) -> Result<()> {
-        if self.refused.contains(&id) { Ok(()) } else { self.spool.silence(id, frames) }
+        if self.refused.contains(&id) {
+            return Ok(());
+        }
+        self.spool.silence(id, frames)?;
+        let flushed = self.spool.flush_packets(id);
+        self.tolerate(flushed).map(drop)
     }
 
     /// See [`Spool::erase`]. What must not be kept and cannot be erased is an error, whatever the reason.
@@ -337,13 +350,15 @@ impl Archive {
             self.spool.postpone(id, Part { range, left_out, row });
             return Ok(None);
         };
-        let logged = self.log_recording(row, &saved);
+        let both = (row.clone(), saved.clone());
+        let logged = self.log.awaited(row.id, json_row(RECORDINGS, &both));
         self.tolerate(logged)?;
         Ok(Some(saved))
     }
 
     /// See [`Catalog::recording`]. What it replaces is removed.
     pub fn recording(&mut self, row: &RecordingRow, saved: &Saved) -> Result<()> {
+        self.log.arrived(&row.id);
         let mut logged = self.log_recording(row, saved);
         if saved.replaces.is_some() {
             // From here on the next process knows which of the two counts.

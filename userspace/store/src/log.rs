@@ -140,6 +140,8 @@ pub(crate) struct Log {
     tapes: BTreeMap<TapeId, [Vec<u8>; 2]>,
     /// The lines of calls that are up.
     calls: HashMap<Id, Vec<Vec<u8>>>,
+    /// The lines of recordings with which something is still done before the catalog has them.
+    awaited: BTreeMap<Id, Vec<u8>>,
 }
 
 impl Log {
@@ -158,6 +160,7 @@ impl Log {
             collected: Vec::new(),
             tapes: BTreeMap::new(),
             calls,
+            awaited: BTreeMap::new(),
         })
     }
 
@@ -212,6 +215,19 @@ impl Log {
         self.write_some()
     }
 
+    /// A recording that is there, and whose row comes later: until then this one counts.
+    pub(crate) fn awaited(&mut self, id: Id, row: Map<String, Value>) -> Result<()> {
+        let line = line(&Entry::Row { table: Table::Recordings.to_string(), row });
+        self.collected.extend(&line);
+        self.awaited.insert(id, line);
+        self.write_some()
+    }
+
+    /// Its row has come.
+    pub(crate) fn arrived(&mut self, id: &Id) {
+        self.awaited.remove(id);
+    }
+
     /// Writes what has been collected.
     pub(crate) fn write(&mut self) -> Result<()> {
         if self.collected.is_empty() {
@@ -225,7 +241,8 @@ impl Log {
 
     /// Begins anew: the catalog has all rows.
     pub(crate) fn begin_anew(&mut self) -> Result<()> {
-        let lines = self.tapes.values().flatten().chain(self.calls.values().flatten());
+        let lines =
+            self.tapes.values().flatten().chain(self.calls.values().flatten()).chain(self.awaited.values());
         let lines: Vec<&[u8]> = lines.map(Vec::as_slice).collect();
         self.file = begin(&self.dir, self.repeatable, &lines)?;
         self.collected.clear();

@@ -191,6 +191,7 @@ mod tests {
             spool.packet(TAPE, Side::Callee, addresses, &packet(number)).unwrap();
             if number % 10 == 9 {
                 spool.silence(TAPE, 1600).unwrap();
+                spool.flush_packets(TAPE).unwrap();
             }
         }
         spool

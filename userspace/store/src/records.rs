@@ -9,7 +9,7 @@
 //! ```
 
 use std::fs::{self, File};
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Take};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -74,17 +74,23 @@ impl Records {
         if self.buffer.len() > BUFFERED { self.flush() } else { Ok(()) }
     }
 
-    /// Writes what waits in memory.
+    /// Writes what waits in memory. What there is no room for is gone: it may not pile up.
     pub(crate) fn flush(&mut self) -> Result<()> {
         if self.buffer.is_empty() {
             return Ok(());
         }
+        let written = self.write();
+        if written.is_ok() {
+            self.written += self.buffer.len() as u64;
+        }
+        self.buffer.clear();
+        written
+    }
+
+    fn write(&self) -> Result<()> {
         let file = File::options().create(true).truncate(false).write(true).open(&self.path);
         let file = file.map_err(io("open", &self.path))?;
-        file.write_all_at(&self.buffer, self.written).map_err(io("write", &self.path))?;
-        self.written += self.buffer.len() as u64;
-        self.buffer.clear();
-        Ok(())
+        file.write_all_at(&self.buffer, self.written).map_err(io("write", &self.path))
     }
 
     /// Overwrites the bodies of those that would be heard in that time, or in a part of it. `blank` says what is left of
@@ -94,40 +100,52 @@ impl Records {
         time: &Range<i64>,
         mut blank: impl FnMut(u8, Vec<u8>) -> Option<(u8, Vec<u8>)>,
     ) -> Result<()> {
-        self.flush()?;
+        let mut rest = &self.buffer[..];
+        let (mut blanked, mut at) = (Vec::with_capacity(self.buffer.len()), 0);
+        while let Some(entry) = Entry::read(&mut rest).map_err(io("read", &self.path))? {
+            let end = self.buffer.len() - rest.len();
+            blanked.extend_from_slice(&self.buffer[at..end]);
+            if let Some((kind, body)) = entry.blanked(time, &mut blank) {
+                blanked[at] = kind;
+                blanked[at + HEAD..].copy_from_slice(&body);
+            }
+            at = end;
+        }
+        self.buffer = blanked;
         if self.written == 0 {
             return Ok(());
         }
         let file = File::options().read(true).write(true).open(&self.path).map_err(io("open", &self.path))?;
         let mut at = 0;
-        let mut reader = BufReader::new(&file);
+        let mut reader = BufReader::new(&file).take(self.written);
         while let Some(entry) = Entry::read(&mut reader).map_err(io("read", &self.path))? {
-            let length = entry.body.len();
-            if entry.times.is_heard_in(time)
-                && let Some((kind, mut body)) = blank(entry.kind, entry.body)
-            {
-                body.resize(length, 0);
+            let length = (HEAD + entry.body.len()) as u64;
+            if let Some((kind, body)) = entry.blanked(time, &mut blank) {
                 file.write_all_at(&body, at + HEAD as u64)
                     .and_then(|()| file.write_all_at(&[kind], at))
                     .map_err(io("erase what must not be kept in", &self.path))?;
             }
-            at += (HEAD + length) as u64;
+            at += length;
         }
         Ok(())
     }
 
     /// All of them so far; `None` when there are none.
-    pub(crate) fn read(&mut self) -> Result<Option<BufReader<File>>> {
+    pub(crate) fn read(&mut self) -> Result<Option<Take<BufReader<File>>>> {
         self.flush()?;
         if self.written == 0 {
             return Ok(None);
         }
-        Ok(Some(BufReader::new(File::open(&self.path).map_err(io("open", &self.path))?)))
+        let file = File::open(&self.path).map_err(io("open", &self.path))?;
+        Ok(Some(BufReader::new(file).take(self.written)))
     }
 
     /// Removes what is left of it.
     pub(crate) fn remove(self) -> Result<()> {
-        if self.written > 0 { fs::remove_file(&self.path).map_err(io("remove", &self.path)) } else { Ok(()) }
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io("remove", &self.path)(error)),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -139,6 +157,19 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// What is left of it, of the same length, if it would be heard in that time.
+    fn blanked(
+        self,
+        time: &Range<i64>,
+        blank: &mut impl FnMut(u8, Vec<u8>) -> Option<(u8, Vec<u8>)>,
+    ) -> Option<(u8, Vec<u8>)> {
+        let length = self.body.len();
+        let (kind, mut body) =
+            if self.times.is_heard_in(time) { blank(self.kind, self.body)? } else { return None };
+        body.resize(length, 0);
+        Some((kind, body))
+    }
+
     /// The next one; `None` at the end, also where the last one is cut off.
     pub(crate) fn read(from: &mut impl Read) -> io::Result<Option<Entry>> {
         let mut head = [0; HEAD];

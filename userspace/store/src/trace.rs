@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use etherparse::PacketBuilder;
 use spantape_core::event::{Signal, Signalled};
+use spantape_core::record::Id;
 use spantape_core::rtp::Undecoded;
 use spantape_core::time::{SECOND, Timestamp};
 
@@ -35,6 +36,50 @@ const LONGEST: usize = 65_535 - 8 - 20;
 
 const GONE: u8 = 0;
 const RTP: u8 = 1;
+
+/// Bytes of the messages of one call, and of all calls that are up.
+const MOST_OF_A_CALL: usize = 256 << 10;
+const MOST: usize = 64 << 20;
+
+/// What was said of calls that are up. Of one that says very much the first messages are kept; when there are too many
+/// calls, some of them are forgotten.
+#[derive(Debug, Default)]
+pub(crate) struct Signals {
+    calls: BTreeMap<Id, (usize, Vec<Signal>)>,
+    bytes: usize,
+}
+
+impl Signals {
+    /// Adds what was said of a call.
+    pub(crate) fn add(&mut self, call: Id, signal: &Signal) {
+        let bytes = size_of::<Signal>()
+            + match &signal.what {
+                Signalled::Message { text, .. } => text.len(),
+                Signalled::Order { .. } => return,
+            };
+        while self.bytes + bytes > MOST
+            && let Some((_, (given_up, _))) = self.calls.pop_first()
+        {
+            self.bytes -= given_up;
+        }
+        let (size, signals) = self.calls.entry(call).or_default();
+        if *size + bytes <= MOST_OF_A_CALL {
+            signals.push(signal.clone());
+            *size += bytes;
+            self.bytes += bytes;
+        }
+    }
+
+    /// What was said of a call, in order of time.
+    pub(crate) fn of(&self, call: Id) -> &[Signal] {
+        self.calls.get(&call).map_or(&[], |(_, signals)| signals)
+    }
+
+    /// A call is over.
+    pub(crate) fn remove(&mut self, call: &Id) {
+        self.bytes -= self.calls.remove(call).map_or(0, |(bytes, _)| bytes);
+    }
+}
 
 /// What is kept of one tape.
 #[derive(Debug)]
@@ -90,6 +135,7 @@ impl Trace {
             if let Signalled::Message { source, destination, text } = &signal.what {
                 let mut bytes: Vec<u8> = text.chars().map(|c| u32::from(c) as u8).collect();
                 hide_keys(&mut bytes);
+                hide_digits(&mut bytes);
                 capture.add(signal.at, (*source, *destination), &bytes);
             }
         }
@@ -114,16 +160,51 @@ impl Trace {
     }
 }
 
-/// Makes stars of the keys of SRTP in a session description (RFC 4568): the packets are decrypted.
+/// Makes stars of keys in a session description (RFC 4568, RFC 4567, and `k=` of RFC 4566): the packets are decrypted.
 fn hide_keys(message: &mut [u8]) {
-    const KEY: &[u8] = b"inline:";
-    let mut at = 0;
-    while let Some(found) = message[at..].windows(KEY.len()).position(|bytes| bytes.eq_ignore_ascii_case(KEY))
-    {
-        at += found + KEY.len();
-        let is_of_key = |byte: &&mut u8| byte.is_ascii_alphanumeric() || b"+/=".contains(byte);
-        message[at..].iter_mut().take_while(is_of_key).for_each(|byte| *byte = b'*');
+    for line in message.split_mut(|&byte| byte == b'\n') {
+        let starts = |line: &[u8], with: &[u8]| {
+            line.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with))
+        };
+        if starts(line, b"a=crypto:") {
+            // Tag and suite; then keys, each with its lifetime behind a bar, and session parameters.
+            let parameters =
+                line.iter().enumerate().filter(|(_, byte)| **byte == b' ').nth(1).map(|(at, _)| at + 1);
+            let parameters = parameters.unwrap_or(line.len());
+            let end = line[parameters..]
+                .iter()
+                .position(|&byte| byte == b' ')
+                .map_or(line.len(), |end| parameters + end);
+            for key in line[parameters..end].split_mut(|&byte| byte == b';') {
+                let begin = if starts(key, b"inline:") { b"inline:".len() } else { 0 };
+                let key = &mut key[begin..];
+                let length = key.iter().position(|&byte| byte == b'|').unwrap_or(key.len());
+                hide(&mut key[..length]);
+            }
+        } else if starts(line, b"k=") {
+            hide(&mut line[2..]);
+        } else if starts(line, b"a=key-mgmt:") {
+            hide(&mut line[b"a=key-mgmt:".len()..]);
+        }
     }
+}
+
+/// Makes stars of what somebody typed: keys that were pressed, and texts. They may be a secret, and may have been said
+/// in a pause.
+fn hide_digits(message: &mut [u8]) {
+    let end = memchr::memmem::find(message, b"\r\n\r\n").map_or(message.len(), |at| at + 4);
+    let (head, body) = message.split_at_mut(end);
+    let head = head.to_ascii_lowercase();
+    let is_typed = head.starts_with(b"message ")
+        || memchr::memmem::find(&head, b"dtmf").is_some()
+        || memchr::memmem::find(&head, b"telephone-event").is_some();
+    if is_typed {
+        hide(body);
+    }
+}
+
+fn hide(bytes: &mut [u8]) {
+    bytes.iter_mut().filter(|byte| !byte.is_ascii_whitespace()).for_each(|byte| *byte = b'*');
 }
 
 fn put(body: &mut Vec<u8>, address: SocketAddr) {
@@ -210,17 +291,64 @@ mod tests {
 
     #[test]
     fn keys_are_hidden() {
-        let mut message =
-            b"a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:d0RmdmcmVCspeEc3QGZiNWpVLFJhQX1cfHAwJSoj|2^20\r\n"
-                .to_vec();
-        let length = message.len();
-        hide_keys(&mut message);
-        let stars = "*".repeat(40);
-        let expected = format!("a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:{stars}|2^20\r\n");
-        assert_eq!((String::from_utf8(message.clone()).unwrap(), message.len()), (expected, length));
-        let mut short = b"inline:".to_vec();
-        hide_keys(&mut short);
-        assert_eq!(short, b"inline:");
+        let hidden = |text: &str| {
+            let mut message = text.as_bytes().to_vec();
+            hide_keys(&mut message);
+            String::from_utf8(message).unwrap()
+        };
+        let crypto = "a=crypto:1 AES_CM_128_HMAC_SHA1_80 ";
+        for (keys, stars) in [
+            ("inline:d0RmdmcmVCsp/+c3|2^20|1:4", "inline:****************|2^20|1:4"),
+            ("d0Rm", "****"),
+            ("inline:d0Rm;inline:eEc3|2^20;QGZi WSH=64", "inline:****;inline:****|2^20;**** WSH=64"),
+            ("", ""),
+        ] {
+            assert_eq!(
+                hidden(&format!("v=0\r\n{crypto}{keys}\r\na=sendrecv\r\n")),
+                format!("v=0\r\n{crypto}{stars}\r\na=sendrecv\r\n")
+            );
+        }
+        assert_eq!(
+            hidden("k=base64:abcd\r\na=key-mgmt:mikey AQ==\r\n"),
+            "k=***********\r\na=key-mgmt:***** ****\r\n"
+        );
+        assert_eq!(hidden("a=crypto:"), "a=crypto:");
+    }
+
+    #[test]
+    fn what_was_typed_is_hidden() {
+        let hidden = |text: &str| {
+            let mut message = text.as_bytes().to_vec();
+            hide_digits(&mut message);
+            String::from_utf8(message).unwrap()
+        };
+        let info = "INFO sip:1 SIP/2.0\r\nContent-Type: application/dtmf-relay\r\n\r\n";
+        assert_eq!(
+            hidden(&format!("{info}Signal=5\r\nDuration=160\r\n")),
+            format!("{info}********\r\n************\r\n")
+        );
+        let message = "MESSAGE sip:1 SIP/2.0\r\nContent-Type: text/plain\r\n\r\n";
+        assert_eq!(hidden(&format!("{message}4111")), format!("{message}****"));
+        let other = "INFO sip:1 SIP/2.0\r\nRecord: on\r\nContent-Type: application/x\r\n\r\n1";
+        assert_eq!(hidden(other), other);
+    }
+
+    #[test]
+    fn of_many_calls_some_are_forgotten() {
+        let mut signals = Signals::default();
+        let id = |n: u64| Id::derive(&[&n.to_be_bytes()]);
+        for n in 0..2_000u64 {
+            let text = "x".repeat(60_000);
+            let (source, destination) =
+                ("192.0.2.1:5060".parse().unwrap(), "192.0.2.2:5060".parse().unwrap());
+            let what = Signalled::Message { source, destination, text };
+            (0..6).for_each(|_| signals.add(id(n), &Signal { at: Timestamp(0), what: what.clone() }));
+            assert!(signals.bytes <= MOST && (1..=4).contains(&signals.of(id(n)).len()));
+        }
+        assert!(signals.calls.len() > 200);
+        let left: Vec<Id> = signals.calls.keys().copied().collect();
+        left.iter().for_each(|id| signals.remove(id));
+        assert_eq!(signals.bytes, 0);
     }
 
     #[test]

@@ -233,3 +233,24 @@ fn one_of_two_files_counts() {
         assert_eq!(archive.save(TAPE, 0..2, &[], &row, true).unwrap().unwrap().file, *file);
     }
 }
+
+/// With a recording something is still done when the catalog is written: it stays in the log until its row comes.
+#[test]
+fn a_recording_that_is_still_worked_on_is_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut archive = Archive::create_with(dir.path(), live()).unwrap();
+    archive.open_tape(TAPE, 8000, 2, (0, 1)).unwrap();
+    archive.write(TAPE, &[1, 2, 3, 4]).unwrap();
+    let row = RecordingRow { frames: 2, ..row() };
+    let saved = archive.save(TAPE, 0..2, &[], &row, true).unwrap().unwrap();
+    archive.close(TAPE).unwrap();
+    archive.flush().unwrap();
+    let before = killed(dir.path());
+    archive.recording(&row, &saved).unwrap();
+    archive.flush().unwrap();
+    let after = killed(dir.path());
+    for left in [before, after] {
+        drop(Archive::create_with(left.path(), live()).unwrap());
+        assert_eq!(column(left.path(), Table::Recordings, "file"), [saved.file.as_str()]);
+    }
+}

@@ -117,7 +117,8 @@ impl Scene<'_> {
         let folder = self.bench.scratch.folder(&format!("recorder-full-{}", self.source.name()))?;
         let disk = Disk::mount(folder.join("archive"))?;
         let config = self.bench.scratch.path().join("full.toml");
-        std::fs::write(&config, "[archive]\nreserve = \"1MiB\"\n").context("write a configuration")?;
+        std::fs::write(&config, "[archive]\nreserve = \"1MiB\"\n[audio]\npcap = true\n")
+            .context("write a configuration")?;
         let mut recorder = self.recorder(&lab, "full", Some(&config))?;
         let mut wire = Wire::open(&lab, PORT.0)?;
         let talk = Talk::new(1, "1009", "1010");

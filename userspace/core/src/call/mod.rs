@@ -493,7 +493,7 @@ impl Call {
             side: speaker,
             codec: &codec,
             keeps: &|| has_place && descriptions.kind(&key, speaker) == "audio",
-            keeps_all: context.config.keeps_packets,
+            keeps_all: context.config.keeps_packets && has_place,
             undecoded: &mut self.undecoded,
             notes: &mut self.notes,
             scratch: context.scratch,

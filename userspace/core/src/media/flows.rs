@@ -138,6 +138,8 @@ pub struct Flow {
     pub streams: Vec<Stream>,
     /// Index of the stream that had the last packet.
     pub current: usize,
+    /// When that began to be so.
+    pub current_since: Timestamp,
     /// Last packet.
     pub last: Timestamp,
     /// The binding must be looked at again with the first packet from then on: a claim ends.
@@ -274,6 +276,7 @@ impl Flows {
             bound_at: now,
             streams: Vec::new(),
             current: 0,
+            current_since: Timestamp(i64::MIN),
             last: now,
             resolve_at: Timestamp::FAR_FUTURE,
             spent: false,

@@ -273,9 +273,9 @@ impl Stream {
         }
     }
 
-    /// The next packet is the first after others of the same flow, of another stream.
-    pub fn come_back(&mut self, at: Timestamp) {
-        self.is_back = at.since(self.last) >= REORDER_WAIT;
+    /// The next packet is the first after others of the same flow, for so long (nanoseconds) all of another stream.
+    pub fn come_back(&mut self, others: i64, at: Timestamp) {
+        self.is_back = others.min(at.since(self.last)) >= REORDER_WAIT;
     }
 
     /// Takes a packet of a stream that belongs to a call.
@@ -731,7 +731,7 @@ impl Stream {
         match kind {
             CodecKind::TelephoneEvent if packet.is_sealed => return,
             CodecKind::TelephoneEvent => {
-                self.keep_heard(index, &packet, packet.at, out);
+                self.keep_heard(index, &packet, packet.at, 0, out);
                 if let Some(key) = self.dtmf.receive(packet.timestamp, packet.payload) {
                     out.notes.push((packet.at, Note::Key(key)));
                 }
@@ -739,7 +739,7 @@ impl Stream {
             }
             // One within another is none that anybody sends.
             CodecKind::ComfortNoise | CodecKind::Red => {
-                self.keep_heard(index, &packet, packet.at, out);
+                self.keep_heard(index, &packet, packet.at, 0, out);
                 return self.count(packet.at, out);
             }
             _ => {}
@@ -793,8 +793,10 @@ impl Stream {
             if missing > 0 {
                 self.play_copies(missing, timestamp, outer, out);
             }
-            self.keep_heard(index, outer, place, out);
             self.play(index, timestamp, missing > 0, packet.payload, out);
+            let ticks = self.played_to.map_or(0, |end| (end - timestamp).max(0));
+            let length = ticks.saturating_mul(SECOND) / i64::from(self.formats[index].codec.clock.max(1));
+            self.keep_heard(index, &packet, place, length, out);
         } else {
             self.keep_undecoded(index, &packet, place, out);
         }
@@ -822,12 +824,19 @@ impl Stream {
         });
     }
 
-    /// Keeps a packet that is decoded here, if all are to be kept. Nothing is kept of a pause.
-    fn keep_heard(&mut self, index: usize, packet: &Packet<'_>, place: Timestamp, out: &mut Playout<'_>) {
+    /// Keeps a packet that is decoded here, if all are to be kept; of redundant audio what is said in it for the first time.
+    /// Nothing is kept of a pause. `length` is 0 when it is not known how long it is heard.
+    fn keep_heard(
+        &mut self,
+        index: usize,
+        packet: &Packet<'_>,
+        place: Timestamp,
+        length: i64,
+        out: &mut Playout<'_>,
+    ) {
         if !out.keeps_all {
             return;
         }
-        let length = self.length(index, packet);
         let codec = &self.formats[index].codec;
         let Some(tape) = out.tape.as_mut() else { return };
         if tape.keep(place, length) {
@@ -838,7 +847,7 @@ impl Stream {
                 at: packet.at.since(tape.start),
                 place: place.since(tape.start),
                 length,
-                packet: packet.as_it_came(),
+                packet: packet.kept(),
             });
         }
     }

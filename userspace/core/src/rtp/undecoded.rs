@@ -41,15 +41,6 @@ impl Packet<'_> {
         bytes
     }
 
-    /// Head and payload, which is decrypted if there is a key.
-    pub(super) fn as_it_came(&self) -> Vec<u8> {
-        let mut bytes = [self.head, self.payload].concat();
-        if let Some(first) = bytes.first_mut() {
-            *first &= !PADDING;
-        }
-        bytes
-    }
-
     /// The header alone.
     pub(super) fn without_payload(&self) -> Vec<u8> {
         let mut bytes = self.head.to_vec();

@@ -70,6 +70,11 @@ impl Peaks {
         Peaks { rate: rate.max(1), channels: channels.max(1), frames, read: 0, width, columns: Vec::new() }
     }
 
+    /// The frame after so many columns.
+    fn end_of(&self, columns: u64) -> u64 {
+        (u128::from(self.frames) * u128::from(columns) / u128::from(self.width.max(1))) as u64
+    }
+
     /// Takes interleaved samples.
     fn add(&mut self, samples: &[i16]) {
         for frame in samples.chunks_exact(self.channels) {
@@ -77,7 +82,7 @@ impl Peaks {
                 return;
             }
             let begun = self.columns.len() as u64;
-            if begun == 0 || self.read >= self.frames * begun / self.width {
+            if begun == 0 || self.read >= self.end_of(begun) {
                 self.columns.push(NOTHING);
             }
             self.read += 1;
@@ -89,7 +94,7 @@ impl Peaks {
 
     /// A column that has not come to its end is not drawn.
     fn finish(&mut self) {
-        if self.read < self.frames && self.read < self.frames * self.columns.len() as u64 / self.width {
+        if self.read < self.frames && self.read < self.end_of(self.columns.len() as u64) {
             self.columns.pop();
         }
     }

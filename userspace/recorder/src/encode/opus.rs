@@ -169,12 +169,12 @@ impl Reader {
         let mut packets = PacketReader::new(BufReader::new(File::open(path)?));
         let head = packets.read_packet_expected()?.data;
         let text = head.strip_prefix(b"OpusHead\x01").context("it is no Ogg Opus")?;
-        let (Some(&channels @ 1..=2), Some(&rate), Some(&family), mapping) =
-            (text.first(), text[1..].get(2..6).and_then(<[u8]>::first_chunk::<4>), text.get(9), &text[10..])
+        let (Some(&channels @ 1..=2), Some(rate), Some(&family), Some(mapping)) =
+            (text.first(), text.get(3..7).and_then(<[u8]>::first_chunk::<4>), text.get(9), text.get(10..))
         else {
             bail!("it is no Ogg Opus of spantape");
         };
-        let sample_rate = u32::from_le_bytes(rate);
+        let sample_rate = u32::from_le_bytes(*rate);
         let rates = [8000, 12_000, 16_000, 24_000, 48_000];
         let rate =
             rates.into_iter().find(|&rate| rate >= sample_rate).context("it is no Ogg Opus of spantape")?;
@@ -186,7 +186,7 @@ impl Reader {
         };
         let decoder = decoder.map_err(|error| anyhow!("{error}"))?;
         packets.read_packet_expected()?;
-        let at_rate = |position: u64| position * u64::from(rate) / CLOCK;
+        let at_rate = |position: u64| (u128::from(position) * u128::from(rate) / u128::from(CLOCK)) as u64;
         let skip = at_rate(PRE_SKIP.into());
         Ok(Reader {
             packets,
@@ -227,7 +227,8 @@ impl Reader {
 fn frames(path: &Path) -> Result<u64> {
     let mut packets = PacketReader::new(BufReader::new(File::open(path)?));
     let mut last = 0;
-    while let Some(packet) = packets.read_packet()? {
+    // One that is cut short is as long as what there is of it.
+    while let Ok(Some(packet)) = packets.read_packet() {
         last = packet.absgp_page();
     }
     Ok(last.saturating_sub(PRE_SKIP.into()))

@@ -34,7 +34,7 @@ use crate::error::{Error, Result, io};
 use crate::finished::Finished;
 use crate::packets::{self, Packets};
 use crate::seal;
-use crate::trace::Trace;
+use crate::trace::{Signals, Trace};
 use crate::wav::{self, Encoding, Format, HEADER_LEN};
 use convert::convert;
 use files::{Files, Tape, path_in, read_what_is_there};
@@ -87,7 +87,7 @@ pub struct Spool {
     packets: BTreeMap<(TapeId, Side), Packets>,
     traces: BTreeMap<TapeId, Trace>,
     /// Of calls that are up, if there are traces.
-    signals: HashMap<Id, Vec<Signal>>,
+    signals: Signals,
     files: Files,
     /// What the tapes of an earlier process were to become.
     unfinished: BTreeMap<TapeId, Vec<Part>>,
@@ -148,7 +148,7 @@ impl Spool {
             tapes,
             packets: BTreeMap::new(),
             traces,
-            signals: HashMap::new(),
+            signals: Signals::default(),
             files,
             unfinished: known,
             left,
@@ -252,16 +252,13 @@ impl Spool {
         written.map_err(|error| io("write", &self.files.path(id))(error))?;
         tape.frames += samples.len() as u64 / u64::from(tape.format.channels.max(1));
         tape.stored = tape.frames;
-        self.flush_packets(id)
+        Ok(())
     }
 
     /// What was said of a call: it stands in the traces of its recordings.
     pub(crate) fn signal(&mut self, call: Id, signal: &Signal) {
         if self.options.traces {
-            let signals = self.signals.entry(call).or_default();
-            if signals.len() < MOST_SIGNALS {
-                signals.push(signal.clone());
-            }
+            self.signals.add(call, signal);
         }
     }
 
@@ -347,7 +344,7 @@ impl Spool {
     /// Appends frames of silence, which take no room on the disk but for G.711.
     pub fn silence(&mut self, id: TapeId, frames: u64) -> Result<()> {
         self.tapes.get_mut(&id).ok_or(Error::NoTape(id))?.frames += frames;
-        self.flush_packets(id)
+        Ok(())
     }
 
     /// Appends as much silence as there would have been samples. Returns how many frames that are.
@@ -451,7 +448,8 @@ impl Spool {
         Ok(())
     }
 
-    fn flush_packets(&mut self, id: TapeId) -> Result<()> {
+    /// Writes the packets that wait in memory: with each block of the tape, so that they are there after a crash.
+    pub(crate) fn flush_packets(&mut self, id: TapeId) -> Result<()> {
         self.traces.get_mut(&id).map_or(Ok(()), Trace::flush)?;
         SIDES.iter().filter_map(|&side| self.packets.get_mut(&(id, side)).map(Packets::flush)).collect()
     }
@@ -473,8 +471,7 @@ impl Spool {
             }
         }
         if let Some(trace) = self.traces.get_mut(&id) {
-            let signals = self.signals.get(&row.call).map_or(&[][..], Vec::as_slice);
-            trace.cut(&part, signals, &self.files.dir, &target.with_extension("pcap"))?;
+            trace.cut(&part, self.signals.of(row.call), &self.files.dir, &target.with_extension("pcap"))?;
         }
         Ok(())
     }
@@ -523,8 +520,6 @@ impl Spool {
 }
 
 const SIDES: [Side; 2] = [Side::Caller, Side::Callee];
-/// Of a call that has more the first ones stand in its traces.
-const MOST_SIGNALS: usize = 1024;
 /// Bytes.
 const ERASED_AT_ONCE: usize = 64 << 10;
 

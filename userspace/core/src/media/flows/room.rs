@@ -61,8 +61,9 @@ impl Flows {
         }
         let known = flow.streams.iter().position(|stream| stream.ssrc == ssrc);
         if let Some(known) = known {
-            flow.current = known;
-            flow.streams[known].come_back(at);
+            // Where streams take turns by the packet, neither takes another's place.
+            flow.streams[known].come_back(at.since(flow.current_since), at);
+            (flow.current, flow.current_since) = (known, at);
             return known;
         }
         if flow.streams.len() >= MAX_STREAMS {
@@ -78,7 +79,7 @@ impl Flows {
             flow.streams.reserve_exact(1);
         }
         flow.streams.push(Stream::new(ssrc, at));
-        flow.current = flow.streams.len() - 1;
+        (flow.current, flow.current_since) = (flow.streams.len() - 1, at);
         let current = flow.current;
         self.weigh(id);
         current
