@@ -195,10 +195,14 @@ fn hide_digits(message: &mut [u8]) {
     let end = memchr::memmem::find(message, b"\r\n\r\n").map_or(message.len(), |at| at + 4);
     let (head, body) = message.split_at_mut(end);
     let head = head.to_ascii_lowercase();
-    let is_typed = head.starts_with(b"message ")
-        || memchr::memmem::find(&head, b"dtmf").is_some()
-        || memchr::memmem::find(&head, b"telephone-event").is_some();
-    if is_typed {
+    let is_typed = |line: &[u8]| {
+        let is_kind = line.starts_with(b"content-type") || line.starts_with(b"c:") || line.starts_with(b"c ");
+        is_kind
+            && [&b"dtmf"[..], b"telephone-event"]
+                .iter()
+                .any(|kind| memchr::memmem::find(line, kind).is_some())
+    };
+    if head.starts_with(b"message ") || head.split(|&byte| byte == b'\n').any(is_typed) {
         hide(body);
     }
 }
@@ -329,7 +333,8 @@ mod tests {
         );
         let message = "MESSAGE sip:1 SIP/2.0\r\nContent-Type: text/plain\r\n\r\n";
         assert_eq!(hidden(&format!("{message}4111")), format!("{message}****"));
-        let other = "INFO sip:1 SIP/2.0\r\nRecord: on\r\nContent-Type: application/x\r\n\r\n1";
+        let other =
+            "INFO sip:1 SIP/2.0\r\nRecord: on\r\nCall-ID: dtmf@host\r\nContent-Type: application/x\r\n\r\n1";
         assert_eq!(hidden(other), other);
     }
 

@@ -396,7 +396,7 @@ fn ensure_same(part: &Part, whole: &Part) -> Result<()> {
         let step = (STEP_S * rate) as i64;
         let least = (-step..=step).map(differs).min().unwrap_or_default();
         ensure!(
-            least <= own.len() / 50,
+            least <= own.len() / 10,
             "{least} of {} samples of channel {channel} are not what was said {:.2} s into the call",
             own.len(),
             part.begin - whole.begin
