@@ -153,8 +153,9 @@ impl Line {
             let mut packet = Sent {
                 spoken: at,
                 at,
-                sequence: first.sequence.wrapping_add(index as u16),
-                timestamp: first.timestamp.wrapping_add(ticks),
+                // From anywhere, so that either may wrap.
+                sequence: (self.seed as u16).wrapping_add(index as u16),
+                timestamp: ((self.seed >> 32) as u32).wrapping_add(ticks),
                 code: spantape_tests::call::code(0, side, ((at - first.spoken) / (20 * MILLISECOND)) as u64),
                 samples: ms as usize * 8,
                 ..first.clone()
