@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ops::Deref;
 
-use super::stream::Held;
+use super::packet::Held;
 
 /// Bytes that a payload takes beside itself.
 const OVERHEAD: usize = 32;

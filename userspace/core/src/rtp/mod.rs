@@ -4,6 +4,7 @@ mod burst;
 mod dtmf;
 mod held;
 mod likeness;
+mod packet;
 mod quality;
 pub mod red;
 pub mod rtcp;
@@ -22,7 +23,8 @@ pub use slice::Slice;
 
 use crate::time::Timestamp;
 
-pub use stream::{Held, MIN_PACKETS, Note, Packet, Playout, Stream};
+pub use packet::{Held, Packet};
+pub use stream::{MIN_PACKETS, Note, Playout, Stream};
 pub use undecoded::{BARE_HEADER, Undecoded, strip_payload};
 
 /// Bytes of the longest header that is read of a packet whose padding makes no sense.

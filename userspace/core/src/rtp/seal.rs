@@ -1,6 +1,7 @@
 //! Whether the packets of a stream are ciphertext, and their payload once it has been undone.
 
-use super::stream::{Packet, Stream};
+use super::packet::Packet;
+use super::stream::Stream;
 use crate::codec::{Codec, CodecKind};
 use crate::srtp::{Encryption, Protection, Receiver, Sealed};
 

@@ -3,11 +3,14 @@
 //! A packet that comes in order is decoded straight from the frame. Only what must wait is copied: the
 //! first packets of a run, whose least delay anchors it, and those that came before one that is missing.
 
+mod figures;
+mod keep;
 mod play;
 mod reports;
 
 use super::burst::Bursts;
 use super::dtmf::Dtmf;
+use super::packet::{Held, Packet, hold};
 use super::quality::Jitter;
 use super::red;
 use super::seal::Seal;
@@ -18,7 +21,7 @@ use super::timeline::Timeline;
 use super::undecoded::Undecoded;
 use super::voice::Voice;
 use super::{held, likeness};
-use crate::codec::{Codec, CodecKind, Decoder, external};
+use crate::codec::{Codec, CodecKind, Decoder};
 use crate::media::{Tape, TapeId};
 use crate::record::{Completeness, Side};
 use crate::time::{MILLISECOND, SECOND, Timestamp};
@@ -44,91 +47,6 @@ const MAX_UNCLAIMED: i64 = 5 * SECOND;
 const LOSS_EVENT: u64 = 5;
 /// Bytes that a payload type takes, with its decoder.
 const FORMAT: usize = 512 + size_of::<Format>();
-
-/// An RTP packet.
-#[derive(Clone, Copy, Debug)]
-pub struct Packet<'a> {
-    /// When it came.
-    pub at: Timestamp,
-    /// Sequence number.
-    pub sequence: u16,
-    /// RTP timestamp.
-    pub timestamp: u32,
-    /// Payload type.
-    pub payload_type: u8,
-    /// All before the payload: the header with its sources and extension.
-    pub head: &'a [u8],
-    /// What it carries, without padding.
-    pub payload: &'a [u8],
-    /// The packet as it came, with its header; empty once it has been decrypted.
-    pub raw: &'a [u8],
-    /// Bytes of `raw` before the payload.
-    pub header: usize,
-    /// It is ciphertext: counted, and not decoded.
-    pub is_sealed: bool,
-}
-
-impl Packet<'_> {
-    /// One of payload type 0 that carries nothing, to be filled in.
-    pub const fn bare(at: Timestamp) -> Packet<'static> {
-        Packet {
-            at,
-            sequence: 0,
-            timestamp: 0,
-            payload_type: 0,
-            head: &[],
-            payload: &[],
-            raw: &[],
-            header: 0,
-            is_sealed: false,
-        }
-    }
-}
-
-/// A packet that waits.
-pub struct Held {
-    at: Timestamp,
-    number: u64,
-    timestamp: u32,
-    payload_type: u8,
-    /// Header and payload: as they came, or decrypted.
-    pub(super) bytes: Box<[u8]>,
-    /// Bytes of the header in front.
-    pub(super) header: usize,
-    /// Bytes of payload behind it.
-    pub(super) length: usize,
-    pub(super) is_sealed: bool,
-    /// It has been decrypted.
-    pub(super) is_open: bool,
-}
-
-impl Held {
-    /// What it carries.
-    fn payload(&self) -> &[u8] {
-        self.bytes.get(self.header..self.header + self.length).unwrap_or_default()
-    }
-
-    pub(super) fn packet(&self) -> Packet<'_> {
-        Packet {
-            at: self.at,
-            sequence: self.number as u16,
-            timestamp: self.timestamp,
-            payload_type: self.payload_type,
-            head: self.bytes.get(..self.header).unwrap_or_default(),
-            payload: self.payload(),
-            raw: if self.is_open { &[] } else { &self.bytes },
-            header: self.header,
-            is_sealed: self.is_sealed,
-        }
-    }
-}
-
-impl Held {
-    /// Bytes of what it carries.
-    pub(super) fn payload_len(&self) -> usize {
-        self.bytes.len()
-    }
-}
 
 /// Something worth telling that was found in a stream.
 #[derive(Clone, Debug, PartialEq)]
@@ -422,84 +340,6 @@ impl Stream {
         }
     }
 
-    /// Figures over the stream's life.
-    pub fn completeness(&self) -> Completeness {
-        Completeness {
-            expected: self.sequence.expected(),
-            received: self.sequence.unique,
-            lost: self.sequence.lost(),
-            recovered: self.recovered,
-            late: self.late,
-            duplicate: self.sequence.duplicate,
-            dropped: 0,
-            concealed_ms: self.voice.concealed / MILLISECOND as u64,
-            silent_ms: 0,
-        }
-    }
-
-    /// First arrivals below the highest number.
-    pub fn reordered(&self) -> u64 {
-        self.sequence.reordered
-    }
-
-    /// Different packets.
-    pub fn unique(&self) -> u64 {
-        self.sequence.unique
-    }
-
-    /// How often the numbers began anew.
-    pub fn restarts(&self) -> u32 {
-        self.sequence.restarts
-    }
-
-    /// Jitter at the end and its maximum, in milliseconds.
-    pub fn jitter_ms(&self) -> (f64, f64) {
-        (self.jitter.now / MILLISECOND as f64, self.jitter.max / MILLISECOND as f64)
-    }
-
-    /// Span of the media by its timestamps, in seconds.
-    pub fn media_seconds(&self) -> f64 {
-        self.main_format()
-            .filter(|format| format.codec.clock != 0)
-            .map_or(0.0, |format| self.span.ticks() as f64 / f64::from(format.codec.clock))
-    }
-
-    /// Opinion score; 0 for what is not audio.
-    pub fn opinion_score(&self) -> f64 {
-        let expected = self.sequence.expected().max(1) as f64;
-        let useless = (self.sequence.lost() + self.late).saturating_sub(self.recovered);
-        self.score(useless as f64 / expected, &self.bursts, self.jitter_ms().0)
-    }
-
-    /// Codecs by name, in order of appearance.
-    pub fn codecs(&self) -> Vec<String> {
-        self.formats.iter().map(|format| format.codec.to_string()).collect()
-    }
-
-    /// Whether some codecs are only what their payload types usually stand for.
-    pub fn is_guessed(&self) -> bool {
-        self.formats.iter().any(|format| format.codec.guessed)
-    }
-
-    /// Names of the codecs that carry media here and have no decoder.
-    pub fn undecodable(&self) -> impl Iterator<Item = String> + '_ {
-        self.formats
-            .iter()
-            .filter(|format| !format.codec.is_decodable() && !format.codec.is_auxiliary())
-            .map(|format| format.codec.to_string())
-    }
-
-    /// Whether only key presses were seen.
-    pub fn is_event_only(&self) -> bool {
-        !self.formats.is_empty()
-            && self.formats.iter().all(|format| format.codec.kind == CodecKind::TelephoneEvent)
-    }
-
-    /// Whether anything of it came to be on a tape.
-    pub fn is_heard(&self) -> bool {
-        self.voice.is_heard()
-    }
-
     /// The payload type of the packets heard last.
     pub fn current_type(&self) -> Option<u8> {
         Some(self.formats.get(self.current?)?.payload_type)
@@ -536,16 +376,6 @@ impl Stream {
         rates.filter(|&rate| rate != 0).max()
     }
 
-    fn main_format(&self) -> Option<&Format> {
-        self.formats
-            .iter()
-            .filter(|format| !format.codec.is_auxiliary())
-            .max_by_key(|format| format.packets)
-            .or(self.formats.first())
-    }
-
-    /// The E-model's opinion score of the stream, or a part of it, in which so much was useless.
-    /// Milliseconds from one packet to the next; 0 when that is not known.
     fn note_arrival(&mut self, packet: &Packet<'_>) {
         self.packets += 1;
         self.last = self.last.max(packet.at);
@@ -800,83 +630,5 @@ impl Stream {
         } else {
             self.keep_undecoded(index, &packet, place, out);
         }
-    }
-
-    /// Keeps a packet that has no decoder here, or no key, if it is to be recorded.
-    fn keep_undecoded(&mut self, index: usize, packet: &Packet<'_>, place: Timestamp, out: &mut Playout<'_>) {
-        let codec = &self.formats[index].codec;
-        let is_wanted = packet.is_sealed || codec.is_undecoded_audio();
-        let length = self.length(index, packet);
-        let Some(tape) = out.tape.as_mut().filter(|_| is_wanted && (out.keeps)()) else {
-            return;
-        };
-        if place < tape.start {
-            return;
-        }
-        out.undecoded.push(Undecoded {
-            is_heard: false,
-            codec: codec.clone(),
-            secure: packet.is_sealed,
-            at: packet.at.since(tape.start),
-            place: place.since(tape.start),
-            length,
-            packet: if tape.reserve(place, length) { packet.kept() } else { packet.without_payload() },
-        });
-    }
-
-    /// Keeps a packet that is decoded here, if all are to be kept; of redundant audio what is said in it for the first time.
-    /// Nothing is kept of a pause. `length` is 0 when it is not known how long it is heard.
-    fn keep_heard(
-        &mut self,
-        index: usize,
-        packet: &Packet<'_>,
-        place: Timestamp,
-        length: i64,
-        out: &mut Playout<'_>,
-    ) {
-        if !out.keeps_all {
-            return;
-        }
-        let codec = &self.formats[index].codec;
-        let Some(tape) = out.tape.as_mut() else { return };
-        if tape.keep(place, length) {
-            out.undecoded.push(Undecoded {
-                is_heard: true,
-                codec: codec.clone(),
-                secure: false,
-                at: packet.at.since(tape.start),
-                place: place.since(tape.start),
-                length,
-                packet: packet.kept(),
-            });
-        }
-    }
-
-    /// How long a packet is heard, in nanoseconds; 0 when that is not known.
-    fn length(&self, index: usize, packet: &Packet<'_>) -> i64 {
-        let codec = &self.formats[index].codec;
-        let ticks = match self.span.packet() {
-            _ if codec.clock == 0 => 0,
-            // The first packet.
-            0 if packet.is_sealed => 0,
-            0 => external::ticks(codec, packet.payload).unwrap_or(0),
-            ticks => ticks,
-        };
-        ticks.saturating_mul(SECOND) / i64::from(codec.clock.max(1))
-    }
-}
-
-fn hold(number: u64, packet: &Packet<'_>) -> Held {
-    let is_raw = !packet.raw.is_empty();
-    Held {
-        at: packet.at,
-        number,
-        timestamp: packet.timestamp,
-        payload_type: packet.payload_type,
-        bytes: if is_raw { packet.raw.into() } else { [packet.head, packet.payload].concat().into() },
-        header: packet.head.len(),
-        length: packet.payload.len(),
-        is_sealed: packet.is_sealed,
-        is_open: !is_raw,
     }
 }

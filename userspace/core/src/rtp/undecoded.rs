@@ -1,6 +1,6 @@
 //! Packets of recorded streams that are kept: because they have no decoder here, or because all are.
 
-use super::stream::Packet;
+use super::packet::Packet;
 use crate::codec::Codec;
 
 /// A packet that is kept as it is.

@@ -1,8 +1,9 @@
 //! From the payload of a packet whose turn has come to the tape, and what becomes of those lost before it.
 
+use super::super::packet::Packet;
 use super::super::red;
 use super::super::voice::Place;
-use super::{Format, Note, Packet, Playout, Stream};
+use super::{Format, Note, Playout, Stream};
 use crate::codec::{CodecKind, Decoder};
 
 /// Lost packets in a row of which copies are looked for.
