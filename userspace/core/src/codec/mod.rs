@@ -5,17 +5,17 @@ mod dvi4;
 pub mod external;
 mod format;
 pub mod g711;
+mod g722;
 mod g726;
 mod gsm;
 mod opus;
 mod resample;
 
-use audio_codec::g722::G722Decoder;
-
 pub use conceal::Concealer;
 pub use format::{Codec, CodecKind};
 pub use resample::Upsampler;
 
+use g722::G722;
 use g726::G726;
 use gsm::Gsm;
 use opus::Opus;
@@ -25,7 +25,7 @@ pub enum Decoder {
     /// By a table of 256 samples.
     Table(&'static [i16; 256]),
     /// Keeps state from packet to packet.
-    G722(Box<G722Decoder>),
+    G722(Box<G722>),
     /// Channels, which are mixed down.
     L16(u8),
     /// Keeps half a kilobyte from frame to frame.
@@ -60,12 +60,7 @@ impl Decoder {
     pub fn decode(&mut self, payload: &[u8], out: &mut Vec<i16>) {
         match self {
             Decoder::Table(table) => out.extend(payload.iter().map(|&byte| table[usize::from(byte)])),
-            Decoder::G722(state) => {
-                let begin = out.len();
-                out.resize(begin + 2 * payload.len(), 0);
-                let written = state.decode_frame_into(payload, &mut out[begin..]).unwrap_or(0);
-                out.truncate(begin + written);
-            }
+            Decoder::G722(state) => state.decode(payload, out),
             Decoder::L16(2) => out.extend(payload.chunks_exact(4).map(|frame| {
                 let left = i32::from(i16::from_be_bytes([frame[0], frame[1]]));
                 let right = i32::from(i16::from_be_bytes([frame[2], frame[3]]));

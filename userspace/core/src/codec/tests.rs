@@ -25,6 +25,35 @@ fn fidelity(wanted: &[i16], got: &[i16]) -> f64 {
 }
 
 #[test]
+fn g711_l16_and_g722_are_exact() {
+    let l16 = Codec::from_rtpmap("L16", 16_000, 1);
+    let vectors: [(Codec, &[u8], &[u8], usize); 4] = [
+        (
+            Codec::from_static(0),
+            include_bytes!("vectors/pcmu.rtp"),
+            include_bytes!("vectors/pcmu.s16le"),
+            160,
+        ),
+        (
+            Codec::from_static(8),
+            include_bytes!("vectors/pcma.rtp"),
+            include_bytes!("vectors/pcma.s16le"),
+            160,
+        ),
+        (l16, include_bytes!("vectors/l16.rtp"), include_bytes!("vectors/l16.s16le"), 640),
+        (
+            Codec::from_static(9),
+            include_bytes!("vectors/g722.rtp"),
+            include_bytes!("vectors/g722.s16le"),
+            160,
+        ),
+    ];
+    for (codec, payloads, wanted, packet) in vectors {
+        assert_eq!(decode(&codec, payloads.chunks(packet)), samples(wanted), "{codec}");
+    }
+}
+
+#[test]
 fn gsm_is_exact() {
     let codec = Codec::from_static(3);
     let wanted = samples(include_bytes!("vectors/gsm.s16le"));

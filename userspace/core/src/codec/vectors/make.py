@@ -20,6 +20,19 @@ def write(name, data):
     print(f"{name}: {len(data)}")
 
 
+def plain():
+    """Codecs whose payloads are a file of ffmpeg's as they are."""
+    every_code = bytes(range(256))
+    for name, kind in ("pcmu", "mulaw"), ("pcma", "alaw"):
+        write(f"{name}.rtp", every_code)
+        write(f"{name}.s16le", ffmpeg("-f", kind, "-ar", 8000, "-i", "-", "-f", "s16le", data=every_code))
+    for name, kind in ("l16", "s16be"), ("g722", "g722"):
+        payloads = ffmpeg(*SPEECH, AUDIO / "callee-16k.wav", "-f", kind)
+        rate = ["-ar", 16000] if kind == "s16be" else []
+        write(f"{name}.rtp", payloads)
+        write(f"{name}.s16le", ffmpeg("-f", kind, *rate, "-i", "-", "-f", "s16le", data=payloads))
+
+
 def gsm():
     frames = ffmpeg(*SPEECH, AUDIO / "callee-8k.wav", "-c:a", "libgsm", "-f", "gsm")
     write("gsm.rtp", frames)
@@ -84,5 +97,5 @@ def opus():
     write("opus.s16le", bytes(2 * skip) + samples)
 
 
-for make in gsm, g726, dvi4, opus:
+for make in plain, gsm, g726, dvi4, opus:
     make()
