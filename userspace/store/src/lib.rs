@@ -38,7 +38,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use spantape_core::event::{Part, Signal};
 use spantape_core::media::TapeId;
 use spantape_core::record::{CallRow, EventRow, Id, QualityRow, RecordingRow, Side, StreamRow};
@@ -350,8 +350,7 @@ impl Archive {
             self.spool.postpone(id, Part { range, left_out, row });
             return Ok(None);
         };
-        let both = (row.clone(), saved.clone());
-        let logged = self.log.awaited(row.id, json_row(RECORDINGS, &both));
+        let logged = self.log.awaited(row.id, recording_row(row, &saved));
         self.tolerate(logged)?;
         Ok(Some(saved))
     }
@@ -359,7 +358,7 @@ impl Archive {
     /// See [`Catalog::recording`]. What it replaces is removed.
     pub fn recording(&mut self, row: &RecordingRow, saved: &Saved) -> Result<()> {
         self.log.arrived(&row.id);
-        let mut logged = self.log_recording(row, saved);
+        let mut logged = self.log.row(Table::Recordings, recording_row(row, saved));
         if saved.replaces.is_some() {
             // From here on the next process knows which of the two counts.
             logged = logged.and_then(|()| self.log.write());
@@ -438,11 +437,6 @@ impl Archive {
         Ok(())
     }
 
-    fn log_recording(&mut self, row: &RecordingRow, saved: &Saved) -> Result<()> {
-        let both = (row.clone(), saved.clone());
-        self.log.row(Table::Recordings, json_row(RECORDINGS, &both))
-    }
-
     /// Adds to the catalog a row that has been logged. Each failure stands alone: a row that could not be logged may
     /// still find its way into the catalog.
     fn add_logged(&mut self, logged: Result<()>, add: impl FnOnce(&mut Catalog) -> Result<()>) -> Result<()> {
@@ -468,6 +462,10 @@ impl Archive {
     fn tolerate(&mut self, result: Result<()>) -> Result<bool> {
         if self.repeatable { result.map(|()| true) } else { self.shortage.note(result) }
     }
+}
+
+fn recording_row(row: &RecordingRow, saved: &Saved) -> Map<String, Value> {
+    json_row(RECORDINGS, &(row.clone(), saved.clone()))
 }
 
 /// Removes what a recording was before it became the one that the log names, or what it was about to become.

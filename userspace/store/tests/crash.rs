@@ -11,7 +11,7 @@ use examples::{at, call, recording};
 use spantape_core::event::{Part, Signal, Signalled};
 use spantape_core::media::TapeId;
 use spantape_core::record::{EndReason, Id, RecordingRow};
-use spantape_store::{Archive, ArchiveOptions, Query, Table, rows};
+use spantape_store::{Archive, ArchiveOptions, Query, Saved, Table, rows};
 use tempfile::TempDir;
 
 const TAPE: TapeId = TapeId(1);
@@ -201,15 +201,21 @@ fn calls_that_are_up_are_known_to_the_next_process() {
     }
 }
 
+/// A recording of two frames that is not in the catalog yet.
+fn save_one(archive: &mut Archive) -> (RecordingRow, Saved) {
+    archive.open_tape(TAPE, 8000, 2, (0, 1)).unwrap();
+    archive.write(TAPE, &[1, 2, 3, 4]).unwrap();
+    let row = RecordingRow { frames: 2, ..row() };
+    let saved = archive.save(TAPE, 0..2, &[], &row, true).unwrap().unwrap();
+    (row, saved)
+}
+
 /// A recording becomes another file: killed before the catalog is told, it is what it was; after that, what it is now.
 #[test]
 fn one_of_two_files_counts() {
     let dir = tempfile::tempdir().unwrap();
     let mut archive = Archive::create_with(dir.path(), live()).unwrap();
-    archive.open_tape(TAPE, 8000, 2, (0, 1)).unwrap();
-    archive.write(TAPE, &[1, 2, 3, 4]).unwrap();
-    let row = RecordingRow { frames: 2, ..row() };
-    let saved = archive.save(TAPE, 0..2, &[], &row, true).unwrap().unwrap();
+    let (row, saved) = save_one(&mut archive);
     archive.write_log().unwrap();
     let finished = archive.finished();
     let mut scratch = finished.scratch().unwrap();
@@ -228,9 +234,7 @@ fn one_of_two_files_counts() {
         assert_eq!(there, [*file == saved.file, *file == replaced.file]);
         // And a replay of the same capture leaves it at that.
         let mut archive = Archive::create_with(left.path(), live()).unwrap();
-        archive.open_tape(TAPE, 8000, 2, (0, 1)).unwrap();
-        archive.write(TAPE, &[1, 2, 3, 4]).unwrap();
-        assert_eq!(archive.save(TAPE, 0..2, &[], &row, true).unwrap().unwrap().file, *file);
+        assert_eq!(save_one(&mut archive).1.file, *file);
     }
 }
 
@@ -239,10 +243,7 @@ fn one_of_two_files_counts() {
 fn a_recording_that_is_still_worked_on_is_known() {
     let dir = tempfile::tempdir().unwrap();
     let mut archive = Archive::create_with(dir.path(), live()).unwrap();
-    archive.open_tape(TAPE, 8000, 2, (0, 1)).unwrap();
-    archive.write(TAPE, &[1, 2, 3, 4]).unwrap();
-    let row = RecordingRow { frames: 2, ..row() };
-    let saved = archive.save(TAPE, 0..2, &[], &row, true).unwrap().unwrap();
+    let (row, saved) = save_one(&mut archive);
     archive.close(TAPE).unwrap();
     archive.flush().unwrap();
     let before = killed(dir.path());

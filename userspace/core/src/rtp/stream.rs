@@ -624,9 +624,11 @@ impl Stream {
                 self.play_copies(missing, timestamp, outer, out);
             }
             self.play(index, timestamp, missing > 0, packet.payload, out);
-            let ticks = self.played_to.map_or(0, |end| (end - timestamp).max(0));
-            let length = ticks.saturating_mul(SECOND) / i64::from(self.formats[index].codec.clock.max(1));
-            self.keep_heard(index, &packet, place, length, out);
+            if out.keeps_all {
+                let ticks = self.played_to.map_or(0, |end| (end - timestamp).max(0));
+                let length = ticks.saturating_mul(SECOND) / i64::from(self.formats[index].codec.clock.max(1));
+                self.keep_heard(index, &packet, place, length, out);
+            }
         } else {
             self.keep_undecoded(index, &packet, place, out);
         }

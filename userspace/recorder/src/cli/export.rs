@@ -18,7 +18,8 @@ use crate::decode::{Ffmpeg, redecode};
 /// Copy recordings out of an archive
 ///
 /// What is given must all hold; with nothing given, every recording is copied. Beside the recordings, their capture files
-/// if there are any, and the packets that could not be decoded, the folder gets `recordings.jsonl`: what the catalog says of each, a JSON object a line.
+/// if there are any, and the packets that could not be decoded, the folder gets `recordings.jsonl`: what the catalog says
+/// of each, a JSON object a line.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -4,9 +4,8 @@ use spantape_core::time::Timestamp;
 
 use super::show::Record;
 use super::terminal::{Screen, Style, wrap};
+use super::waveform::MARGIN;
 
-/// Columns left of the picture, as many as the waveform has there.
-const MARGIN: usize = 10;
 const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 /// Below this opinion score nearly all users are dissatisfied (ITU-T G.107, annex B).
 const BAD_SCORE: f64 = 2.58;

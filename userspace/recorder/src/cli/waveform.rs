@@ -37,7 +37,7 @@ pub(crate) fn draw(screen: Screen, path: &Path) -> anyhow::Result<String> {
 }
 
 /// Columns left of the picture.
-const MARGIN: usize = 10;
+pub(super) const MARGIN: usize = 10;
 /// Lines of a channel; odd, so that there is a middle one. Each holds two blocks.
 const ROWS: usize = 5;
 /// Columns from one mark of the time axis to the next, at least.

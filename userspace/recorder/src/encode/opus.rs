@@ -20,6 +20,8 @@ const CLOCK: u64 = 48_000;
 const PRE_SKIP: u16 = 312;
 /// Of a side: speech at 8 and 16 kHz is hardly told from what went in.
 const BITS_A_SECOND: i32 = 32_000;
+/// Those that Opus encodes and decodes.
+const RATES: [u32; 5] = [8000, 12_000, 16_000, 24_000, 48_000];
 /// Frames a second.
 const FRAMES: u32 = 50;
 /// Bytes of an encoded frame at most (RFC 6716 section 3.2.1).
@@ -77,8 +79,7 @@ struct Side {
 
 impl Side {
     fn new(sample_rate: u32) -> Result<Side> {
-        let rates = [8000, 12_000, 16_000, 24_000, 48_000];
-        let rate = rates.into_iter().find(|&rate| rate >= sample_rate);
+        let rate = RATES.into_iter().find(|&rate| rate >= sample_rate);
         let rate = rate.with_context(|| format!("Opus has no rate of {sample_rate} Hz"))?;
         let upsampler = Upsampler::new(sample_rate, rate);
         if upsampler.is_none() && rate != sample_rate {
@@ -175,9 +176,8 @@ impl Reader {
             bail!("it is no Ogg Opus of spantape");
         };
         let sample_rate = u32::from_le_bytes(*rate);
-        let rates = [8000, 12_000, 16_000, 24_000, 48_000];
         let rate =
-            rates.into_iter().find(|&rate| rate >= sample_rate).context("it is no Ogg Opus of spantape")?;
+            RATES.into_iter().find(|&rate| rate >= sample_rate).context("it is no Ogg Opus of spantape")?;
         let decoder = match ChannelMappingTable::parse(family, channels, mapping) {
             Some(table) => {
                 MultistreamDecoder::new(rate as i32, table).map(|decoder| Decoder::Two(Box::new(decoder)))

@@ -17,13 +17,13 @@ impl Stream {
     ) {
         let codec = &self.formats[index].codec;
         let is_wanted = packet.is_sealed || codec.is_undecoded_audio();
-        let length = self.length(index, packet);
         let Some(tape) = out.tape.as_mut().filter(|_| is_wanted && (out.keeps)()) else {
             return;
         };
         if place < tape.start {
             return;
         }
+        let length = self.length(index, packet);
         out.undecoded.push(Undecoded {
             is_heard: false,
             codec: codec.clone(),
