@@ -49,6 +49,12 @@ pub enum Error {
         /// The archive.
         path: PathBuf,
     },
+    /// Another process seals, compacts or purges the archive.
+    #[error("{} is being sealed, compacted or purged by another process; try again when it has finished", path.display())]
+    Kept {
+        /// The archive.
+        path: PathBuf,
+    },
     /// The tape was never opened, or is closed.
     #[error("tape {0} is not open; this is a fault of spantape, please report it")]
     NoTape(TapeId),
@@ -66,6 +72,12 @@ pub enum Error {
     #[error("{} holds no Ed25519 key in PEM; `spantape keygen` makes one", path.display())]
     NoKey {
         /// The file.
+        path: PathBuf,
+    },
+    /// There is no export there.
+    #[error("{} is neither a folder nor a bag that `spantape export` has made: it has no list of hashes; unpack a zip file first", path.display())]
+    NoExport {
+        /// The directory.
         path: PathBuf,
     },
     /// There is no such manifest, or it cannot be read.

@@ -5,6 +5,7 @@
 //! <archive>/recordings/YYYY/MM/DD/*.rtpdump                  what of them has no decoder (packets, rtpdump)
 //! <archive>/recordings/YYYY/MM/DD/*.pcap                     their signalling and packets, if asked for (trace)
 //! <archive>/catalog/<table>/day=YYYY-MM-DD/part-*.parquet    what is known of them (catalog, query)
+//! <archive>/journal/                                         who has looked at what, what has gone and why (journal)
 //! <archive>/spool/                                           recordings still going on (spool)
 //! ```
 
@@ -12,6 +13,8 @@ pub mod catalog;
 mod columns;
 pub mod error;
 pub mod finished;
+pub mod journal;
+mod keeper;
 mod log;
 mod packets;
 mod partition;

@@ -1,6 +1,7 @@
 //! Reading one part of the catalog, and as little of it as will do.
 
 use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch};
@@ -13,6 +14,7 @@ use parquet::arrow::arrow_reader::{
 use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::PageIndexPolicy;
 
+use crate::error;
 use crate::predicate::Predicate;
 use crate::query::QueryStats;
 
@@ -61,6 +63,16 @@ pub(crate) fn part(
         }
     }
     Ok(found)
+}
+
+/// All rows of a part.
+pub(crate) fn whole(path: &Path) -> error::Result<Vec<RecordBatch>> {
+    let file = File::open(path).map_err(error::io("open", path))?;
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    let batches = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options)
+        .and_then(|builder| builder.with_batch_size(8192).build())
+        .and_then(|reader| Ok(reader.collect::<Result<Vec<_>, _>>()?));
+    batches.map_err(error::parquet("read", path))
 }
 
 /// Row groups whose statistics allow a match.

@@ -41,14 +41,14 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if let Some(key) = &args.key {
         let key = SecretKey::read(key)?;
         let now = jiff::Timestamp::now().to_string();
-        match seal::seal(&args.archive, &key, &now, &[])? {
+        match seal::seal(&args.archive, &key, &now)? {
             None => println!("nothing new"),
             Some(sealed) => {
                 println!("manifest {}", sealed.path.display());
                 println!(
                     "sealed   {} new files, {} gone",
-                    sealed.manifest.added.len(),
-                    sealed.manifest.removed.len()
+                    sealed.added,
+                    sealed.removed.len()
                 );
                 println!("sha256   {}", sealed.hash);
             }

@@ -1,13 +1,17 @@
 //! Sealing: one manifest more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use super::{Entry, Manifest, Removal, SecretKey, files, hash, hash_of};
+use tempfile::NamedTempFile;
+
+use super::tree::{Proof, Tree};
+use super::{Change, Entry, Manifest, Removal, Row, SecretKey, files, grows, hash_as_far_as, hash_of};
 use crate::error::{Error, Result, io};
-use crate::spool;
+use crate::journal::{self, Book, Deletion};
+use crate::{keeper, rows, scan, spool};
 
 /// What a manifest has sealed.
 #[derive(Debug)]
@@ -16,6 +20,10 @@ pub struct Sealed {
     pub path: PathBuf,
     /// It.
     pub manifest: Manifest,
+    /// Files that have come.
+    pub added: u64,
+    /// Files that have gone.
+    pub removed: Vec<Removal>,
     /// SHA-256 of its bytes in hex: who has this, by any other way, can prove all that was sealed until now.
     pub hash: String,
 }
@@ -30,60 +38,170 @@ pub(super) struct Link {
     pub(super) signature: Option<String>,
 }
 
-/// Seals what has come and gone since the last manifest, at a moment given as RFC 3339. `removed` says why files have
-/// gone: one of which it does not speak has gone for `unknown` reasons, and is named so. Nothing new, no manifest.
+impl Link {
+    /// The lines of its list of changes; `None` if that is not the list that it was made for.
+    pub(super) fn changes(&self) -> Option<Vec<String>> {
+        let manifest = self.manifest.as_ref()?;
+        let text = fs::read_to_string(changes_path(&self.path)).ok()?;
+        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        let root = Tree::of(lines.iter().map(String::as_str)).root();
+        (lines.len() as u64 == manifest.changes && root == manifest.root).then_some(lines)
+    }
+}
+
+/// Seals what has come and gone since the last manifest, at a moment given as RFC 3339. The tombstones of the
+/// [journal](crate::journal) say why files have gone: one of which they do not speak has gone for `unknown` reasons, and is
+/// named so. Nothing new, no manifest.
 ///
-/// Files that are only just being written are left for the next time. The catalog is not to be written to meanwhile by
-/// whoever compacts or purges it.
-pub fn seal(archive: &Path, key: &SecretKey, now: &str, removed: &[Removal]) -> Result<Option<Sealed>> {
+/// Files that are only just being written are left for the next time.
+pub fn seal(archive: &Path, key: &SecretKey, now: &str) -> Result<Option<Sealed>> {
+    let _lock = keeper::lock(archive)?;
     let dir = directory(archive);
     let links = links(archive)?;
-    let mut known = BTreeMap::new();
-    for link in &links {
-        let manifest = link.manifest.as_ref().ok_or_else(|| Error::NoManifest { path: link.path.clone() })?;
-        apply(&mut known, manifest);
-    }
-    let mut added = Vec::new();
+    let known = known(&links)?;
+    let mut changes = Vec::new();
     let there: BTreeMap<String, u64> = files(archive)?.into_iter().collect();
     for (path, &bytes) in &there {
-        if !known.contains_key(path) {
-            let sha256 = hash(&archive.join(path))?;
-            added.push(Entry { path: path.clone(), bytes, sha256 });
+        match known.get(path) {
+            None => {}
+            Some(entry) if grows(path) && entry.bytes < bytes => {}
+            Some(_) => continue,
+        }
+        let file = archive.join(path);
+        let sha256 = hash_as_far_as(&file, if grows(path) { bytes } else { u64::MAX })?;
+        changes.push(Change::Added(Entry { path: path.clone(), bytes, sha256 }));
+        if is_part_of_recordings(path) {
+            changes.extend(rows(&file)?.into_iter().map(Change::Row));
         }
     }
-    let gone = known.into_values().filter(|entry: &Entry| !there.contains_key(&entry.path));
-    let removed: Vec<Removal> = gone
-        .map(|entry| {
-            let told = removed.iter().find(|removal| removal.entry.path == entry.path);
-            let (reason, at) = match told {
-                Some(told) => (told.reason.clone(), told.at.clone()),
-                None => ("unknown".to_owned(), now.to_owned()),
-            };
-            Removal { entry, reason, at }
-        })
-        .collect();
-    if added.is_empty() && removed.is_empty() {
+    let added = changes.iter().filter(|change| matches!(change, Change::Added(_))).count() as u64;
+    let tombstones = Tombstones::read(archive)?;
+    let gone = known.into_values().filter(|entry| !there.contains_key(&entry.path));
+    let removed: Vec<Removal> = gone.map(|entry| tombstones.removal(entry, now)).collect();
+    changes.extend(removed.iter().cloned().map(Change::Removed));
+    if changes.is_empty() {
         return Ok(None);
     }
+    // Texts and numbers only, which cannot fail.
+    let lines = changes.iter().map(|change| serde_json::to_string(change).unwrap_or_default());
+    let lines: Vec<String> = lines.collect();
     let manifest = Manifest {
         format: Manifest::FORMAT.to_owned(),
         number: links.len() as u64 + 1,
         previous: links.last().map(|link| hash_of(&link.bytes)),
         sealed: now.to_owned(),
         key: key.public().to_hex(),
-        added,
-        removed,
+        changes: lines.len() as u64,
+        root: Tree::of(lines.iter().map(String::as_str)).root(),
     };
-    // Texts and numbers only, which cannot fail.
     let mut bytes = serde_json::to_vec_pretty(&manifest).unwrap_or_default();
     bytes.push(b'\n');
     fs::create_dir_all(&dir).map_err(io("create", &dir))?;
     let day = now.get(..10).unwrap_or("undated");
     let path = dir.join(format!("{:06}-{day}.json", manifest.number));
-    // First the signature: a manifest without one is never there.
-    write(&dir, &with_suffix(&path, ".sig"), format!("{}\n", key.sign(&bytes)).as_bytes())?;
+    // What belongs to it comes first: a manifest without that is never there. Of one that was not finished it may be there.
+    replace(&dir, &changes_path(&path), (lines.join("\n") + "\n").as_bytes())?;
+    replace(&dir, &with_suffix(&path, ".sig"), format!("{}\n", key.sign(&bytes)).as_bytes())?;
     write(&dir, &path, &bytes)?;
-    Ok(Some(Sealed { path, hash: hash_of(&bytes), manifest }))
+    Ok(Some(Sealed { path, hash: hash_of(&bytes), manifest, added, removed }))
+}
+
+/// Proofs that files and rows of recordings, by path and by id, were sealed; of what was sealed more than once, the last
+/// counts, and of what was not there is none.
+pub fn prove(archive: &Path, paths: &HashSet<String>, recordings: &HashSet<String>) -> Result<Vec<Proof>> {
+    let mut proofs = BTreeMap::new();
+    for link in links(archive)? {
+        let unreadable = || Error::NoManifest { path: link.path.clone() };
+        let lines = link.changes().ok_or_else(unreadable)?;
+        let manifest = link.manifest.as_ref().ok_or_else(unreadable)?;
+        let wanted = |line: &String| match serde_json::from_str(line).ok()? {
+            Change::Added(entry) if paths.contains(&entry.path) => Some((0, entry.path)),
+            Change::Row(row) if recordings.contains(&row.recording_id) => Some((1, row.recording_id)),
+            _ => None,
+        };
+        let found: Vec<_> = (0..).zip(&lines).filter_map(|(i, line)| Some((i, wanted(line)?))).collect();
+        if found.is_empty() {
+            continue;
+        }
+        let tree = Tree::of(lines.iter().map(String::as_str));
+        for (index, key) in found {
+            let change = lines[index].clone();
+            let path = tree.path(index);
+            proofs.insert(key, Proof { manifest: manifest.number, index: index as u64, change, path });
+        }
+    }
+    Ok(proofs.into_values().collect())
+}
+
+/// The manifests, their signatures and time stamps: all that is needed to check a [`Proof`].
+pub fn manifest_files(archive: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for link in links(archive)? {
+        let beside = [".sig", ".tsr"].map(|suffix| with_suffix(&link.path, suffix));
+        found.push(link.path);
+        found.extend(beside.into_iter().filter(|path| path.exists()));
+    }
+    Ok(found)
+}
+
+/// What tombstones say of files.
+pub(super) struct Tombstones(HashMap<String, Deletion>);
+
+impl Tombstones {
+    pub(super) fn read(archive: &Path) -> Result<Tombstones> {
+        let (deletions, _) = journal::read::<Deletion>(archive, &Book::Deletions)?;
+        let by_path = deletions.into_iter().flat_map(|deletion| {
+            let paths: Vec<String> = deletion.files.iter().map(|entry| entry.path.clone()).collect();
+            paths.into_iter().map(move |path| (path, deletion.clone()))
+        });
+        Ok(Tombstones(by_path.collect()))
+    }
+
+    /// Whether a file has gone for a reason.
+    pub(super) fn tell(&self, path: &str) -> bool {
+        self.0.contains_key(path)
+    }
+
+    fn removal(&self, entry: Entry, now: &str) -> Removal {
+        let (reason, at) = match self.0.get(&entry.path) {
+            Some(told) => (told.reason.clone(), told.at.clone()),
+            None => (UNKNOWN.to_owned(), now.to_owned()),
+        };
+        Removal { entry, reason, at }
+    }
+}
+
+/// Of a file that has gone without anybody saying why.
+pub(super) const UNKNOWN: &str = "unknown";
+
+/// What is sealed by manifests all of which can be read.
+fn known(links: &[Link]) -> Result<BTreeMap<String, Entry>> {
+    let mut known = BTreeMap::new();
+    for link in links {
+        let lines = link.changes().ok_or_else(|| Error::NoManifest { path: link.path.clone() })?;
+        lines.iter().filter_map(|line| serde_json::from_str(line).ok()).for_each(|change| apply(&mut known, change));
+    }
+    Ok(known)
+}
+
+/// What is sealed once a change has been.
+pub(super) fn apply(known: &mut BTreeMap<String, Entry>, change: Change) {
+    match change {
+        Change::Added(entry) => _ = known.insert(entry.path.clone(), entry),
+        Change::Removed(removal) => _ = known.remove(&removal.entry.path),
+        Change::Row(_) => {}
+    }
+}
+
+/// Whether a file has rows of the table of recordings.
+pub(super) fn is_part_of_recordings(path: &str) -> bool {
+    path.starts_with("catalog/recordings/") && path.ends_with(".parquet")
+}
+
+/// The rows of a part of the table of recordings.
+fn rows(part: &Path) -> Result<Vec<Row>> {
+    let batches = scan::whole(part)?;
+    Ok(batches.iter().flat_map(rows::objects).map(|row| Row::of(&row)).collect())
 }
 
 /// Where the manifests of an archive lie.
@@ -91,26 +209,20 @@ pub(super) fn directory(archive: &Path) -> PathBuf {
     archive.join("manifests")
 }
 
-/// What is sealed once a manifest has been.
-pub(super) fn apply(known: &mut BTreeMap<String, Entry>, manifest: &Manifest) {
-    for removal in &manifest.removed {
-        known.remove(&removal.entry.path);
-    }
-    for entry in &manifest.added {
-        known.insert(entry.path.clone(), entry.clone());
-    }
-}
-
 /// The manifests of an archive, in the order of their names.
 pub(super) fn links(archive: &Path) -> Result<Vec<Link>> {
-    let dir = directory(archive);
-    let entries = match fs::read_dir(&dir) {
+    links_in(&directory(archive))
+}
+
+/// The manifests in a directory, in the order of their names.
+pub(super) fn links_in(dir: &Path) -> Result<Vec<Link>> {
+    let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(io("read", &dir))?,
+        entries => entries.map_err(io("read", dir))?,
     };
     let mut names = Vec::new();
     for entry in entries {
-        names.extend(entry.map_err(io("read", &dir))?.file_name().into_string().ok());
+        names.extend(entry.map_err(io("read", dir))?.file_name().into_string().ok());
     }
     names.retain(|name| name.ends_with(".json") && !name.starts_with('.'));
     names.sort();
@@ -131,9 +243,25 @@ pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
+/// Where a manifest's changes are listed.
+pub(super) fn changes_path(manifest: &Path) -> PathBuf {
+    manifest.with_extension("changes.jsonl")
+}
+
+/// Writes a file that must not be there.
 pub(super) fn write(dir: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
+    let persisted = written(dir, path, bytes)?.persist_noclobber(path);
+    persisted.map_err(|error| io("rename into place", path)(error.error)).map(drop)
+}
+
+/// Writes a file that may be there.
+fn replace(dir: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
+    let persisted = written(dir, path, bytes)?.persist(path);
+    persisted.map_err(|error| io("rename into place", path)(error.error)).map(drop)
+}
+
+fn written(dir: &Path, path: &Path, bytes: &[u8]) -> Result<NamedTempFile> {
     let mut file = spool::new_file(dir, ".", ".tmp").map_err(io("create a file in", dir))?;
     file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(io("write", path))?;
-    file.persist_noclobber(path).map_err(|error| io("rename into place", path)(error.error))?;
-    Ok(())
+    Ok(file)
 }

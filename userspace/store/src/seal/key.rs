@@ -49,7 +49,7 @@ impl SecretKey {
     }
 
     /// A signature in hex.
-    pub(super) fn sign(&self, bytes: &[u8]) -> String {
+    pub fn sign(&self, bytes: &[u8]) -> String {
         hex(&self.0.sign(bytes).to_bytes())
     }
 }

@@ -1,19 +1,24 @@
 //! Proof that an archive is as it was: a chain of signed manifests.
 //!
 //! ```text
-//! <archive>/manifests/000001-2026-11-22.json        what has come and gone since the manifest before
-//!                     000001-2026-11-22.json.sig    Ed25519 signature of that file's bytes, 128 hex digits
-//!                     000001-2026-11-22.json.tsr    RFC 3161 answer of a time-stamping authority, if there is one
-//!                     000002-2026-11-23.json        …
+//! <archive>/manifests/000001-2026-11-22.json          number, hash of the manifest before, hash of what has changed
+//!                     000001-2026-11-22.json.sig      Ed25519 signature of that file's bytes, 128 hex digits
+//!                     000001-2026-11-22.json.tsr      RFC 3161 answer of a time-stamping authority, if there is one
+//!                     000001-2026-11-22.changes.jsonl what has come and gone since the manifest before
+//!                     000002-2026-11-23.json          …
 //! ```
 //!
-//! A manifest names recordings and parts of the catalog by their SHA-256, and carries the SHA-256 of the manifest before it.
-//! So who has the last one, or its hash, can tell whether anything that was sealed has been changed, removed, or put in
-//! order anew since: a row, an event, a tombstone, a recording.
+//! Changes are files by their SHA-256 (recordings, parts of the catalog, the journal as far as it goes) and rows of the table
+//! of recordings by the SHA-256 of what they say. A manifest carries the root of the tree of hashes over them, and the SHA-256
+//! of the manifest before it. So who has the last one, or its hash, can tell whether anything that was sealed has been changed,
+//! removed, or put in order anew since; and of a single recording it can be proved that it was sealed, without the archive and
+//! without a word about the others.
 
 mod chain;
 mod key;
+mod export;
 mod time_stamp;
+mod tree;
 mod verify;
 
 use std::fs::{self, File};
@@ -21,16 +26,20 @@ use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Result, io};
+use crate::journal;
 
-pub use chain::{Sealed, seal};
+pub use chain::{Sealed, manifest_files, prove, seal};
+pub use export::{Exported, verify_export};
 pub use key::{PublicKey, SecretKey};
 pub use time_stamp::{attach_time_stamp, time_stamp_request};
+pub use tree::Proof;
 pub use verify::{Finding, Report, verify};
 
-/// What has come and gone since the manifest before.
+/// A link of the chain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     /// [`Manifest::FORMAT`].
@@ -43,15 +52,28 @@ pub struct Manifest {
     pub sealed: String,
     /// The public key that signs it, in hex.
     pub key: String,
-    /// Files that have come, by path.
-    pub added: Vec<Entry>,
-    /// Files that have gone, by path.
-    pub removed: Vec<Removal>,
+    /// How many changes it has.
+    pub changes: u64,
+    /// The root of the tree of hashes over them (RFC 9162, section 2.1), in hex. A leaf is a line of the list of changes
+    /// without its end.
+    pub root: String,
 }
 
 impl Manifest {
     /// What is read and written here.
-    pub const FORMAT: &'static str = "spantape-manifest/1";
+    pub const FORMAT: &'static str = "spantape-manifest/2";
+}
+
+/// What has come or gone since the manifest before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// A file has come, or the journal has grown.
+    Added(Entry),
+    /// A file has gone.
+    Removed(Removal),
+    /// A row of the table of recordings has come.
+    Row(Row),
 }
 
 /// A file of the archive.
@@ -65,20 +87,44 @@ pub struct Entry {
     pub sha256: String,
 }
 
+/// A row of the table of recordings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Row {
+    /// Of which recording.
+    pub recording_id: String,
+    /// The SHA-256 of the row as a JSON object ([`rows::objects`](crate::rows::objects)) without spaces, names in order.
+    pub sha256: String,
+}
+
+impl Row {
+    /// Of a row as it is read from the catalog.
+    pub fn of(row: &Map<String, Value>) -> Row {
+        let recording_id = row.get("recording_id").and_then(Value::as_str).unwrap_or_default().to_owned();
+        // Texts and numbers only, which cannot fail.
+        let text = serde_json::to_vec(row).unwrap_or_default();
+        Row { recording_id, sha256: hash_of(&text) }
+    }
+}
+
 /// A file that the archive had.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Removal {
     /// As it was called.
     #[serde(flatten)]
     pub entry: Entry,
-    /// Why it went: `retention`, `erased`, `compacted`…
+    /// Why it went: `retention`, `erasure`, `compaction`…; `unknown` when nobody has said why.
     pub reason: String,
     /// When, as RFC 3339.
     pub at: String,
 }
 
 /// Directories whose files are sealed.
-const SEALED: [&str; 2] = ["catalog", "recordings"];
+const SEALED: [&str; 4] = ["catalog", "recordings", "keys", journal::DIRECTORY];
+
+/// Whether a file is one that grows, of which as much is sealed as there is.
+fn grows(path: &str) -> bool {
+    path.strip_prefix(journal::DIRECTORY).is_some_and(|rest| rest.starts_with('/'))
+}
 
 /// The files of an archive that are sealed, in order of their paths; what is not finished has a name that begins with a
 /// dot and is none of them.
@@ -111,7 +157,12 @@ fn files(archive: &Path) -> Result<Vec<(String, u64)>> {
 
 /// The SHA-256 of a file in hex.
 pub(crate) fn hash(path: &Path) -> Result<String> {
-    let mut file = File::open(path).map_err(io("open", path))?;
+    hash_as_far_as(path, u64::MAX)
+}
+
+/// The SHA-256 of a file's beginning in hex.
+fn hash_as_far_as(path: &Path, bytes: u64) -> Result<String> {
+    let mut file = File::open(path).map_err(io("open", path))?.take(bytes);
     let mut hash = Sha256::new();
     let mut block = vec![0; 1 << 18];
     loop {

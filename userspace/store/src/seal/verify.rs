@@ -1,20 +1,16 @@
 //! Verifying: whatever is not as it was sealed is named.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
-use std::fs::File;
 use std::panic::catch_unwind;
 use std::path::Path;
 
-use arrow::array::RecordBatch;
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
-use parquet::errors::Result as ParquetResult;
+use serde_json::{Map, Value};
 
-use super::chain::{apply, links};
-use super::{PublicKey, files, hash, hash_of};
+use super::chain::{Link, Tombstones, UNKNOWN, apply, is_part_of_recordings, links};
+use super::{Change, PublicKey, Row, files, grows, hash, hash_as_far_as, hash_of};
 use crate::error::Result;
-use crate::rows;
+use crate::{rows, scan};
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,8 +23,14 @@ pub enum Finding {
     Unsigned(String),
     /// A manifest was signed by another key than the one that is trusted.
     OtherKey(String),
+    /// What a manifest says has changed is not what was signed.
+    List(String),
+    /// A proof does not lead to the manifest that it names.
+    Unproved(String),
     /// A file is not what was sealed.
     Changed(String),
+    /// A file was put into an export.
+    Added(String),
     /// A file that was sealed is not there.
     Missing(String),
     /// A file has gone without anybody saying why.
@@ -44,6 +46,9 @@ impl fmt::Display for Finding {
             Finding::Broken(name) => write!(f, "{name}: does not follow the manifest before it"),
             Finding::Unsigned(name) => write!(f, "{name}: the signature is missing, or not of this file"),
             Finding::OtherKey(name) => write!(f, "{name}: was signed with a key that is not trusted"),
+            Finding::List(name) => write!(f, "{name}: its list of changes is missing, or not the one that was signed"),
+            Finding::Unproved(what) => write!(f, "{what}: the proof does not lead to its manifest"),
+            Finding::Added(path) => write!(f, "{path}: was added since it was exported"),
             Finding::Changed(path) => write!(f, "{path}: changed since it was sealed"),
             Finding::Missing(path) => write!(f, "{path}: missing"),
             Finding::Unexplained(path) => write!(f, "{path}: was removed, and nobody has said why"),
@@ -69,6 +74,10 @@ pub struct Report {
     pub unsealed: Vec<String>,
     /// Rows of recordings whose files have the hash that the row says.
     pub rows: u64,
+    /// Rows of recordings whose files have gone, as a tombstone says.
+    pub deleted: u64,
+    /// Files of an export that were made of what is sealed, by decoding it: they cannot be held against it.
+    pub derived: u64,
 }
 
 /// Looks at everything that was sealed, and at every recording that the catalog names. With `trusted`, manifests that
@@ -76,42 +85,42 @@ pub struct Report {
 /// the bytes that have been read.
 pub fn verify(archive: &Path, trusted: Option<&PublicKey>, mut progress: impl FnMut(u64)) -> Result<Report> {
     let mut report = Report::default();
+    let links = links(archive)?;
+    chain(&links, trusted, &mut report);
     let mut known = BTreeMap::new();
-    for (index, link) in links(archive)?.iter().enumerate() {
-        let name = format!("manifests/{}", link.name);
-        let hash = hash_of(&link.bytes);
-        match &link.manifest {
-            None => report.findings.push(Finding::Unreadable(name)),
-            Some(manifest) => {
-                if manifest.number != index as u64 + 1 || manifest.previous.as_ref() != report.hashes.last() {
-                    report.findings.push(Finding::Broken(name.clone()));
+    let mut sealed_rows = HashMap::new();
+    for link in links.iter().filter(|link| link.manifest.is_some()) {
+        let Some(lines) = link.changes() else {
+            report.findings.push(Finding::List(format!("manifests/{}", link.name)));
+            continue;
+        };
+        for change in lines.iter().filter_map(|line| serde_json::from_str(line).ok()) {
+            match &change {
+                // What was sealed of it first counts.
+                Change::Row(row) => _ = sealed_rows.entry(key(&row.recording_id)).or_insert(key(&row.sha256)),
+                Change::Removed(gone) if gone.reason == UNKNOWN => {
+                    report.findings.push(Finding::Unexplained(gone.entry.path.clone()));
                 }
-                let key = PublicKey::from_hex(&manifest.key);
-                let signature = link.signature.as_deref().unwrap_or_default();
-                if !key.as_ref().is_some_and(|key| key.has_signed(&link.bytes, signature)) {
-                    report.findings.push(Finding::Unsigned(name.clone()));
-                } else if trusted.is_some_and(|trusted| Some(trusted) != key.as_ref()) {
-                    report.findings.push(Finding::OtherKey(name));
-                }
-                report.keys.extend(key.map(|key| key.fingerprint()));
-                let unexplained = manifest.removed.iter().filter(|removal| removal.reason == "unknown");
-                report.findings.extend(unexplained.map(|gone| Finding::Unexplained(gone.entry.path.clone())));
-                apply(&mut known, manifest);
+                _ => {}
             }
+            apply(&mut known, change);
         }
-        report.hashes.push(hash);
     }
 
     let there: BTreeMap<String, u64> = files(archive)?.into_iter().collect();
     report.unsealed = there.keys().filter(|path| !known.contains_key(*path)).cloned().collect();
+    let tombstones = Tombstones::read(archive)?;
     let mut hashes = BTreeMap::new();
     for entry in known.into_values() {
         match there.get(&entry.path) {
+            None if tombstones.tell(&entry.path) => {}
             None => report.findings.push(Finding::Missing(entry.path)),
             Some(&bytes) => {
-                let found = hash(&archive.join(&entry.path))?;
+                let is_whole = bytes == entry.bytes || grows(&entry.path) && bytes > entry.bytes;
+                let path = archive.join(&entry.path);
+                let found = if grows(&entry.path) { hash_as_far_as(&path, entry.bytes)? } else { hash(&path)? };
                 progress(bytes);
-                if found == entry.sha256 && bytes == entry.bytes {
+                if found == entry.sha256 && is_whole {
                     (report.files, report.bytes) = (report.files + 1, report.bytes + bytes);
                 } else {
                     report.findings.push(Finding::Changed(entry.path.clone()));
@@ -124,67 +133,102 @@ pub fn verify(archive: &Path, trusted: Option<&PublicKey>, mut progress: impl Fn
         Finding::Changed(path) => Some(path.clone()),
         _ => None,
     });
-    let changed = changed.collect();
-    rows_and_files(archive, &there, &changed, &mut hashes, &mut report, progress)?;
+    let mut scene = Scene { archive, there, changed: changed.collect(), hashes, tombstones, sealed_rows };
+    scene.rows_and_files(&mut report, progress)?;
     report.findings.sort();
     report.findings.dedup();
     Ok(report)
 }
 
-/// The catalog says of each recording which file it is, and what its hash is.
-fn rows_and_files(
-    archive: &Path,
-    there: &BTreeMap<String, u64>,
-    changed: &BTreeSet<String>,
-    hashes: &mut BTreeMap<String, String>,
-    report: &mut Report,
-    mut progress: impl FnMut(u64),
-) -> Result<()> {
-    for path in
-        there.keys().filter(|path| path.starts_with("catalog/recordings/") && path.ends_with(".parquet"))
-    {
-        // What is not as it was sealed is a finding already, and not to be believed.
-        if changed.contains(path) {
-            continue;
-        }
-        let part = archive.join(path);
-        // The readers of Parquet are not made for files that somebody has tampered with.
-        let read = catch_unwind(|| recordings(&part));
-        let Ok(Ok(batches)) = read else {
-            report.findings.push(Finding::Row(format!("{path}: cannot be read")));
-            continue;
-        };
-        let cells = batches.iter().flat_map(|batch| rows::cells(batch, &["recording_id", "file", "sha256"]));
-        for cells in cells {
-            let [id, file, sha256] = &cells[..] else { continue };
-            let Some(&bytes) = there.get(file) else {
-                report.findings.push(Finding::Row(format!("recording {id}: its file {file} is missing")));
-                continue;
-            };
-            if sha256.is_empty() {
-                continue;
-            }
-            if !hashes.contains_key(file) {
-                hashes.insert(file.clone(), hash(&archive.join(file))?);
-                progress(bytes);
-            }
-            if hashes.get(file) == Some(sha256) {
-                report.rows += 1;
-            } else {
-                let text =
-                    format!("recording {id}: its file {file} is not the one that its row was written for");
-                report.findings.push(Finding::Row(text));
+/// Whether manifests follow each other, and who has signed them.
+pub(super) fn chain(links: &[Link], trusted: Option<&PublicKey>, report: &mut Report) {
+    for (index, link) in links.iter().enumerate() {
+        let name = format!("manifests/{}", link.name);
+        let hash = hash_of(&link.bytes);
+        match &link.manifest {
+            None => report.findings.push(Finding::Unreadable(name)),
+            Some(manifest) => {
+                if manifest.number != index as u64 + 1 || manifest.previous.as_ref() != report.hashes.last() {
+                    report.findings.push(Finding::Broken(name.clone()));
+                }
+                let key = PublicKey::from_hex(&manifest.key);
+                let signature = link.signature.as_deref().unwrap_or_default();
+                if !key.as_ref().is_some_and(|key| key.has_signed(&link.bytes, signature)) {
+                    report.findings.push(Finding::Unsigned(name));
+                } else if trusted.is_some_and(|trusted| Some(trusted) != key.as_ref()) {
+                    report.findings.push(Finding::OtherKey(name));
+                }
+                report.keys.extend(key.map(|key| key.fingerprint()));
             }
         }
+        report.hashes.push(hash);
     }
-    Ok(())
 }
 
-/// The rows of a part of the table of recordings.
-fn recordings(part: &Path) -> ParquetResult<Vec<RecordBatch>> {
-    let file = File::open(part)?;
-    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-    let reader = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options)?;
-    let columns = ProjectionMask::columns(reader.parquet_schema(), ["recording_id", "file", "sha256"]);
-    Ok(reader.with_projection(columns).build()?.collect::<Result<_, _>>()?)
+/// What has been found out until the rows are looked at.
+struct Scene<'a> {
+    archive: &'a Path,
+    there: BTreeMap<String, u64>,
+    changed: BTreeSet<String>,
+    hashes: BTreeMap<String, String>,
+    tombstones: Tombstones,
+    /// Ids and hashes of rows, as short as they can be kept.
+    sealed_rows: HashMap<u128, u128>,
+}
+
+impl Scene<'_> {
+    /// The catalog says of each recording which file it is, and what its hash is.
+    fn rows_and_files(&mut self, report: &mut Report, mut progress: impl FnMut(u64)) -> Result<()> {
+        // What is not as it was sealed is a finding already, and not to be believed.
+        let parts = self.there.keys().filter(|path| is_part_of_recordings(path) && !self.changed.contains(*path));
+        let parts: Vec<String> = parts.cloned().collect();
+        for path in parts {
+            let part = self.archive.join(&path);
+            // The readers of Parquet are not made for files that somebody has tampered with.
+            let Ok(Ok(batches)) = catch_unwind(|| scan::whole(&part)) else {
+                report.findings.push(Finding::Row(format!("{path}: cannot be read")));
+                continue;
+            };
+            for row in batches.iter().flat_map(rows::objects) {
+                self.row(&row, report, &mut progress)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn row(&mut self, row: &Map<String, Value>, report: &mut Report, progress: &mut impl FnMut(u64)) -> Result<()> {
+        let text = |column: &str| row.get(column).and_then(Value::as_str).unwrap_or_default();
+        let (id, file, sha256) = (text("recording_id"), text("file"), text("sha256"));
+        let mut find = |what: &str| report.findings.push(Finding::Row(format!("recording {id}: {what}")));
+        let is_as_sealed =
+            self.sealed_rows.get(&key(id)).is_none_or(|sealed| *sealed == key(&Row::of(row).sha256));
+        if !is_as_sealed {
+            find("its row is not the one that was sealed");
+        }
+        let Some(&bytes) = self.there.get(file) else {
+            match self.tombstones.tell(file) {
+                true => report.deleted += 1,
+                false => find(&format!("its file {file} is missing")),
+            }
+            return Ok(());
+        };
+        if sha256.is_empty() {
+            return Ok(());
+        }
+        if !self.hashes.contains_key(file) {
+            self.hashes.insert(file.to_owned(), hash(&self.archive.join(file))?);
+            progress(bytes);
+        }
+        if self.hashes.get(file).is_some_and(|found| found == sha256) {
+            report.rows += 1;
+        } else {
+            find(&format!("its file {file} is not the one that its row was written for"));
+        }
+        Ok(())
+    }
+}
+
+/// The first 32 hex digits as a number: 128 bits of a hash are more than anybody can match.
+fn key(hex: &str) -> u128 {
+    hex.get(..32).and_then(|digits| u128::from_str_radix(digits, 16).ok()).unwrap_or_default()
 }
