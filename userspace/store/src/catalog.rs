@@ -8,6 +8,8 @@
 //!                   quality/day=…/…
 //! ```
 //!
+//! One of several recorders has a directory of its own within a day's, `node=<name>`.
+//!
 //! A part is written under a temporary name (`.part-*.tmp`) and renamed. Its rows are sorted by time and
 //! id; its name is a hash of their ids, and nothing in it tells when or where it was written: the same
 //! rows give the same file. Rows that the partition has already are left out.
@@ -51,6 +53,8 @@ pub const BUFFERED_ROWS: usize = 2 * ROW_GROUP_ROWS;
 /// Rows not flushed when it is dropped are lost.
 pub struct Catalog {
     archive: PathBuf,
+    /// Which of several recorders this is.
+    node: Option<String>,
     limit: usize,
     buffers: BTreeMap<(Table, Day), Buffer>,
     /// Rows in the buffers of each table.
@@ -65,12 +69,25 @@ impl Catalog {
         Catalog::with_buffer(archive, BUFFERED_ROWS)
     }
 
+    /// Writes as one of several recorders from now on.
+    pub(crate) fn of_node(mut self, node: Option<String>) -> Catalog {
+        self.node = node;
+        self
+    }
+
     /// Opens the catalog with another number of rows than [`BUFFERED_ROWS`].
     pub fn with_buffer(archive: &Path, rows: usize) -> Result<Catalog> {
         let dir = archive.join("catalog");
         fs::create_dir_all(&dir).map_err(io("create", &dir))?;
         let (buffers, buffered, partitions) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Ok(Catalog { archive: archive.to_owned(), limit: rows.max(1), buffers, buffered, partitions })
+        Ok(Catalog {
+            archive: archive.to_owned(),
+            node: None,
+            limit: rows.max(1),
+            buffers,
+            buffered,
+            partitions,
+        })
     }
 
     /// Adds a call.
@@ -171,7 +188,7 @@ impl Catalog {
     }
 
     fn write(&mut self, table: Table, day: Day, buffer: &mut Buffer) -> Result<()> {
-        let dir = partition::directory(&self.archive, table, day);
+        let dir = partition::directory(&self.archive, table, day, self.node.as_deref());
         let known = self.known(table, day, &dir)?;
         let mut rows: Vec<(Timestamp, Id, u32)> =
             (0..).zip(&buffer.keys).map(|(row, &(at, id))| (at, id, row)).collect();
@@ -335,7 +352,7 @@ fn save(table: Table, batch: &RecordBatch, dir: &Path, path: &Path) -> Result<()
     Ok(())
 }
 
-fn properties(table: Table) -> ParquetResult<WriterProperties> {
+pub(crate) fn properties(table: Table) -> ParquetResult<WriterProperties> {
     let schema = table.schema();
     let sorted = |name: &str| -> ParquetResult<SortingColumn> {
         let column_idx = i32::try_from(schema.index_of(name)?)?;
@@ -367,7 +384,7 @@ fn name(rows: &[(Timestamp, Id, u32)]) -> String {
     hex(&hash.finalize()[..8])
 }
 
-fn parse_id(hex: &str) -> Option<Id> {
+pub(crate) fn parse_id(hex: &str) -> Option<Id> {
     let mut id = Id::default();
     for (byte, digits) in id.0.iter_mut().zip(hex.as_bytes().as_chunks::<2>().0) {
         *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;

@@ -74,6 +74,26 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// A hold of that name is in force.
+    #[error("there is a hold `{name}` already; lift it first, or choose another name")]
+    HoldThere {
+        /// Its name.
+        name: String,
+    },
+    /// No hold of that name is in force.
+    #[error("there is no hold `{name}` in force; `spantape hold list` names those that are")]
+    NoHold {
+        /// What was given.
+        name: String,
+    },
+    /// What is held cannot be told.
+    #[error("{lines} lines of journal/holds.jsonl in {} cannot be read: nothing is deleted until somebody has looked at them", path.display())]
+    DamagedHolds {
+        /// The archive.
+        path: PathBuf,
+        /// How many.
+        lines: u64,
+    },
     /// There is no export there.
     #[error("{} is neither a folder nor a bag that `spantape export` has made: it has no list of hashes; unpack a zip file first", path.display())]
     NoExport {

@@ -28,7 +28,7 @@ impl Finished {
 
     /// A file to write to, which is gone when it is dropped.
     pub fn scratch(&self) -> Result<NamedTempFile> {
-        let dir = self.archive.join("spool");
+        let dir = spool::dir_in(&self.archive, self.options.node.as_deref());
         spool::new_file(&dir, "decode-", ".tmp").map_err(io("create a file in", &dir))
     }
 

@@ -127,12 +127,7 @@ mod tests {
 
     fn access(what: &str) -> Access {
         let text = |text: &str| text.to_owned();
-        Access {
-            at: text("2026-11-30T00:00:00Z"),
-            by: text("root"),
-            command: text("show"),
-            what: text(what),
-        }
+        Access { at: text("2026-11-30T00:00:00Z"), by: text("root"), command: text("show"), what: text(what) }
     }
 
     #[test]

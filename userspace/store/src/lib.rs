@@ -21,6 +21,8 @@ mod partition;
 mod predicate;
 pub mod query;
 mod records;
+pub mod repack;
+pub mod retention;
 mod room;
 pub mod rows;
 pub mod rtpdump;
@@ -137,8 +139,9 @@ impl Archive {
     ///
     /// What an earlier process has not finished is finished first: see [`Archive::recovered`].
     pub fn create_with(path: &Path, options: ArchiveOptions) -> Result<Archive> {
-        let lock = spool::lock(path)?;
-        let dir = spool::dir_in(path);
+        let node = options.spool.node.clone();
+        let lock = spool::lock(path, node.as_deref())?;
+        let dir = spool::dir_in(path, node.as_deref());
         let mut found = log::read(&dir)?;
         if found.repeatable {
             // A replay begins anew.
@@ -153,7 +156,7 @@ impl Archive {
         let tapes = found.tapes.into_iter().map(|(id, tape)| (id, parts(tape))).collect();
         let mut spool = Spool::go_on(path, options.spool, lock, tapes)?;
         found.signals.iter().for_each(|(call, signal)| spool.signal(*call, signal));
-        let mut catalog = Catalog::open(path)?;
+        let mut catalog = Catalog::open(path)?.of_node(node);
         for (table, row) in &found.rows {
             if let Some(file) =
                 row.get("file").and_then(Value::as_str).filter(|_| *table == Table::Recordings)

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <archive>/catalog/<table>/day=2026-11-22/part-<16 hex digits>.parquet
+//!                                          node=north/part-….parquet     of one of several recorders
 //! ```
 
 use std::fs;
@@ -12,10 +13,28 @@ use crate::error::{Error, Result, io};
 use crate::schema::Table;
 use crate::utc::Day;
 
-/// Where the rows of a day lie.
-pub(crate) fn directory(archive: &Path, table: Table, day: Day) -> PathBuf {
-    table_directory(archive, table).join(format!("day={day}"))
+/// Where a recorder puts the rows of a day: one of several has a node's name.
+pub(crate) fn directory(archive: &Path, table: Table, day: Day, node: Option<&str>) -> PathBuf {
+    let day = table_directory(archive, table).join(format!("day={day}"));
+    node.map_or(day.clone(), |node| day.join(node_directory(node)))
 }
+
+/// Where the rows of a day lie, whoever has put them there.
+pub(crate) fn places(archive: &Path, table: Table, day: Day) -> Result<Vec<PathBuf>> {
+    let day = directory(archive, table, day, None);
+    let mut nodes = names(&day)?;
+    nodes.retain(|name| name.starts_with(NODE));
+    nodes.sort();
+    let nodes: Vec<PathBuf> = nodes.iter().map(|name| day.join(name)).collect();
+    Ok([vec![day], nodes].concat())
+}
+
+/// The name of a node's directory.
+pub(crate) fn node_directory(node: &str) -> String {
+    format!("{NODE}{node}")
+}
+
+const NODE: &str = "node=";
 
 /// The days a table has rows of, oldest first.
 pub(crate) fn days(archive: &Path, table: Table) -> Result<Vec<Day>> {
@@ -33,6 +52,12 @@ pub(crate) fn parts(directory: &Path) -> Result<Vec<PathBuf>> {
     names.retain(|name| name.starts_with("part-") && name.ends_with(".parquet"));
     names.sort();
     Ok(names.iter().map(|name| directory.join(name)).collect())
+}
+
+/// The parts of a day, whoever has written them.
+pub(crate) fn all_parts(archive: &Path, table: Table, day: Day) -> Result<Vec<PathBuf>> {
+    let places = places(archive, table, day)?;
+    Ok(places.iter().map(|place| parts(place)).collect::<Result<Vec<_>>>()?.concat())
 }
 
 /// Says what is wrong with a path that holds no catalog.
@@ -54,7 +79,7 @@ fn table_directory(archive: &Path, table: Table) -> PathBuf {
 }
 
 /// Names in a directory; none if it is not there.
-fn names(directory: &Path) -> Result<Vec<String>> {
+pub(crate) fn names(directory: &Path) -> Result<Vec<String>> {
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.map_err(io("read", directory))?,

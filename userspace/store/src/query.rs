@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::compute::{SortColumn, concat_batches, lexsort_to_indices, take_record_batch};
+use arrow::compute::concat_batches;
 use spantape_core::time::Timestamp;
 
 use crate::error::{Error, Result, io, parquet};
@@ -38,6 +38,8 @@ pub struct Query {
     pub call_id: Option<String>,
     /// What the calls that belong together have in common: the whole id.
     pub conversation: Option<String>,
+    /// The `call_uid` is one of these.
+    pub calls: Option<Arc<HashSet<String>>>,
     /// The first digits of a recording's id, or its file, with or without directories.
     pub recording: Option<String>,
     /// Leave out what was over before.
@@ -118,6 +120,9 @@ impl Query {
         }
         if let Some(wanted) = &self.call_id {
             add(&["call_id", "call_uid"], Test::text(wanted));
+        }
+        if let Some(wanted) = &self.calls {
+            add(&["call_uid"], Test::OneOf(wanted.clone()));
         }
         if self.has("from_user") {
             for (wanted, columns) in [
@@ -212,10 +217,10 @@ impl Rows {
 
     /// The rows of one day, sorted.
     fn day(&mut self, day: Day) -> Result<Option<RecordBatch>> {
-        let dir = partition::directory(&self.archive, self.table, day);
         self.stats.partitions += 1;
+        let dir = partition::directory(&self.archive, self.table, day, None);
         let (mut found, mut sources) = (Vec::new(), 0);
-        for path in partition::parts(&dir)? {
+        for path in partition::all_parts(&self.archive, self.table, day)? {
             let file = match File::open(&path) {
                 // Thrown away by retention meanwhile.
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
@@ -229,7 +234,8 @@ impl Rows {
         }
         let Some(schema) = found.first().map(RecordBatch::schema) else { return Ok(None) };
         let all = concat_batches(&schema, &found).map_err(parquet("read", &dir))?;
-        let all = if sources > 1 { sort(self.table, &all).map_err(parquet("read", &dir))? } else { all };
+        let sorted = |all| scan::sort(self.table, all).map_err(parquet("read", &dir));
+        let all = if sources > 1 { sorted(&all)? } else { all };
         let all = all.slice(0, all.num_rows().min(self.left));
         self.left -= all.num_rows();
         Ok(Some(all))
@@ -252,16 +258,6 @@ impl Iterator for Rows {
 
 /// What began so many days before `since` and was not over by then is still found.
 const LOOK_BACK_DAYS: i64 = 7;
-
-/// Parts of a day overlap in time when several engines wrote them, or several replays.
-fn sort(table: Table, rows: &RecordBatch) -> Result<RecordBatch, arrow::error::ArrowError> {
-    let key = |name: &str| -> Result<SortColumn, arrow::error::ArrowError> {
-        let values = rows.column(rows.schema().index_of(name)?).clone();
-        Ok(SortColumn { values, options: None })
-    };
-    let order = lexsort_to_indices(&[key(TIME_COLUMN)?, key(table.id_column())?], None)?;
-    take_record_batch(rows, &order)
-}
 
 /// The day and the path within the archive that the name of a recording's file tells.
 fn full_name(file: &str) -> Option<(Day, String)> {

@@ -4,7 +4,10 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Array, RecordBatch};
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::{SortColumn, filter_record_batch, lexsort_to_indices, take_record_batch};
+use arrow::error::ArrowError;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::arrow::arrow_reader::{
@@ -17,6 +20,7 @@ use parquet::file::metadata::PageIndexPolicy;
 use crate::error;
 use crate::predicate::Predicate;
 use crate::query::QueryStats;
+use crate::schema::{TIME_COLUMN, Table};
 
 /// The first `limit` rows of a part that pass all predicates.
 pub(crate) fn part(
@@ -63,6 +67,33 @@ pub(crate) fn part(
         }
     }
     Ok(found)
+}
+
+/// Rows in order, each once. Parts of a day overlap in time when several engines wrote them, or several replays; and where
+/// parts are being compacted, the old ones and the new one may be there at once.
+pub(crate) fn sort(table: Table, rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let key = |name: &str| -> Result<SortColumn, ArrowError> {
+        let values = rows.column(rows.schema().index_of(name)?).clone();
+        Ok(SortColumn { values, options: None })
+    };
+    let order = lexsort_to_indices(&[key(TIME_COLUMN)?, key(table.id_column())?], None)?;
+    let sorted = take_record_batch(rows, &order)?;
+    let ids = sorted.column(sorted.schema().index_of(table.id_column())?).as_string_opt::<i32>();
+    let Some(ids) = ids else { return Ok(sorted) };
+    let is_first = |row: usize| row == 0 || ids.value(row) != ids.value(row - 1);
+    let first = BooleanBuffer::collect_bool(sorted.num_rows(), is_first);
+    if first.count_set_bits() == sorted.num_rows() {
+        return Ok(sorted);
+    }
+    filter_record_batch(&sorted, &BooleanArray::new(first, None))
+}
+
+/// How many rows a part has.
+pub(crate) fn count(path: &Path) -> error::Result<usize> {
+    let file = File::open(path).map_err(error::io("open", path))?;
+    let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new().with_skip_arrow_metadata(true));
+    let rows = metadata.map_err(error::parquet("read", path))?.metadata().file_metadata().num_rows();
+    Ok(usize::try_from(rows).unwrap_or_default())
 }
 
 /// All rows of a part.

@@ -23,6 +23,11 @@ impl Day {
         Day(self.0 - days)
     }
 
+    /// Its first moment.
+    pub fn start(self) -> Timestamp {
+        Timestamp(self.0.saturating_mul(DAY))
+    }
+
     /// Reads `YYYY-MM-DD`.
     pub fn parse(text: &str) -> Option<Day> {
         let date: Date = text.parse().ok()?;
@@ -33,7 +38,7 @@ impl Day {
 
 impl fmt::Display for Day {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", civil(Timestamp(self.0.saturating_mul(DAY))).date())
+        write!(f, "{}", civil(self.start()).date())
     }
 }
 
@@ -45,6 +50,12 @@ pub(crate) fn micros(at: Timestamp) -> i64 {
 /// The moment that the catalog keeps so.
 pub(crate) fn from_micros(micros: i64) -> Timestamp {
     Timestamp(micros.saturating_mul(1_000))
+}
+
+/// The moment that [`rfc3339`], or anybody else, has written so.
+pub fn parse(text: &str) -> Option<Timestamp> {
+    let at = text.parse::<jiff::Timestamp>().ok()?;
+    i64::try_from(at.as_nanosecond()).ok().map(Timestamp)
 }
 
 /// A moment as RFC 3339 with milliseconds, and with micro- or nanoseconds only if it has any.

@@ -45,11 +45,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             None => println!("nothing new"),
             Some(sealed) => {
                 println!("manifest {}", sealed.path.display());
-                println!(
-                    "sealed   {} new files, {} gone",
-                    sealed.added,
-                    sealed.removed.len()
-                );
+                println!("sealed   {} new files, {} gone", sealed.added, sealed.removed.len());
                 println!("sha256   {}", sealed.hash);
             }
         }

@@ -118,13 +118,13 @@ impl Filter {
             party: self.party.clone(),
             call_id: self.call_id.clone(),
             conversation: self.conversation.clone(),
-            recording: None,
             since: self.since,
             until: self.until,
             min_duration: self.min_duration,
             trigger: self.trigger.clone(),
             codec: self.codec.clone(),
             limit: self.limit.and_then(|limit| usize::try_from(limit).ok()),
+            ..Query::default()
         }
     }
 }

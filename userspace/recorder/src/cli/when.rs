@@ -64,8 +64,7 @@ pub(crate) fn seconds(text: &str) -> Result<f64, String> {
 
 /// A moment as the catalog tells it.
 pub(crate) fn of_row(text: &str) -> Option<Timestamp> {
-    let at = text.parse::<jiff::Timestamp>().ok()?;
-    i64::try_from(at.as_nanosecond()).ok().map(Timestamp)
+    spantape_store::utc::parse(text)
 }
 
 /// `2026-11-22 14:30:05.250`, in UTC. A fraction is cut off, not rounded, like those of a clock.

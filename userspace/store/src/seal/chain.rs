@@ -11,7 +11,7 @@ use super::tree::{Proof, Tree};
 use super::{Change, Entry, Manifest, Removal, Row, SecretKey, files, grows, hash_as_far_as, hash_of};
 use crate::error::{Error, Result, io};
 use crate::journal::{self, Book, Deletion};
-use crate::{keeper, rows, scan, spool};
+use crate::{keeper, repack, rows, scan, spool};
 
 /// What a manifest has sealed.
 #[derive(Debug)]
@@ -56,6 +56,7 @@ impl Link {
 /// Files that are only just being written are left for the next time.
 pub fn seal(archive: &Path, key: &SecretKey, now: &str) -> Result<Option<Sealed>> {
     let _lock = keeper::lock(archive)?;
+    repack::recover(archive)?;
     let dir = directory(archive);
     let links = links(archive)?;
     let known = known(&links)?;
@@ -179,7 +180,10 @@ fn known(links: &[Link]) -> Result<BTreeMap<String, Entry>> {
     let mut known = BTreeMap::new();
     for link in links {
         let lines = link.changes().ok_or_else(|| Error::NoManifest { path: link.path.clone() })?;
-        lines.iter().filter_map(|line| serde_json::from_str(line).ok()).for_each(|change| apply(&mut known, change));
+        lines
+            .iter()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .for_each(|change| apply(&mut known, change));
     }
     Ok(known)
 }

@@ -81,7 +81,9 @@ pub fn verify_export(
     for line in lines(&export.join(payload).join("recordings.jsonl"))? {
         match serde_json::from_str::<Map<String, Value>>(&line) {
             Ok(row) => proved.row(row, payload, &hashes, &mut report),
-            Err(_) => report.findings.push(Finding::Row(format!("{payload}recordings.jsonl: cannot be read"))),
+            Err(_) => {
+                report.findings.push(Finding::Row(format!("{payload}recordings.jsonl: cannot be read")))
+            }
         }
     }
     report.findings.sort();
@@ -137,12 +139,7 @@ impl Proved {
 }
 
 /// Every file is listed, and is what the list says; there is no other.
-fn sums(
-    export: &Path,
-    lists: &[&str],
-    hashes: &BTreeMap<String, String>,
-    report: &mut Report,
-) -> Result<()> {
+fn sums(export: &Path, lists: &[&str], hashes: &BTreeMap<String, String>, report: &mut Report) -> Result<()> {
     let mut listed = BTreeMap::new();
     for list in lists {
         for line in lines(&export.join(list))? {

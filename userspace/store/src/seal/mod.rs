@@ -15,8 +15,8 @@
 //! without a word about the others.
 
 mod chain;
-mod key;
 mod export;
+mod key;
 mod time_stamp;
 mod tree;
 mod verify;

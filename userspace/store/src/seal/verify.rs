@@ -46,7 +46,9 @@ impl fmt::Display for Finding {
             Finding::Broken(name) => write!(f, "{name}: does not follow the manifest before it"),
             Finding::Unsigned(name) => write!(f, "{name}: the signature is missing, or not of this file"),
             Finding::OtherKey(name) => write!(f, "{name}: was signed with a key that is not trusted"),
-            Finding::List(name) => write!(f, "{name}: its list of changes is missing, or not the one that was signed"),
+            Finding::List(name) => {
+                write!(f, "{name}: its list of changes is missing, or not the one that was signed")
+            }
             Finding::Unproved(what) => write!(f, "{what}: the proof does not lead to its manifest"),
             Finding::Added(path) => write!(f, "{path}: was added since it was exported"),
             Finding::Changed(path) => write!(f, "{path}: changed since it was sealed"),
@@ -118,7 +120,8 @@ pub fn verify(archive: &Path, trusted: Option<&PublicKey>, mut progress: impl Fn
             Some(&bytes) => {
                 let is_whole = bytes == entry.bytes || grows(&entry.path) && bytes > entry.bytes;
                 let path = archive.join(&entry.path);
-                let found = if grows(&entry.path) { hash_as_far_as(&path, entry.bytes)? } else { hash(&path)? };
+                let found =
+                    if grows(&entry.path) { hash_as_far_as(&path, entry.bytes)? } else { hash(&path)? };
                 progress(bytes);
                 if found == entry.sha256 && is_whole {
                     (report.files, report.bytes) = (report.files + 1, report.bytes + bytes);
@@ -180,7 +183,8 @@ impl Scene<'_> {
     /// The catalog says of each recording which file it is, and what its hash is.
     fn rows_and_files(&mut self, report: &mut Report, mut progress: impl FnMut(u64)) -> Result<()> {
         // What is not as it was sealed is a finding already, and not to be believed.
-        let parts = self.there.keys().filter(|path| is_part_of_recordings(path) && !self.changed.contains(*path));
+        let parts =
+            self.there.keys().filter(|path| is_part_of_recordings(path) && !self.changed.contains(*path));
         let parts: Vec<String> = parts.cloned().collect();
         for path in parts {
             let part = self.archive.join(&path);
@@ -196,7 +200,12 @@ impl Scene<'_> {
         Ok(())
     }
 
-    fn row(&mut self, row: &Map<String, Value>, report: &mut Report, progress: &mut impl FnMut(u64)) -> Result<()> {
+    fn row(
+        &mut self,
+        row: &Map<String, Value>,
+        report: &mut Report,
+        progress: &mut impl FnMut(u64),
+    ) -> Result<()> {
         let text = |column: &str| row.get(column).and_then(Value::as_str).unwrap_or_default();
         let (id, file, sha256) = (text("recording_id"), text("file"), text("sha256"));
         let mut find = |what: &str| report.findings.push(Finding::Row(format!("recording {id}: {what}")));

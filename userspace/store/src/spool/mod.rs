@@ -33,6 +33,7 @@ use spantape_core::time::SECOND;
 use crate::error::{Error, Result, io};
 use crate::finished::Finished;
 use crate::packets::{self, Packets};
+use crate::partition;
 use crate::seal;
 use crate::trace::{Signals, Trace};
 use crate::wav::{self, Encoding, Format, HEADER_LEN};
@@ -40,7 +41,7 @@ use convert::convert;
 use files::{Files, Tape, path_in, read_what_is_there};
 use names::{existing, packets_path, rtpdump_name, rtpdump_path, trace_path};
 
-pub(crate) use names::{EXTENSIONS, file_name, siblings, with_extension};
+pub(crate) use names::{EXTENSIONS, file_name, siblings, trace_name, with_extension};
 
 /// How a [`Spool`] works.
 #[derive(Clone, Debug)]
@@ -55,11 +56,20 @@ pub struct SpoolOptions {
     pub encoding: Encoding,
     /// Keep a capture file beside each recording.
     pub traces: bool,
+    /// Which of several recorders this is that record into the same archive: letters, digits, `.`, `_` and `-`.
+    pub node: Option<String>,
 }
 
 impl Default for SpoolOptions {
     fn default() -> Self {
-        SpoolOptions { open_files: 512, sync: false, sha256: true, encoding: Encoding::Pcm16, traces: false }
+        SpoolOptions {
+            open_files: 512,
+            sync: false,
+            sha256: true,
+            encoding: Encoding::Pcm16,
+            traces: false,
+            node: None,
+        }
     }
 }
 
@@ -106,7 +116,7 @@ impl Spool {
 
     /// Opens the spool with other options than the default ones.
     pub fn open_with(archive: &Path, options: SpoolOptions) -> Result<Spool> {
-        let lock = lock(archive)?;
+        let lock = lock(archive, options.node.as_deref())?;
         Spool::go_on(archive, options, lock, BTreeMap::new())
     }
 
@@ -117,7 +127,7 @@ impl Spool {
         lock: Lock,
         known: BTreeMap<TapeId, Vec<Part>>,
     ) -> Result<Spool> {
-        let dir = dir_in(archive);
+        let dir = dir_in(archive, options.node.as_deref());
         let mut tapes = HashMap::new();
         for &id in known.keys() {
             tapes.extend(Tape::found(&path_in(&dir, id))?.map(|tape| (id, tape)));
@@ -540,9 +550,9 @@ pub(crate) struct Lock {
     _file: File,
 }
 
-/// Locks an archive, which is created if it is not there.
-pub(crate) fn lock(archive: &Path) -> Result<Lock> {
-    let dir = dir_in(archive);
+/// Locks an archive, which is created if it is not there. Recorders with other names have other locks.
+pub(crate) fn lock(archive: &Path, node: Option<&str>) -> Result<Lock> {
+    let dir = dir_in(archive, node);
     fs::create_dir_all(&dir).map_err(io("create", &dir))?;
     let path = dir.join("lock");
     let file = File::create(&path).map_err(io("create", &path))?;
@@ -553,9 +563,10 @@ pub(crate) fn lock(archive: &Path) -> Result<Lock> {
     }
 }
 
-/// Where an archive's tapes lie.
-pub(crate) fn dir_in(archive: &Path) -> PathBuf {
-    archive.join("spool")
+/// Where a recorder's tapes lie.
+pub(crate) fn dir_in(archive: &Path, node: Option<&str>) -> PathBuf {
+    let spool = archive.join("spool");
+    node.map_or(spool.clone(), |node| spool.join(partition::node_directory(node)))
 }
 
 /// Gives the tapes of a process that crashed, but for those that are known, names that no tape of this one will have.

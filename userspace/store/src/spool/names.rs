@@ -25,6 +25,11 @@ pub(crate) fn with_extension(file: &str, extension: &str) -> String {
     format!("{}.{extension}", stem(file))
 }
 
+/// A recording's capture file.
+pub(crate) fn trace_name(file: &str) -> String {
+    format!("{}.pcap", stem(file))
+}
+
 fn stem(file: &str) -> &str {
     let is_ours = |end: &str| EXTENSIONS.contains(&end);
     file.rsplit_once('.').filter(|(_, end)| is_ours(end)).map_or(file, |(stem, _)| stem)

@@ -1,0 +1,235 @@
+//! Deleting: first it is said what goes, then it goes.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Component, Path};
+use std::sync::Arc;
+
+use arrow::array::{AsArray, BooleanArray, RecordBatch};
+use arrow::buffer::BooleanBuffer;
+use serde_json::{Map, Value};
+use spantape_core::time::{SECOND, Timestamp};
+
+use super::Retention;
+use super::hold::{self, Hold};
+use crate::error::{Result, io};
+use crate::journal::{self, Book};
+use crate::query::Query;
+use crate::repack::{self, Order};
+use crate::schema::{TIME_COLUMN, Table};
+use crate::seal::{Entry, hash};
+use crate::utc::{self, Day};
+use crate::{keeper, rows, spool};
+
+/// What is to go.
+#[derive(Clone, Debug)]
+pub enum Wanted {
+    /// What has been kept long enough, at that moment.
+    Expired(Retention, Timestamp),
+    /// The recordings that a query finds, and with [`Plan::rows`] the calls that it finds.
+    Found(Box<Query>),
+}
+
+/// A recording that is to go.
+#[derive(Clone, Debug)]
+pub struct Doomed {
+    /// Its row.
+    pub row: Map<String, Value>,
+    /// Its files that are there, relative to the archive.
+    pub files: Vec<String>,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// What would go, and what stays because it is held.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// Recordings, in order of time.
+    pub recordings: Vec<Doomed>,
+    /// Calls whose rows go from every table.
+    pub calls: BTreeSet<String>,
+    /// Recordings and calls that stay, and the name of the hold.
+    pub held: Vec<(Map<String, Value>, String)>,
+}
+
+/// What has gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// Recordings.
+    pub recordings: u64,
+    /// Their files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Calls whose rows have gone.
+    pub calls: u64,
+}
+
+/// Says what would go. With `with_rows` also what the catalog says of calls that have no other recording.
+pub fn plan(archive: &Path, wanted: &Wanted, with_rows: bool) -> Result<Plan> {
+    let holds = hold::in_force(archive)?;
+    let mut plan = Plan::default();
+    let recordings = match wanted {
+        Wanted::Expired(retention, now) => match retention.least() {
+            Some(days) => {
+                let until = Some(days_before(*now, days));
+                let is_expired = |row: &Map<String, Value>| {
+                    let days = retention.of(text(row, "rule"));
+                    days.zip(time(row, "ended")).is_some_and(|(days, at)| at < days_before(*now, days))
+                };
+                find(archive, &Query { until, ..Query::default() })?.into_iter().filter(is_expired).collect()
+            }
+            None => Vec::new(),
+        },
+        Wanted::Found(query) => find(archive, query)?,
+    };
+    let mut going = HashSet::new();
+    for row in recordings {
+        let files = files(archive, &row);
+        if let Some(hold) = held(&holds, &row) {
+            plan.held.push((row, hold));
+        } else if !files.is_empty() || with_rows {
+            let size = |file: &String| fs::metadata(archive.join(file)).map_or(0, |metadata| metadata.len());
+            going.insert(text(&row, "recording_id").to_owned());
+            plan.recordings.push(Doomed { bytes: files.iter().map(size).sum(), row, files });
+        }
+    }
+    let calls = match wanted {
+        Wanted::Expired(Retention { catalog: Some(days), .. }, now) => {
+            let until = days_before(*now, *days);
+            let mut calls =
+                find(archive, &Query { table: Table::Calls, until: Some(until), ..Query::default() })?;
+            calls.retain(|row| time(row, "ended").is_some_and(|at| at < until));
+            calls
+        }
+        Wanted::Found(query) if with_rows && query.recording.is_none() => {
+            find(archive, &Query { table: Table::Calls, trigger: None, codec: None, ..*query.clone() })?
+        }
+        _ => Vec::new(),
+    };
+    let mut uids: BTreeSet<String> = BTreeSet::new();
+    for row in calls {
+        match held(&holds, &row) {
+            Some(hold) => plan.held.push((row, hold)),
+            None => _ = uids.insert(text(&row, "call_uid").to_owned()),
+        }
+    }
+    if with_rows {
+        uids.extend(plan.recordings.iter().map(|doomed| text(&doomed.row, "call_uid").to_owned()));
+    }
+    // A call that keeps a recording keeps its rows.
+    let mut keep = HashSet::new();
+    if !uids.is_empty() {
+        let calls = Some(Arc::new(uids.iter().cloned().collect()));
+        for row in find(archive, &Query { calls, ..Query::default() })? {
+            if !going.contains(text(&row, "recording_id")) && !files(archive, &row).is_empty() {
+                keep.insert(text(&row, "call_uid").to_owned());
+            }
+        }
+    }
+    keep.extend(plan.held.iter().map(|(row, _)| text(row, "call_uid").to_owned()));
+    plan.calls = uids.into_iter().filter(|uid| !keep.contains(uid)).collect();
+    Ok(plan)
+}
+
+/// Carries a plan out. A tombstone is written before anything goes, so that whatever happens it is told; what was not
+/// finished is found again by the next plan. `progress` is told of each recording.
+pub fn purge(archive: &Path, plan: &Plan, order: &Order, mut progress: impl FnMut()) -> Result<Purged> {
+    let _lock = keeper::lock(archive)?;
+    repack::recover(archive)?;
+    let mut purged = Purged::default();
+    for Doomed { row, files, bytes } in &plan.recordings {
+        let entries = files.iter().map(|file| entry(archive, row, file)).collect::<Result<Vec<_>>>()?;
+        if !entries.is_empty() {
+            let id = text(row, "recording_id").to_owned();
+            journal::append(archive, &Book::Deletions, &order.tombstone(Some(id), entries))?;
+        }
+        // The key first: without it the rest is nothing.
+        for file in files.iter().rev() {
+            let path = archive.join(file);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(io("remove", &path)(error)),
+                _ => purged.files += 1,
+            }
+        }
+        (purged.recordings, purged.bytes) = (purged.recordings + 1, purged.bytes + bytes);
+        progress();
+    }
+    rows_of_calls(archive, plan, order)?;
+    purged.calls = plan.calls.len() as u64;
+    Ok(purged)
+}
+
+/// Takes the rows of calls out of every table.
+fn rows_of_calls(archive: &Path, plan: &Plan, order: &Order) -> Result<()> {
+    if plan.calls.is_empty() {
+        return Ok(());
+    }
+    let calls: Arc<HashSet<String>> = Arc::new(plan.calls.iter().cloned().collect());
+    let is_kept = |batch: &RecordBatch| {
+        let uids = batch.column_by_name("call_uid").and_then(|column| column.as_string_opt::<i32>());
+        let kept = |row: usize| uids.is_none_or(|uids| !calls.contains(uids.value(row)));
+        BooleanArray::new(BooleanBuffer::collect_bool(batch.num_rows(), kept), None)
+    };
+    for table in Table::ALL {
+        let mut days = BTreeSet::new();
+        for row in find(archive, &Query { table, calls: Some(calls.clone()), ..Query::default() })? {
+            days.extend(time(&row, TIME_COLUMN).map(Day::of));
+        }
+        for day in days {
+            repack::remove_rows(archive, table, day, &is_kept, order)?;
+        }
+    }
+    Ok(())
+}
+
+fn find(archive: &Path, query: &Query) -> Result<Vec<Map<String, Value>>> {
+    let mut found = Vec::new();
+    for batch in query.run(archive)? {
+        found.extend(rows::objects(&batch?));
+    }
+    Ok(found)
+}
+
+fn held(holds: &[Hold], row: &Map<String, Value>) -> Option<String> {
+    holds.iter().find(|hold| hold.held.has(row)).map(|hold| hold.name.clone())
+}
+
+/// The files of a recording that are there, its key last. A row that names one outside of the archive has none.
+fn files(archive: &Path, row: &Map<String, Value>) -> Vec<String> {
+    let file = text(row, "file");
+    let trace = spool::trace_name(file);
+    let sealed = |name: &str| format!("{name}.age");
+    let names = ["caller_rtpdump", "callee_rtpdump"].map(|column| text(row, column).to_owned());
+    let all = [file.to_owned()].into_iter().chain(names).chain([trace.clone(), sealed(&trace)]);
+    let all = all.chain([text(row, "key").to_owned()]);
+    all.filter(|name| is_ours(name) && archive.join(name).is_file()).collect()
+}
+
+/// Whether a name that the catalog has leads to a recording or a key, and nowhere else.
+fn is_ours(name: &str) -> bool {
+    let path = Path::new(name);
+    (path.starts_with("recordings") || path.starts_with("keys"))
+        && path.components().all(|part| matches!(part, Component::Normal(_)))
+}
+
+fn entry(archive: &Path, row: &Map<String, Value>, file: &str) -> Result<Entry> {
+    let path = archive.join(file);
+    let bytes = fs::metadata(&path).map_err(io("look at", &path))?.len();
+    let known = Some(text(row, "sha256")).filter(|sha256| file == text(row, "file") && !sha256.is_empty());
+    let sha256 = known.map_or_else(|| hash(&path), |sha256| Ok(sha256.to_owned()))?;
+    Ok(Entry { path: file.to_owned(), bytes, sha256 })
+}
+
+fn days_before(now: Timestamp, days: u32) -> Timestamp {
+    Timestamp(now.0.saturating_sub(i64::from(days) * 86_400 * SECOND))
+}
+
+fn text<'a>(row: &'a Map<String, Value>, column: &str) -> &'a str {
+    row.get(column).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn time(row: &Map<String, Value>, column: &str) -> Option<Timestamp> {
+    utc::parse(text(row, column))
+}

@@ -1,0 +1,278 @@
+//! What is compacted stays, what is purged goes and leaves a tombstone, and what is held stays.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+mod examples;
+
+use std::fs;
+use std::path::Path;
+
+use examples::{at, call, event, id, recording, stream};
+use serde_json::{Map, Value};
+use spantape_core::media::TapeId;
+use spantape_core::record::{EventRow, RecordingRow, StreamRow};
+use spantape_core::time::{SECOND, Timestamp};
+use spantape_store::repack::{Order, compact};
+use spantape_store::retention::{Held, Hold, Retention, Wanted, hold, plan, purge};
+use spantape_store::seal::{Report, SecretKey, seal, verify};
+use spantape_store::utc::Day;
+use spantape_store::{Archive, ArchiveOptions, Query, SpoolOptions, Table, rows};
+use tempfile::TempDir;
+
+const DAY: u64 = 86_400;
+
+/// A call of each of these seconds, flushed by itself, by `node`.
+fn record(archive: &Path, seconds: &[u64], node: Option<&str>) {
+    let spool = SpoolOptions { node: node.map(str::to_owned), ..SpoolOptions::default() };
+    let mut archive =
+        Archive::create_with(archive, ArchiveOptions { spool, ..ArchiveOptions::default() }).unwrap();
+    for &n in seconds {
+        let tape = TapeId(n);
+        let row = RecordingRow { call: id(n), frames: 100, end: at(n + 5), ..recording(n) };
+        archive.open_tape(tape, 8000, 2, (0, 1)).unwrap();
+        archive.write(tape, &[n as i16; 200]).unwrap();
+        archive.cut(tape, 0..100, &[], &row, true).unwrap();
+        archive.stream(&StreamRow { call: id(n), ..stream(n) }).unwrap();
+        archive.event(&EventRow { call: id(n), ..event(n, "message") }).unwrap();
+        archive.call(&call(n)).unwrap();
+        archive.flush().unwrap();
+    }
+}
+
+fn order(reason: &str) -> Order {
+    let text = |text: &str| text.to_owned();
+    Order { at: text("2026-11-30T00:00:00Z"), by: text("tester"), reason: text(reason) }
+}
+
+fn all(archive: &Path, table: Table) -> Vec<Map<String, Value>> {
+    let batches = Query { table, ..Query::default() }.run(archive).unwrap();
+    batches.flat_map(|batch| rows::objects(&batch.unwrap()).collect::<Vec<_>>()).collect()
+}
+
+fn parts(archive: &Path, table: Table) -> usize {
+    let mut open = vec![archive.join("catalog").join(table.as_str())];
+    let mut count = 0;
+    while let Some(dir) = open.pop() {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            assert!(!name.ends_with(".new") && !name.starts_with(".switch"), "{name}");
+            count += usize::from(name.starts_with("part-"));
+            if path.is_dir() {
+                open.push(path);
+            }
+        }
+    }
+    count
+}
+
+fn sealed(dir: &TempDir, archive: &Path) -> Report {
+    let path = dir.path().join("key");
+    let key = SecretKey::read(&path).unwrap_or_else(|_| SecretKey::generate(&path).unwrap().0);
+    seal(archive, &key, "2026-11-30T00:00:00Z").unwrap();
+    verify(archive, Some(&key.public()), |_| {}).unwrap()
+}
+
+#[test]
+fn few_parts_say_what_many_did() {
+    let dir = tempfile::tempdir().unwrap();
+    let archive = dir.path().join("archive");
+    record(&archive, &[1, 2, 3, DAY + 1], Some("north"));
+    record(&archive, &[4, 5], Some("south"));
+    assert!(sealed(&dir, &archive).findings.is_empty());
+    let before: Vec<_> = Table::ALL.map(|table| all(&archive, table)).into();
+    assert_eq!((before[0].len(), parts(&archive, Table::Calls)), (6, 6));
+    let done = compact(&archive, Day::of(at(2 * DAY)), &order("compaction"), |_, _| {}).unwrap();
+    assert_eq!((done.days, done.before, done.after), (8, 20, 8));
+    assert_eq!(parts(&archive, Table::Calls), 3);
+    assert_eq!(Table::ALL.map(|table| all(&archive, table)).to_vec(), before);
+    // Nobody may say that they have been lost, nor make other rows of them.
+    let report = sealed(&dir, &archive);
+    assert!(report.findings.is_empty(), "{:?}", report.findings);
+    assert_eq!(report.rows, 6);
+    let again = compact(&archive, Day::of(at(2 * DAY)), &order("compaction"), |_, _| {}).unwrap();
+    assert_eq!(again, Default::default());
+    // What is there already is not added again.
+    record(&archive, &[2], Some("north"));
+    assert_eq!(parts(&archive, Table::Calls), 3);
+}
+
+#[test]
+fn what_was_not_finished_is_finished() {
+    let dir = tempfile::tempdir().unwrap();
+    let archive = dir.path().join("archive");
+    record(&archive, &[1, 2, 3], None);
+    let before = all(&archive, Table::Calls);
+    let day = archive.join("catalog/calls").join(format!("day={}", Day::of(at(1))));
+    let keep: Vec<_> = fs::read_dir(&day).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let old: Vec<(std::path::PathBuf, Vec<u8>)> =
+        keep.iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect();
+    compact(&archive, Day::of(at(DAY)), &order("compaction"), |_, _| {}).unwrap();
+    let new = fs::read_dir(&day).unwrap().next().unwrap().unwrap().path();
+    let name = new.file_name().unwrap().to_str().unwrap().to_owned();
+    let files: Vec<_> = old
+        .iter()
+        .map(|(path, _)| {
+            let path = path.strip_prefix(&archive).unwrap().to_str().unwrap();
+            serde_json::json!({"path": path, "bytes": 1, "sha256": ""})
+        })
+        .collect();
+    let switch = serde_json::json!({
+        "new": [name],
+        "tombstone": {"at": "", "by": "", "reason": "compaction", "files": files},
+    });
+    let text = switch.to_string();
+    // Killed at each step: the switch written in part, written, the new one renamed, an old one removed.
+    for step in 0..5 {
+        old.iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
+        let hidden = day.join(format!(".{name}.new"));
+        match step {
+            // Before it has its name, nothing has happened.
+            0 => fs::rename(&new, &hidden).unwrap(),
+            1 => {
+                fs::write(day.join(".switch.json"), &text).unwrap();
+                fs::rename(&new, &hidden).unwrap();
+            }
+            2 => fs::write(day.join(".switch.json"), &text).unwrap(),
+            3 => {
+                fs::write(day.join(".switch.json"), &text).unwrap();
+                fs::remove_file(&old[0].0).unwrap();
+            }
+            // The disk has lost the new part: the old ones stay.
+            _ => {
+                fs::write(day.join(".switch.json"), &text).unwrap();
+                fs::remove_file(&new).unwrap();
+            }
+        }
+        if step > 1 {
+            assert_eq!(all(&archive, Table::Calls), before, "{step}: while both are there");
+        }
+        let report = sealed(&dir, &archive);
+        // That a part was lost which had been sealed is told.
+        assert_eq!(report.findings.is_empty(), step < 4, "{step}: {:?}", report.findings);
+        assert_eq!(all(&archive, Table::Calls), before, "{step}");
+        assert_eq!(parts(&archive, Table::Calls), if matches!(step, 0 | 4) { 3 } else { 1 }, "{step}");
+        compact(&archive, Day::of(at(DAY)), &order("compaction"), |_, _| {}).unwrap();
+    }
+}
+
+#[test]
+fn a_row_that_compaction_alters_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let archive = dir.path().join("archive");
+    record(&archive, &[1], None);
+    assert!(sealed(&dir, &archive).findings.is_empty());
+    // Somebody writes the part anew, with another caller, and a tombstone for the old one.
+    let forged = dir.path().join("forged");
+    let mut other = Archive::create(&forged).unwrap();
+    let mut row = RecordingRow { call: id(1), frames: 100, end: at(6), ..recording(1) };
+    row.from.user = "4711".to_owned();
+    other.open_tape(TapeId(1), 8000, 2, (0, 1)).unwrap();
+    other.write(TapeId(1), &[1; 200]).unwrap();
+    other.cut(TapeId(1), 0..100, &[], &row, true).unwrap();
+    other.flush().unwrap();
+    let part = |archive: &Path| {
+        let day = archive.join("catalog/recordings").join(format!("day={}", Day::of(at(1))));
+        fs::read_dir(day).unwrap().next().unwrap().unwrap().path()
+    };
+    let old = part(&archive);
+    fs::copy(part(&forged), old.with_file_name("part-0000000000000000.parquet")).unwrap();
+    let path = old.strip_prefix(&archive).unwrap().to_str().unwrap();
+    fs::create_dir(archive.join("journal")).unwrap();
+    fs::write(
+        archive.join("journal/deletions.jsonl"),
+        format!(
+            r#"{{"at":"","by":"","reason":"compaction","files":[{{"path":"{path}","bytes":1,"sha256":""}}]}}"#
+        ),
+    )
+    .unwrap();
+    fs::remove_file(&old).unwrap();
+    let findings = sealed(&dir, &archive).findings;
+    assert!(
+        findings.iter().any(|f| f.to_string().contains("row is not the one that was sealed")),
+        "{findings:?}"
+    );
+}
+
+#[test]
+fn what_is_old_enough_goes_and_is_not_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let archive = dir.path().join("archive");
+    record(&archive, &[1, DAY, 10 * DAY], None);
+    assert!(sealed(&dir, &archive).findings.is_empty());
+    let now = Timestamp(at(11 * DAY).0);
+    let days = |days| Retention { recordings: Some(days), ..Retention::default() };
+    let found = |days: Retention| plan(&archive, &Wanted::Expired(days, now), false).unwrap();
+    assert_eq!([0, 1, 5, 20].map(|n| found(days(n)).recordings.len()), [3, 2, 2, 0]);
+    let by_rule = Retention { by_rule: [("other".to_owned(), 0)].into(), ..days(20) };
+    assert!(found(by_rule).recordings.is_empty());
+
+    let plan = found(days(5));
+    assert!(plan.calls.is_empty() && plan.held.is_empty());
+    let purged = purge(&archive, &plan, &order("retention"), || {}).unwrap();
+    assert_eq!((purged.recordings, purged.files), (2, 2));
+    let report = sealed(&dir, &archive);
+    assert!(report.findings.is_empty(), "{:?}", report.findings);
+    assert_eq!((report.rows, report.deleted), (1, 2));
+    assert_eq!(all(&archive, Table::Recordings).len(), 3);
+    assert!(found(days(5)).recordings.is_empty(), "what has gone is not found again");
+}
+
+#[test]
+fn whom_nobody_may_know_any_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let archive = dir.path().join("archive");
+    record(&archive, &[1, 2, 3], None);
+    assert!(sealed(&dir, &archive).findings.is_empty());
+    let query = Query { call_id: Some(id(2).to_string()), ..Query::default() };
+    let plan = plan(&archive, &Wanted::Found(Box::new(query)), true).unwrap();
+    assert_eq!((plan.recordings.len(), plan.calls.len()), (1, 1));
+    purge(&archive, &plan, &order("erasure: case 12"), || {}).unwrap();
+    for table in [Table::Calls, Table::Recordings, Table::Streams, Table::Events] {
+        let uids = all(&archive, table)
+            .iter()
+            .map(|row| row["call_uid"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>();
+        assert_eq!(uids, [id(1).to_string(), id(3).to_string()], "{table}");
+    }
+    let report = sealed(&dir, &archive);
+    assert!(report.findings.is_empty(), "{:?}", report.findings);
+}
+
+#[test]
+fn what_is_held_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let archive = dir.path().join("archive");
+    record(&archive, &[1, DAY, 2 * DAY], None);
+    let hold = |name: &str, held: Held| Hold {
+        name: name.to_owned(),
+        at: String::new(),
+        by: "counsel".to_owned(),
+        reason: "case 12".to_owned(),
+        held,
+    };
+    let day = Held { since: Some(at(DAY)), until: Some(Timestamp(at(DAY).0 + SECOND)), ..Held::default() };
+    hold::place(&archive, &hold("day", day)).unwrap();
+    let one = Held { call: Some(id(1).to_string()), party: Some("1009".to_owned()), ..Held::default() };
+    hold::place(&archive, &hold("call", one.clone())).unwrap();
+    assert!(hold::place(&archive, &hold("call", one)).is_err());
+    let expired = Wanted::Expired(
+        Retention { recordings: Some(0), catalog: Some(0), ..Retention::default() },
+        at(9 * DAY),
+    );
+    let found = plan(&archive, &expired, true).unwrap();
+    assert_eq!((found.recordings.len(), found.calls.len()), (1, 1));
+    let mut names: Vec<_> = found.held.iter().map(|(_, name)| name.as_str()).collect();
+    names.sort();
+    assert_eq!(names, ["call", "call", "day", "day"]);
+    purge(&archive, &found, &order("retention"), || {}).unwrap();
+    assert_eq!(all(&archive, Table::Calls).len(), 2);
+
+    hold::lift(&archive, "call", String::new(), "counsel".to_owned(), "settled".to_owned()).unwrap();
+    assert!(hold::lift(&archive, "call", String::new(), String::new(), String::new()).is_err());
+    assert_eq!(hold::in_force(&archive).unwrap().len(), 1);
+    assert_eq!(plan(&archive, &expired, true).unwrap().recordings.len(), 1);
+    // Nothing goes while what is held cannot be told.
+    fs::write(archive.join("journal/holds.jsonl"), "{\"placed\":\n").unwrap();
+    assert!(plan(&archive, &expired, true).is_err());
+}
