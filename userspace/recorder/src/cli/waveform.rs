@@ -130,8 +130,8 @@ impl Peaks {
     }
 
     fn axis(&self, screen: Screen) -> String {
-        let columns = self.columns.len();
-        let (line, labels) = axis(self.nanoseconds(self.frames), columns);
+        // Of a file cut short the axis is longer than what is drawn.
+        let (line, labels) = axis(self.nanoseconds(self.frames), self.width as usize);
         let indent = " ".repeat(MARGIN);
         format!(
             "{indent}{}\n{indent}{}\n",
@@ -214,6 +214,7 @@ mod tests {
         (0..7).for_each(|_| peaks.add(&[1; 2 * 560]));
         peaks.finish();
         assert_eq!((peaks.read, peaks.columns.len()), (3920, 4));
+        assert_eq!(peaks.axis(Screen::plain(80)).lines().next(), Some("          ┬─────────"));
         // More than the header says is not drawn.
         peaks.add(&[1; 20_000]);
         peaks.finish();
