@@ -7,6 +7,7 @@ mod decode;
 mod formats;
 mod genesys_log;
 mod import;
+mod play;
 mod trace;
 
 use std::path::{Path, PathBuf};

@@ -150,7 +150,7 @@ fn add_codecs(row: &mut Map<String, Value>, codecs: &[String]) {
 }
 
 /// A file of the archive by the name that the catalog has, which may not lead out of it.
-fn inside(archive: &Path, file: &str) -> Result<PathBuf> {
+pub(super) fn inside(archive: &Path, file: &str) -> Result<PathBuf> {
     let path = Path::new(file);
     if path.components().any(|part| !matches!(part, Component::Normal(_))) {
         bail!("the catalog names a file outside of the archive: {file}");

@@ -22,23 +22,44 @@ pub(crate) enum What {
 
 /// Draws the steps, which are in order of time. A host's role is told below its address.
 pub(crate) fn draw(screen: Screen, steps: &[Step], role: impl Fn(&str) -> &'static str) -> String {
-    let ladder = Ladder::new(screen, steps);
-    let mut out = ladder.head(&role);
+    let mut out = String::new();
+    for Line { time, text, style } in lines(screen.width, steps, role) {
+        let text = match style {
+            Some(style) => screen.paint(style, &text),
+            None => text,
+        };
+        out.push_str(&format!("{}{text}\n", screen.paint(Style::Dim, &time)));
+    }
+    out
+}
+
+/// A line of the drawing. Beside letters it is made of `─`, `│` and `…`.
+pub(super) struct Line {
+    /// The left part: when it was; empty above the ladder.
+    pub(super) time: String,
+    pub(super) text: String,
+    pub(super) style: Option<Style>,
+}
+
+/// The lines of the drawing, of so many columns at most.
+pub(super) fn lines(columns: usize, steps: &[Step], role: impl Fn(&str) -> &'static str) -> Vec<Line> {
+    let ladder = Ladder::new(columns, steps);
+    let mut lines = ladder.head(&role);
     let mut at = 0;
     while let Some(step) = steps.get(at) {
-        out.push_str(&ladder.step(step));
+        lines.push(ladder.step(step));
         let run = steps[at..].iter().take_while(|other| same_kind(step, other)).count();
         if run > REPEATED
             && let Some(last) = steps.get(at + run - 1)
         {
             let words = format!("… {} more, the last at {}", run - 1, when::clock(last.at, 3));
-            out.push_str(&ladder.note("", &words));
+            lines.push(ladder.note("", &words));
             at += run;
         } else {
             at += 1;
         }
     }
-    out
+    lines
 }
 
 /// More notes of a kind in a row than these are not drawn one by one.
@@ -50,7 +71,7 @@ const FARTHEST: usize = 44;
 const WIDE: char = '\0';
 
 struct Ladder<'a> {
-    screen: Screen,
+    columns: usize,
     /// Columns of the time.
     times: usize,
     spacing: usize,
@@ -60,7 +81,7 @@ struct Ladder<'a> {
 }
 
 impl<'a> Ladder<'a> {
-    fn new(screen: Screen, steps: &'a [Step]) -> Ladder<'a> {
+    fn new(columns: usize, steps: &'a [Step]) -> Ladder<'a> {
         let mut hosts: Vec<&str> = Vec::new();
         for step in steps {
             if let What::Message { from, to, .. } = &step.what {
@@ -72,39 +93,35 @@ impl<'a> Ladder<'a> {
             }
         }
         let times = steps.iter().map(|step| when::clock(step.at, 3).len()).max().unwrap_or_default() + 4;
-        let room = screen.width.saturating_sub(times);
+        let room = columns.saturating_sub(times);
         let count = hosts.len().min((room / NEAREST).max(2));
         let drawn = hosts.iter().take(count).enumerate().map(|(i, host)| (*host, i)).collect();
-        Ladder { screen, times, spacing: (room / count.max(1)).min(FARTHEST), hosts, drawn }
+        Ladder { columns, times, spacing: (room / count.max(1)).min(FARTHEST), hosts, drawn }
     }
 
-    fn head(&self, role: &impl Fn(&str) -> &'static str) -> String {
+    fn head(&self, role: &impl Fn(&str) -> &'static str) -> Vec<Line> {
         let hosts = &self.hosts[..self.drawn.len()];
         // Long addresses are told before, and the columns have letters.
         let long = hosts.iter().any(|host| width(host) >= self.spacing);
         let name = |i: usize| char::from_u32('A' as u32 + i as u32).unwrap_or('?').to_string();
-        let mut out = String::new();
+        let untimed = |text: String, style: Option<Style>| Line { time: String::new(), text, style };
+        let mut lines = Vec::new();
         if long {
-            for (i, host) in hosts.iter().enumerate() {
-                out.push_str(&format!("  {}  {host}\n", name(i)));
-            }
+            let names = hosts.iter().enumerate().map(|(i, host)| format!("  {}  {host}", name(i)));
+            lines.extend(names.map(|text| untimed(text, None)));
         }
-        let mut line = Line::new(self.screen.width);
-        let mut roles = Line::new(self.screen.width);
+        let mut names = Cells::new(self.columns);
+        let mut roles = Cells::new(self.columns);
         for (i, host) in hosts.iter().enumerate() {
-            line.centre(self.column(i), &if long { name(i) } else { (*host).to_owned() });
+            names.centre(self.column(i), &if long { name(i) } else { (*host).to_owned() });
             roles.centre(self.column(i), role(host));
         }
-        for line in [line, roles] {
-            let line = line.finish();
-            if !line.is_empty() {
-                out.push_str(&format!("{}\n", self.screen.paint(Style::Bold, &line)));
-            }
-        }
-        out
+        let heads = [names, roles].map(Cells::finish).into_iter().filter(|text| !text.is_empty());
+        lines.extend(heads.map(|text| untimed(text, Some(Style::Bold))));
+        lines
     }
 
-    fn step(&self, step: &Step) -> String {
+    fn step(&self, step: &Step) -> Line {
         let time = when::clock(step.at, 3);
         match &step.what {
             What::Note { kind, text } => self.note(&time, format!("{kind} {text}").trim_end()),
@@ -118,41 +135,39 @@ impl<'a> Ladder<'a> {
         }
     }
 
-    fn arrow(&self, time: &str, from: usize, to: usize, text: &str, bad: bool) -> String {
-        let mut line = self.rails();
+    fn arrow(&self, time: &str, from: usize, to: usize, text: &str, bad: bool) -> Line {
+        let mut cells = self.rails();
         let (left, right) = (from.min(to), from.max(to));
-        (left + 1..right).for_each(|x| line.put(x, "─"));
+        (left + 1..right).for_each(|x| cells.put(x, "─"));
         if from < to {
-            line.put(right - 1, ">");
+            cells.put(right - 1, ">");
         } else {
-            line.put(left + 1, "<");
+            cells.put(left + 1, "<");
         }
         let text = fit(text, (right - left).saturating_sub(6));
-        line.centre(left.midpoint(right), &format!(" {text} "));
-        let line = line.finish();
-        self.line(time, &if bad { self.screen.paint(Style::Bad, &line) } else { line })
+        cells.centre(left.midpoint(right), &format!(" {text} "));
+        self.line(time, cells, bad.then_some(Style::Bad))
     }
 
-    fn note(&self, time: &str, text: &str) -> String {
-        let mut line = self.rails();
-        line.put(self.times, &fit(&format!("* {text} "), self.screen.width.saturating_sub(self.times)));
-        self.line(time, &self.screen.paint(Style::Note, &line.finish()))
+    fn note(&self, time: &str, text: &str) -> Line {
+        let mut cells = self.rails();
+        cells.put(self.times, &fit(&format!("* {text} "), self.columns.saturating_sub(self.times)));
+        self.line(time, cells, Some(Style::Note))
     }
 
-    /// A line of the hosts' rails, from the left edge on.
-    fn rails(&self) -> Line {
-        let mut line = Line::new(self.screen.width);
-        (0..self.drawn.len()).for_each(|i| line.put(self.column(i), "│"));
-        line
+    /// The hosts' rails, with room for the time.
+    fn rails(&self) -> Cells {
+        let mut cells = Cells::new(self.columns);
+        (0..self.drawn.len()).for_each(|i| cells.put(self.column(i), "│"));
+        cells
     }
 
-    /// Puts the time before a line, which has left room for it.
-    fn line(&self, time: &str, line: &str) -> String {
+    /// Puts the time before what has left room for it.
+    fn line(&self, time: &str, cells: Cells, style: Option<Style>) -> Line {
         let width = self.times - 2;
-        let time = self.screen.paint(Style::Dim, &format!("{time:>width$}"));
-        // The room lies before any colour but the line's own.
-        let line = line.replacen(&" ".repeat(self.times), "  ", 1);
-        format!("{time}{line}\n")
+        let text = cells.finish();
+        let text = format!("  {}", text.get(self.times..).unwrap_or_default());
+        Line { time: format!("{time:>width$}"), text, style }
     }
 
     fn column(&self, host: usize) -> usize {
@@ -164,12 +179,12 @@ fn same_kind(a: &Step, b: &Step) -> bool {
     matches!((&a.what, &b.what), (What::Note { kind: a, .. }, What::Note { kind: b, .. }) if a == b)
 }
 
-/// A line of a terminal, column by column.
-struct Line(Vec<char>);
+/// A line, column by column.
+struct Cells(Vec<char>);
 
-impl Line {
-    fn new(width: usize) -> Line {
-        Line(vec![' '; width])
+impl Cells {
+    fn new(width: usize) -> Cells {
+        Cells(vec![' '; width])
     }
 
     fn put(&mut self, mut x: usize, text: &str) {

@@ -9,6 +9,8 @@ mod export;
 mod import;
 mod keygen;
 mod ladder;
+mod picture;
+mod play;
 mod quality;
 mod replay;
 mod report;
@@ -47,6 +49,7 @@ enum Command {
     Import(import::Args),
     Search(search::Args),
     Show(show::Args),
+    Play(play::Args),
     Seal(seal::Args),
     Verify(verify::Args),
     Keygen(keygen::Args),
@@ -69,6 +72,7 @@ pub(crate) fn main() -> ExitCode {
         Command::DecodeSandbox(args) => decode_sandbox::run(&args),
         Command::Search(args) => search::run(&args),
         Command::Show(args) => show::run(&args),
+        Command::Play(args) => play::run(&args),
         Command::Seal(args) => seal::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Keygen(args) => keygen::run(&args),

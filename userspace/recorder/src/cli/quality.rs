@@ -6,7 +6,8 @@ use super::show::Record;
 use super::terminal::{Screen, Style, wrap};
 use super::waveform::MARGIN;
 
-const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+/// How high a value stands.
+pub(super) const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 /// Below this opinion score nearly all users are dissatisfied (ITU-T G.107, annex B).
 const BAD_SCORE: f64 = 2.58;
 /// More loss than this is heard, whatever conceals it.
@@ -19,15 +20,47 @@ const BAD_JITTER: f64 = 100.0;
 pub(super) fn draw(screen: Screen, slices: &[Record], begin: Timestamp, end: Timestamp) -> String {
     let columns = screen.width.saturating_sub(MARGIN).max(1);
     let mut out = String::new();
-    for side in ["caller", "callee"] {
+    for graph in graphs(slices, columns, begin, end) {
+        wrap(&graph.words, screen.width.saturating_sub(2))
+            .iter()
+            .for_each(|line| out.push_str(&format!("  {line}\n")));
+        for row in graph.rows {
+            let label = screen.paint(Style::Dim, &format!("{:>width$}  ", row.name, width = MARGIN - 2));
+            let blocks = row.columns.into_iter().map(|column| match column {
+                Some((level, true)) => screen.paint(Style::Bad, &LEVELS[level].to_string()),
+                Some((level, false)) => LEVELS[level].to_string(),
+                None => " ".to_owned(),
+            });
+            out.push_str(format!("{label}{}", blocks.collect::<String>()).trim_end());
+            out.push('\n');
+        }
+    }
+    out
+}
+
+/// What is known of one side.
+pub(super) struct Graph {
+    pub(super) side: &'static str,
+    /// The side and its worst values.
+    pub(super) words: String,
+    pub(super) rows: [Row; 3],
+}
+
+/// A value over time.
+pub(super) struct Row {
+    pub(super) name: &'static str,
+    /// How high it stands, of [`LEVELS`], and whether it is bad; `None` where nothing is known.
+    pub(super) columns: Vec<Option<(usize, bool)>>,
+}
+
+/// The graphs of the sides of which something is known, in so many columns between two moments.
+pub(super) fn graphs(slices: &[Record], columns: usize, begin: Timestamp, end: Timestamp) -> Vec<Graph> {
+    let graph = |side: &'static str| {
         let slices: Vec<Slice> = slices.iter().filter_map(|slice| Slice::of(slice, side)).collect();
         let slices: Vec<&Slice> =
             slices.iter().filter(|slice| slice.end >= begin && slice.start <= end).collect();
-        if slices.is_empty() {
-            continue;
-        }
-        let lines = [
-            line(
+        let rows = [
+            row(
                 "MOS",
                 columns,
                 (begin, end),
@@ -36,7 +69,7 @@ pub(super) fn draw(screen: Screen, slices: &[Record], begin: Timestamp, end: Tim
                 f64::min,
                 |score| (level(score, &[1.5, 2.0, 2.5, 3.0, 3.5, 3.8, 4.1]), score < BAD_SCORE),
             ),
-            line(
+            row(
                 "loss",
                 columns,
                 (begin, end),
@@ -45,7 +78,7 @@ pub(super) fn draw(screen: Screen, slices: &[Record], begin: Timestamp, end: Tim
                 f64::max,
                 |loss| (level(loss, &[0.01, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0]), loss > BAD_LOSS),
             ),
-            line(
+            row(
                 "jitter",
                 columns,
                 (begin, end),
@@ -55,28 +88,21 @@ pub(super) fn draw(screen: Screen, slices: &[Record], begin: Timestamp, end: Tim
                 |jitter| (level(jitter, &[2.0, 5.0, 10.0, 20.0, 40.0, 60.0, 100.0]), jitter > BAD_JITTER),
             ),
         ];
-        let worst = |value: fn(&Slice) -> Option<f64>, worse: fn(f64, f64) -> f64| {
-            slices.iter().filter_map(|slice| value(slice)).reduce(worse)
-        };
-        let score = worst(|slice| slice.score, f64::min).map(|score| format!("MOS {score:.1}, "));
-        let loss = worst(|slice| Some(slice.loss), f64::max).unwrap_or_default();
-        let jitter = worst(|slice| Some(slice.jitter), f64::max).unwrap_or_default();
-        let words = format!("loss {loss:.1} %, jitter {jitter:.0} ms");
-        let words = format!("{side}, at worst: {}{words}", score.unwrap_or_default());
-        wrap(&words, screen.width.saturating_sub(2))
-            .iter()
-            .for_each(|line| out.push_str(&format!("  {line}\n")));
-        for (name, picture) in lines {
-            let label = screen.paint(Style::Dim, &format!("{name:>width$}  ", width = MARGIN - 2));
-            let picture = picture.iter().map(|&(block, is_bad)| match is_bad {
-                true => screen.paint(Style::Bad, &block.to_string()),
-                false => block.to_string(),
-            });
-            out.push_str(format!("{label}{}", picture.collect::<String>()).trim_end());
-            out.push('\n');
-        }
-    }
-    out
+        (!slices.is_empty()).then(|| Graph { side, words: worst(side, &slices), rows })
+    };
+    ["caller", "callee"].into_iter().filter_map(graph).collect()
+}
+
+/// The worst values of a side, in words.
+fn worst(side: &str, slices: &[&Slice]) -> String {
+    let worst = |value: fn(&Slice) -> Option<f64>, worse: fn(f64, f64) -> f64| {
+        slices.iter().filter_map(|slice| value(slice)).reduce(worse)
+    };
+    let score = worst(|slice| slice.score, f64::min).map(|score| format!("MOS {score:.1}, "));
+    let loss = worst(|slice| Some(slice.loss), f64::max).unwrap_or_default();
+    let jitter = worst(|slice| Some(slice.jitter), f64::max).unwrap_or_default();
+    let score = score.unwrap_or_default();
+    format!("{side}, at worst: {score}loss {loss:.1} %, jitter {jitter:.0} ms")
 }
 
 /// Some seconds of a stream.
@@ -104,10 +130,8 @@ impl Slice {
     }
 }
 
-type Picture = Vec<(char, bool)>;
-
-/// A block a column: the worst value of the slices that it touches, as `show` draws it.
-fn line(
+/// In each column the worst value of the slices that it touches, as `show` has it.
+fn row(
     name: &'static str,
     columns: usize,
     (begin, end): (Timestamp, Timestamp),
@@ -115,22 +139,17 @@ fn line(
     value: impl Fn(&Slice) -> Option<f64>,
     worse: fn(f64, f64) -> f64,
     show: impl Fn(f64) -> (usize, bool),
-) -> (&'static str, Picture) {
+) -> Row {
     let moment =
         |column: usize| begin.0 as i128 + (end.since(begin) as i128 * column as i128) / columns as i128;
-    let block = |column: usize| {
+    let shown = |column: usize| {
         let (from, to) = (moment(column), moment(column + 1));
         let touched =
             slices.iter().filter(|slice| i128::from(slice.start.0) < to && i128::from(slice.end.0) >= from);
-        match touched.filter_map(|slice| value(slice)).reduce(worse) {
-            Some(value) => {
-                let (level, is_bad) = show(value);
-                (LEVELS[level.min(LEVELS.len() - 1)], is_bad)
-            }
-            None => (' ', false),
-        }
+        let (level, is_bad) = touched.filter_map(|slice| value(slice)).reduce(worse).map(&show)?;
+        Some((level.min(LEVELS.len() - 1), is_bad))
     };
-    (name, (0..columns).map(block).collect())
+    Row { name, columns: (0..columns).map(shown).collect() }
 }
 
 /// How many of the steps a value has reached.

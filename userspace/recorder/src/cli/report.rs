@@ -31,6 +31,35 @@ pub(crate) fn text(screen: Screen, archive: &Path, found: &Found) -> String {
     out
 }
 
+/// What the ladder shows: events, and the bounds of the recording, in order of time.
+pub(super) fn steps(found: &Found) -> Vec<Step> {
+    let origin = origin(found);
+    let mut steps: Vec<Step> = found.events.iter().filter_map(|event| step(event, origin)).collect();
+    for (column, words) in [("start", "starts"), ("ended", "ends")] {
+        if let Some(at) = found.recording.time(column) {
+            let what = What::Note { kind: RECORDING.to_owned(), text: words.to_owned() };
+            steps.push(Step { at: at.since(origin), what });
+        }
+    }
+    // What a message brought about comes after it.
+    steps.sort_by_key(|step| (step.at, matches!(step.what, What::Note { .. })));
+    steps
+}
+
+/// Whose host that is, by address and port: the `caller`'s, the `callee`'s, or of neither or both.
+pub(super) fn role(recording: &Record, host: &str) -> &'static str {
+    let host = host.rsplit_once(':').map_or(host, |(host, _)| host).trim_matches(['[', ']']);
+    let is = |column: &str| !host.is_empty() && recording.text(column) == host;
+    match (is("from_address"), is("to_address")) {
+        (true, false) => "caller",
+        (false, true) => "callee",
+        _ => "",
+    }
+}
+
+/// The kind of the steps that are the recording's bounds.
+pub(super) const RECORDING: &str = "recording";
+
 fn quality(screen: Screen, found: &Found) -> String {
     let (begin, end) = (found.recording.time("start"), found.recording.time("ended"));
     let times = begin.zip(end);
@@ -115,27 +144,7 @@ fn reason(word: &str) -> String {
 }
 
 fn signalling(screen: Screen, found: &Found) -> String {
-    let origin = origin(found);
-    let mut steps: Vec<Step> = found.events.iter().filter_map(|event| step(event, origin)).collect();
-    for (column, words) in [("start", "starts"), ("ended", "ends")] {
-        if let Some(at) = found.recording.time(column) {
-            let what = What::Note { kind: "recording".to_owned(), text: words.to_owned() };
-            steps.push(Step { at: at.since(origin), what });
-        }
-    }
-    // What a message brought about comes after it.
-    steps.sort_by_key(|step| (step.at, matches!(step.what, What::Note { .. })));
-    let of = |column: &str| found.recording.text(column);
-    let (caller, callee) = (of("from_address"), of("to_address"));
-    let is = |host: &str, address: &str| {
-        let host = host.rsplit_once(':').map_or(host, |(host, _)| host).trim_matches(['[', ']']);
-        !address.is_empty() && host == address
-    };
-    ladder::draw(screen, &steps, |host| match (is(host, &caller), is(host, &callee)) {
-        (true, false) => "caller",
-        (false, true) => "callee",
-        _ => "",
-    })
+    ladder::draw(screen, &steps(found), |host| role(&found.recording, host))
 }
 
 /// When the call began, or else the recording.

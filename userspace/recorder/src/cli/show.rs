@@ -11,7 +11,7 @@ use spantape_core::time::{SECOND, Timestamp};
 use spantape_store::{Query, Table, rows};
 
 use super::terminal::{Screen, clean, clean_json, reader_left};
-use super::{PARTLY, report, when};
+use super::{PARTLY, picture, report, when};
 
 /// Show one recording: parties, signalling, streams, triggers, completeness, waveform.
 ///
@@ -23,6 +23,7 @@ Examples:
   spantape show --archive tape 0a1b2c3d
   spantape show tape/recordings/2026/11/22/20261122T061209.123Z_1009_1010_0a1b2c3d.wav
   spantape show --archive tape 0a1b2c3d --json | jq .streams
+  spantape show --archive tape 0a1b2c3d --png call.png
   SPANTAPE_ARCHIVE=tape spantape show 0a1b2c3d | less")]
 pub(crate) struct Args {
     /// The recording: its id or the first digits of it, or its file
@@ -34,21 +35,38 @@ pub(crate) struct Args {
     /// Print one JSON object with all of it but the waveform
     #[arg(long)]
     json: bool,
+    /// Draw parties, waveform, quality and signalling as a picture (PNG) into a file, and print nothing
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    png: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let archive = archive(args)?;
-    let Some(recording) = find(&archive, &args.recording)? else {
-        eprintln!("spantape: no recording `{}` in {}", clean(&args.recording), archive.display());
+    let Some((archive, recording)) = locate(&args.recording, args.archive.as_deref())? else {
         return Ok(ExitCode::from(PARTLY));
     };
     let found = Found::gather(&archive, recording)?;
+    if let Some(file) = &args.png {
+        let picture = picture::draw(&archive, &found)?;
+        fs::write(file, picture).with_context(|| format!("write {}", file.display()))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let text = if args.json { found.json()? } else { report::text(Screen::stdout(), &archive, &found) };
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(anyhow::Error::from) {
         Err(error) if !reader_left(&error) => Err(error),
         _ => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// The recording that is meant by an id, its first digits or a file, and its archive. Says so when there is none; fails when
+/// several match, or when nothing tells which archive is meant.
+pub(super) fn locate(wanted: &str, named: Option<&Path>) -> anyhow::Result<Option<(PathBuf, Record)>> {
+    let archive = archive(wanted, named)?;
+    let Some(recording) = find(&archive, wanted)? else {
+        eprintln!("spantape: no recording `{}` in {}", clean(wanted), archive.display());
+        return Ok(None);
+    };
+    Ok(Some((archive, recording)))
 }
 
 /// A recording and what belongs to it.
@@ -171,17 +189,17 @@ const MARGIN: i64 = 600 * SECOND;
 const NAMED: usize = 10;
 
 /// The archive that holds the file, if it is one; else the one that was named.
-fn archive(args: &Args) -> anyhow::Result<PathBuf> {
-    let file = fs::canonicalize(&args.recording).ok().filter(|path| path.is_file());
+fn archive(wanted: &str, named: Option<&Path>) -> anyhow::Result<PathBuf> {
+    let file = fs::canonicalize(wanted).ok().filter(|path| path.is_file());
     let around = file.and_then(|path| {
         path.ancestors().skip(1).find(|dir| dir.join("catalog").is_dir()).map(Path::to_owned)
     });
-    around.or_else(|| args.archive.clone()).context(
+    around.or_else(|| named.map(Path::to_owned)).context(
         "which archive? Name it by `--archive DIR` or SPANTAPE_ARCHIVE, or give the path of the recording's file",
     )
 }
 
-pub(super) fn find(archive: &Path, wanted: &str) -> anyhow::Result<Option<Record>> {
+fn find(archive: &Path, wanted: &str) -> anyhow::Result<Option<Record>> {
     let query = Query { recording: Some(wanted.to_owned()), limit: Some(NAMED + 1), ..Query::default() };
     let mut found = collect(archive, &query)?;
     if found.len() <= 1 {
@@ -212,10 +230,6 @@ mod tests {
     use super::super::{terminal, testing};
     use super::*;
 
-    fn args(recording: &str, archive: Option<&Path>) -> Args {
-        Args { recording: recording.to_owned(), archive: archive.map(Path::to_owned), json: false }
-    }
-
     #[test]
     fn by_prefix_and_by_file() {
         let dir = testing::archive();
@@ -229,9 +243,9 @@ mod tests {
         assert!(find(dir.path(), "ff").unwrap().is_none());
         let error = find(dir.path(), "ab").err().unwrap().to_string();
         assert!(error.contains("give more digits") && error.lines().count() == 4, "{error}");
-        let found = archive(&args(whole.to_str().unwrap(), None)).unwrap();
+        let found = archive(whole.to_str().unwrap(), None).unwrap();
         assert_eq!(found, fs::canonicalize(dir.path()).unwrap());
-        assert!(archive(&args("ab", None)).unwrap_err().to_string().contains("--archive"));
+        assert!(archive("ab", None).unwrap_err().to_string().contains("--archive"));
     }
 
     #[test]

@@ -57,7 +57,7 @@ impl Screen {
 
     /// The text in a colour, if there are colours.
     pub(crate) fn paint(self, style: Style, text: &str) -> String {
-        if !self.colour {
+        if !self.colour || text.is_empty() {
             return text.to_owned();
         }
         let code = match style {

@@ -11,14 +11,7 @@ use crate::encode::Sound;
 /// Draws both channels of a recording, the caller above, over a time axis. The file is read once, in
 /// pieces.
 pub(crate) fn draw(screen: Screen, path: &Path) -> anyhow::Result<String> {
-    let mut sound = Sound::open(path)?;
-    let mut peaks = Peaks::new(&sound, screen.width.saturating_sub(MARGIN));
-    let mut samples = Vec::new();
-    // What cannot be read is missing at the end; `read` tells how much.
-    while sound.read(&mut samples).unwrap_or_default() {
-        peaks.add(&samples);
-    }
-    peaks.finish();
+    let peaks = Peaks::of_file(path, screen.width.saturating_sub(MARGIN))?;
     if peaks.columns.is_empty() {
         return Ok("  no audio\n".to_owned());
     }
@@ -27,11 +20,8 @@ pub(crate) fn draw(screen: Screen, path: &Path) -> anyhow::Result<String> {
         out.push_str(&peaks.channel(screen, channel, name));
     }
     out.push_str(&peaks.axis(screen));
-    if peaks.read < peaks.frames {
-        let (read, whole) = (peaks.nanoseconds(peaks.read), peaks.nanoseconds(peaks.frames));
-        let (read, whole) = (when::clock(read, 1), when::clock(whole, 1));
-        let words = format!("  the file is cut short: {read} of {whole} can be read");
-        out.push_str(&format!("{}\n", screen.paint(Style::Bad, &words)));
+    if let Some(words) = peaks.cut_short() {
+        out.push_str(&format!("  {}\n", screen.paint(Style::Bad, &words)));
     }
     Ok(out)
 }
@@ -41,28 +31,38 @@ pub(super) const MARGIN: usize = 10;
 /// Lines of a channel; odd, so that there is a middle one. Each holds two blocks.
 const ROWS: usize = 5;
 /// Columns from one mark of the time axis to the next, at least.
-const MARKS: i64 = 10;
+const MARKS: usize = 10;
 
 /// Lowest and highest sample.
 type Range = (i16, i16);
 
 const NOTHING: [Range; 2] = [(i16::MAX, i16::MIN); 2];
 
-struct Peaks {
+/// What each column of a picture shows of a recording: the highest and the lowest sample of each channel.
+pub(super) struct Peaks {
     rate: u32,
     channels: usize,
     /// Samples a channel by the header, and those that could be read.
     frames: u64,
     read: u64,
     width: u64,
-    /// The last one is not complete.
-    columns: Vec<[Range; 2]>,
+    /// From the caller and the callee; until it is finished the last one is not complete.
+    pub(super) columns: Vec<[Range; 2]>,
 }
 
 impl Peaks {
-    fn new(sound: &Sound, width: usize) -> Peaks {
+    /// Reads a recording, for a picture of so many columns. Fails when it is none; what cannot be read further on is missing
+    /// at the end.
+    pub(super) fn of_file(path: &Path, width: usize) -> anyhow::Result<Peaks> {
+        let mut sound = Sound::open(path)?;
         let frames = sound.frames().unwrap_or_default();
-        Peaks::of(sound.sample_rate(), sound.channels().into(), frames, width)
+        let mut peaks = Peaks::of(sound.sample_rate(), sound.channels().into(), frames, width);
+        let mut samples = Vec::new();
+        while sound.read(&mut samples).unwrap_or_default() {
+            peaks.add(&samples);
+        }
+        peaks.finish();
+        Ok(peaks)
     }
 
     fn of(rate: u32, channels: usize, frames: u64, width: usize) -> Peaks {
@@ -99,21 +99,47 @@ impl Peaks {
         }
     }
 
-    fn names(&self) -> &'static [&'static str] {
+    /// How the channels are called.
+    pub(super) fn names(&self) -> &'static [&'static str] {
         if self.channels == 1 { &["both"] } else { &["caller", "callee"] }
     }
 
-    /// Both channels are drawn to one scale: the loudest sample reaches the edge.
-    fn channel(&self, screen: Screen, channel: usize, name: &str) -> String {
-        let loudest = |channel: usize| {
-            let ranges = self.columns.iter().map(|column| column[channel]);
-            ranges.map(|(low, high)| low.unsigned_abs().max(high.unsigned_abs())).max().unwrap_or_default()
-        };
-        let scale = (0..self.channels.min(2)).map(loudest).max().unwrap_or_default().max(1);
-        let peak = match loudest(channel) {
+    /// Columns of the whole recording, whether all of it can be read or not.
+    pub(super) fn width(&self) -> usize {
+        self.width as usize
+    }
+
+    /// How long the whole recording is, in nanoseconds.
+    pub(super) fn duration(&self) -> i64 {
+        self.nanoseconds(self.frames)
+    }
+
+    /// Both channels are drawn to one scale: this sample, the loudest, reaches the edge.
+    pub(super) fn scale(&self) -> u16 {
+        (0..self.channels.min(2)).map(|channel| self.loudest(channel)).max().unwrap_or_default().max(1)
+    }
+
+    /// The loudest sample of a channel, in words.
+    pub(super) fn loudness(&self, channel: usize) -> String {
+        match self.loudest(channel) {
             0 => "silent".to_owned(),
             peak => format!("{:.0} dBFS", 20.0 * (f64::from(peak) / 32768.0).log10()),
-        };
+        }
+    }
+
+    /// How much of the recording can be read, in words, when that is not all.
+    pub(super) fn cut_short(&self) -> Option<String> {
+        let (read, whole) = (when::clock(self.nanoseconds(self.read), 1), when::clock(self.duration(), 1));
+        (self.read < self.frames).then(|| format!("the file is cut short: {read} of {whole} can be read"))
+    }
+
+    fn loudest(&self, channel: usize) -> u16 {
+        let ranges = self.columns.iter().map(|column| column[channel]);
+        ranges.map(|(low, high)| low.unsigned_abs().max(high.unsigned_abs())).max().unwrap_or_default()
+    }
+
+    fn channel(&self, screen: Screen, channel: usize, name: &str) -> String {
+        let (scale, peak) = (self.scale(), self.loudness(channel));
         let mut out = String::new();
         for row in 0..ROWS {
             let label = match row {
@@ -131,7 +157,7 @@ impl Peaks {
 
     fn axis(&self, screen: Screen) -> String {
         // Of a file cut short the axis is longer than what is drawn.
-        let (line, labels) = axis(self.nanoseconds(self.frames), self.width as usize);
+        let (line, labels) = axis(self.duration(), self.width());
         let indent = " ".repeat(MARGIN);
         format!(
             "{indent}{}\n{indent}{}\n",
@@ -159,27 +185,34 @@ fn block((low, high): Range, scale: u16, row: usize) -> char {
     }
 }
 
-/// The line below the picture and the times below its marks.
-fn axis(nanoseconds: i64, columns: usize) -> (String, String) {
-    let columns = columns.max(1) as i64;
+/// The marks of a time axis: the column of each, at least so many apart, and its time.
+pub(super) fn marks(nanoseconds: i64, columns: usize, apart: usize) -> Vec<(usize, String)> {
+    let (columns, apart) = (columns.max(1) as i64, apart.max(1) as i64);
     let tenth = SECOND / 10;
     let fine = [1, 2, 5].map(|tenths| tenths * tenth);
     let seconds = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800].map(|seconds| seconds * SECOND);
     let hours = (0..=20).map(|power| 3600 * SECOND * (1 << power));
     let mut steps = fine.into_iter().chain(seconds).chain(hours);
     let step =
-        steps.find(|step| (step / MARKS).saturating_mul(columns) >= nanoseconds).unwrap_or(i64::MAX / 2);
+        steps.find(|step| (step / apart).saturating_mul(columns) >= nanoseconds).unwrap_or(i64::MAX / 2);
     let decimals = usize::from(step < SECOND);
-
-    let mut line = vec!['─'; columns as usize];
-    let mut labels = String::new();
+    let mut marks = Vec::new();
     for mark in 0.. {
         let at = step.saturating_mul(mark);
         let x = (i128::from(at) * i128::from(columns) / i128::from(nanoseconds.max(1))) as usize;
-        let label = when::clock(at, decimals);
-        if x >= line.len() {
+        if x >= columns as usize {
             break;
         }
+        marks.push((x, when::clock(at, decimals)));
+    }
+    marks
+}
+
+/// The line below the picture and the times below its marks.
+fn axis(nanoseconds: i64, columns: usize) -> (String, String) {
+    let mut line = vec!['─'; columns.max(1)];
+    let mut labels = String::new();
+    for (x, label) in marks(nanoseconds, columns, MARKS) {
         line[x] = '┬';
         if x + label.len() <= line.len() {
             labels.push_str(&format!("{:width$}{label}", "", width = x.saturating_sub(labels.len())));
@@ -226,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn marks() {
+    fn a_time_axis() {
         let (line, labels) = axis(4 * SECOND, 40);
         assert_eq!(line, "┬─────────┬─────────┬─────────┬─────────");
         assert_eq!(labels, "0:00      0:01      0:02      0:03");

@@ -62,6 +62,21 @@ pub(crate) fn seconds(text: &str) -> Result<f64, String> {
     seconds.ok_or_else(|| "write it as 10s, 2m, 1h30m, or as a number of seconds".to_owned())
 }
 
+/// Reads a place in a recording, in seconds: `1:30`, `1:02:03.5`, or what [`seconds`] reads.
+pub(crate) fn position(text: &str) -> Result<f64, String> {
+    let text = text.trim();
+    if !text.contains(':') {
+        return seconds(text);
+    }
+    let number = |place: &str| {
+        let is_one = place.starts_with(|c: char| c.is_ascii_digit());
+        place.parse::<f64>().ok().filter(|_| is_one)
+    };
+    let total = text.split(':').try_fold(0.0, |total: f64, place| Some(total * 60.0 + number(place)?));
+    let total = total.filter(|total| total.is_finite() && text.matches(':').count() <= 2);
+    total.ok_or_else(|| "write it as 1:30, as 1:02:03, as 90s, or as a number of seconds".to_owned())
+}
+
 /// A moment as the catalog tells it.
 pub(crate) fn of_row(text: &str) -> Option<Timestamp> {
     spantape_store::utc::parse(text)
@@ -174,6 +189,23 @@ mod tests {
         }
         for text in ["", "-1", "NaN", "inf", "long", "2m ago"] {
             assert!(seconds(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn positions() {
+        for (text, expected) in [
+            ("1:30", 90.0),
+            ("1:02:03.5", 3723.5),
+            (" 0:07 ", 7.0),
+            ("90:00", 5400.0),
+            ("90s", 90.0),
+            ("7", 7.0),
+        ] {
+            assert_eq!(position(text).unwrap(), expected, "{text}");
+        }
+        for text in ["", ":", "1:", ":30", "1:-30", "-0:30", "1:inf", "1:1e999", "1:2:3:4", "a:b"] {
+            assert!(position(text).is_err(), "{text}");
         }
     }
 

@@ -48,9 +48,7 @@ fn said(text: &str) -> String {
 impl Ffmpeg {
     /// The one that is found first, as a shell finds it.
     pub(crate) fn find() -> Option<Ffmpeg> {
-        let paths = env::var_os("PATH")?;
-        let found = env::split_paths(&paths).map(|dir| dir.join("ffmpeg")).find(|path| is_program(path));
-        found.map(|program| Ffmpeg { program })
+        in_path("ffmpeg").map(|program| Ffmpeg { program })
     }
 
     /// The one at a path.
@@ -200,6 +198,12 @@ fn read_until(
             count => to.extend_from_slice(&block[..count]),
         }
     }
+}
+
+/// Where the program of that name is, as a shell finds it.
+pub(crate) fn in_path(name: &str) -> Option<PathBuf> {
+    let paths = env::var_os("PATH")?;
+    env::split_paths(&paths).map(|dir| dir.join(name)).find(|path| is_program(path))
 }
 
 fn is_program(path: &Path) -> bool {

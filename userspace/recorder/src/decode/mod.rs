@@ -5,5 +5,5 @@ mod redecode;
 pub(crate) mod sandbox;
 mod stream;
 
-pub(crate) use ffmpeg::{Ffmpeg, SANDBOX};
+pub(crate) use ffmpeg::{Ffmpeg, SANDBOX, in_path};
 pub(crate) use redecode::{Gained, redecode};
