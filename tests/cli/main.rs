@@ -143,6 +143,24 @@ fn a_search_without_an_archive_says_so() {
 }
 
 #[test]
+fn sql_is_done_by_a_program_of_its_own() {
+    let own = Path::new(env!("CARGO_BIN_EXE_spantape"));
+    let dir = tempfile::tempdir_in(own.parent().unwrap()).unwrap();
+    let here = dir.path().join("spantape");
+    std::fs::hard_link(own, &here).unwrap();
+    let sql = |arguments: &[&str]| {
+        Command::new(&here).arg("sql").args(arguments).env("PATH", dir.path()).output().unwrap()
+    };
+    let output = sql(&["select 1"]);
+    assert_eq!((output.status.code(), stderr(&output).lines().count()), (Some(2), 1));
+    assert!(stderr(&output).contains("cargo install --path userspace/sql"));
+    // Beside the program it is found, and given all that was typed.
+    std::os::unix::fs::symlink("/bin/sh", dir.path().join("spantape-sql")).unwrap();
+    let output = sql(&["-c", "printf '%s\\n' \"$@\"; exit 1", "sh", "--archive", "a b", "--help"]);
+    assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(1), "--archive\na b\n--help\n"));
+}
+
+#[test]
 fn shows_a_recording() {
     let archive = archive(&["yealink-record"]);
     let output = spantape(&["search", "--archive", text(archive.path()), "--format", "json"]);

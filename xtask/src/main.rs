@@ -9,6 +9,7 @@ mod ebpf;
 mod lab;
 mod programs;
 mod samples;
+mod sql;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -39,6 +40,8 @@ enum Task {
     Demo(demo::Args),
     /// Make the captures below samples/ again.
     Samples(samples::Args),
+    /// Build spantape-sql and run its tests.
+    Sql(sql::Args),
 }
 
 fn main() -> ExitCode {
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Task::Demo(args) => demo::run(&args),
         Task::E2e(args) => e2e::run(&args),
         Task::Samples(args) => samples::run(&args),
+        Task::Sql(args) => sql::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -30,7 +30,7 @@ use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::metadata::SortingColumn;
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -352,18 +352,23 @@ fn save(table: Table, batch: &RecordBatch, dir: &Path, path: &Path) -> Result<()
     Ok(())
 }
 
+/// How Parquet is written, whatever the columns are.
+pub(crate) fn common_properties() -> ParquetResult<WriterPropertiesBuilder> {
+    Ok(WriterProperties::builder()
+        .set_created_by(concat!("spantape version ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?))
+        .set_statistics_enabled(EnabledStatistics::Page)
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_data_page_row_count_limit(PAGE_ROWS))
+}
+
 pub(crate) fn properties(table: Table) -> ParquetResult<WriterProperties> {
     let schema = table.schema();
     let sorted = |name: &str| -> ParquetResult<SortingColumn> {
         let column_idx = i32::try_from(schema.index_of(name)?)?;
         Ok(SortingColumn { column_idx, descending: false, nulls_first: false })
     };
-    let mut properties = WriterProperties::builder()
-        .set_created_by(concat!("spantape version ", env!("CARGO_PKG_VERSION")).to_owned())
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?))
-        .set_statistics_enabled(EnabledStatistics::Page)
-        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-        .set_data_page_row_count_limit(PAGE_ROWS)
+    let mut properties = common_properties()?
         .set_sorting_columns(Some(vec![sorted(TIME_COLUMN)?, sorted(table.id_column())?]));
     for name in table.unique() {
         properties = properties.set_column_dictionary_enabled(ColumnPath::from(name), false);

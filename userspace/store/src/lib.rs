@@ -57,6 +57,7 @@ use crate::schema::json_row;
 pub use crate::catalog::Catalog;
 pub use crate::error::{Error, Result};
 pub use crate::finished::Finished;
+pub use crate::partition::check as check_archive;
 pub use crate::query::{Query, QueryStats, Rows};
 pub use crate::room::Shortage;
 pub use crate::schema::Table;

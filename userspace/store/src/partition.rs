@@ -61,7 +61,7 @@ pub(crate) fn all_parts(archive: &Path, table: Table, day: Day) -> Result<Vec<Pa
 }
 
 /// Says what is wrong with a path that holds no catalog.
-pub(crate) fn check(archive: &Path) -> Result<()> {
+pub fn check(archive: &Path) -> Result<()> {
     let reason = if !archive.exists() {
         "there is no such directory"
     } else if !archive.is_dir() {

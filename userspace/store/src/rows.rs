@@ -1,9 +1,16 @@
-//! Rows as people and programs read them: JSON objects, CSV lines, the cells of a table.
+//! Rows as people and programs read them: JSON objects, CSV lines, the cells of a table, Parquet files; and what is to
+//! be done with their texts before a terminal gets them.
+
+use std::io::Write;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float64Type, Int64Type, SchemaRef, TimestampMicrosecondType};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::errors::ParquetError;
 use serde_json::{Map, Value};
 
+use crate::catalog::common_properties;
 use crate::utc;
 
 /// The rows as JSON objects. Moments are RFC 3339 in UTC, numbers have at most three decimals.
@@ -37,6 +44,32 @@ pub fn cells(batch: &RecordBatch, columns: &[&str]) -> impl Iterator<Item = Vec<
         let cell = |column: &Option<ArrayRef>| column.as_ref().map(|column| text(column, row));
         columns.iter().map(|column| cell(column).unwrap_or_default()).collect()
     })
+}
+
+/// A writer of Parquet that is no part of a catalog. Whoever reads it takes the types from Parquet's own schema.
+pub fn parquet_writer<W: Write + Send>(out: W, schema: SchemaRef) -> Result<ArrowWriter<W>, ParquetError> {
+    let options = ArrowWriterOptions::new()
+        .with_properties(common_properties()?.build())
+        .with_skip_arrow_metadata(true);
+    ArrowWriter::try_new_with_options(out, schema, options)
+}
+
+/// The text without what a terminal would obey, or would not show: it came from the network.
+pub fn clean(text: &str) -> String {
+    text.chars().map(|c| if hostile(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+/// JSON that says the same, but has what [`clean`] takes out as escapes. Line ends between values stay.
+pub fn clean_json(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c != '\n' && hostile(c) {
+            c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}")));
+        } else {
+            out.push(c);
+        }
+    }
+    out
 }
 
 /// The texts of a column.
@@ -76,11 +109,20 @@ fn quoted(cell: String) -> String {
     if cell.contains([',', '"', '\n', '\r']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell }
 }
 
+/// Control characters, and those that are not seen but change how others are.
+fn hostile(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+        || matches!(c, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
+        || matches!(c, '\u{e0000}'..='\u{e007f}')
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use arrow::array::{BooleanArray, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray};
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
     use super::*;
 
@@ -114,5 +156,27 @@ mod tests {
     fn table() {
         let rows: Vec<Vec<String>> = cells(&batch(), &["n", "none", "flag"]).collect();
         assert_eq!(rows, [["-3", "", "true"], ["", "", "false"]]);
+    }
+
+    #[test]
+    fn parquet() {
+        let file = tempfile::tempfile().unwrap();
+        let mut writer = parquet_writer(&file, batch().schema()).unwrap();
+        writer.write(&batch()).unwrap();
+        writer.close().unwrap();
+        let mut read = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
+        let found = read.next().unwrap().unwrap();
+        assert_eq!(found.schema(), batch().schema());
+        assert!(csv_lines(&found).eq(csv_lines(&batch())));
+    }
+
+    #[test]
+    fn hostile_texts() {
+        assert_eq!(clean("a\x1b[2Jb\u{9b}c\u{202e}d\r\n"), "a\u{fffd}[2Jb\u{fffd}c\u{fffd}d\u{fffd}\u{fffd}");
+        assert_eq!(clean("Zoë 山田"), "Zoë 山田");
+        let json = serde_json::json!({ "x": "a\u{9b}b\u{202e}\u{e0001}\n" });
+        let text = clean_json(&serde_json::to_string_pretty(&json).unwrap());
+        assert!(text.is_ascii() && text.lines().count() == 3, "{text}");
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), json);
     }
 }

@@ -17,6 +17,7 @@ mod report;
 mod seal;
 mod search;
 mod show;
+mod sql;
 mod summary;
 mod terminal;
 #[cfg(test)]
@@ -50,6 +51,7 @@ enum Command {
     Search(search::Args),
     Show(show::Args),
     Play(play::Args),
+    Sql(sql::Args),
     Seal(seal::Args),
     Verify(verify::Args),
     Keygen(keygen::Args),
@@ -73,6 +75,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Search(args) => search::run(&args),
         Command::Show(args) => show::run(&args),
         Command::Play(args) => play::run(&args),
+        Command::Sql(args) => sql::run(&args),
         Command::Seal(args) => seal::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Keygen(args) => keygen::run(&args),

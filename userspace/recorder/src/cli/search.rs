@@ -1,9 +1,11 @@
 //! `spantape search`: what the catalog has.
 
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::ValueEnum;
 use serde_json::Value;
 use spantape_core::time::{SECOND, Timestamp};
@@ -25,7 +27,8 @@ Examples:
   spantape search --archive tape --table events --call-id 3c26-9f@192.0.2.9
   spantape search --archive tape --table calls --conversation 3357caa874a18f39bf59b8d72a2c0887
   spantape search --archive tape --table events --trigger url-record --since '1h ago'
-  spantape search --archive tape --trigger sip-info --format jsonl | jq -r .file")]
+  spantape search --archive tape --trigger sip-info --format jsonl | jq -r .file
+  spantape search --archive tape --table calls --since 2026-11-01 --format parquet --into november.parquet")]
 pub(crate) struct Args {
     /// The archive to search
     #[arg(long, value_name = "DIR", env = "SPANTAPE_ARCHIVE")]
@@ -38,6 +41,9 @@ pub(crate) struct Args {
     /// How to print what is found
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "table")]
     format: Format,
+    /// Save what is found in a file, instead of printing it
+    #[arg(long, value_name = "FILE", required_if_eq("format", "parquet"))]
+    into: Option<PathBuf>,
 }
 
 /// What rows must be like, in any table.
@@ -89,13 +95,21 @@ enum Format {
     Jsonl,
     /// Comma-separated values with a header
     Csv,
+    /// Rows as the catalog has them; needs --into
+    Parquet,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let query = args.filter.query(args.table.parse().map_err(anyhow::Error::msg)?);
     let rows = query.run(&args.archive)?;
-    let mut out = BufWriter::new(io::stdout().lock());
-    let found = match print(&mut out, rows, query.table, args.format, Screen::stdout()) {
+    let found = match (&args.into, args.format) {
+        (Some(path), format) => save(path, rows, query.table, format),
+        (None, format) => {
+            let mut out = BufWriter::new(io::stdout().lock());
+            print(&mut out, rows, query.table, format, Screen::stdout())
+        }
+    };
+    let found = match found {
         Err(error) if reader_left(&error) => true,
         found => found?,
     };
@@ -127,6 +141,26 @@ impl Filter {
             ..Query::default()
         }
     }
+}
+
+/// Writes the rows into a file. Tells whether there were any.
+fn save(path: &Path, found: Rows, table: Table, format: Format) -> anyhow::Result<bool> {
+    let cannot = || format!("{}: cannot be written", path.display());
+    let file = File::create(path).with_context(cannot)?;
+    if format != Format::Parquet {
+        return print(&mut BufWriter::new(file), found, table, format, Screen::file());
+    }
+    let schema = table.schema();
+    let mut writer = rows::parquet_writer(file, schema.clone()).with_context(cannot)?;
+    let mut any = false;
+    for batch in found {
+        let batch = batch?.with_schema(schema.clone());
+        let batch = batch.context("the catalog has other columns than this version of spantape")?;
+        any |= batch.num_rows() > 0;
+        writer.write(&batch).with_context(cannot)?;
+    }
+    writer.close().with_context(cannot)?;
+    Ok(any)
 }
 
 /// Prints the rows as they are found; a table, whose widths depend on all of them, at the end. Tells
@@ -166,6 +200,8 @@ fn print(
                     writeln!(out, "{}", if screen.terminal { clean(&row) } else { row })?;
                 }
             }
+            // Is saved.
+            Format::Parquet => {}
         }
         any |= batch.num_rows() > 0;
     }
@@ -400,6 +436,34 @@ mod tests {
     fn csv() {
         let (text, _) = piped("--format csv --table calls --until 2023-11-14T22:14");
         assert!(text.starts_with("call_uid,call_id,") && text.lines().count() == 2, "{text}");
+    }
+
+    #[test]
+    fn saved() {
+        let archive = testing::archive();
+        let dir = tempfile::tempdir().unwrap();
+        let find = |path: &Path| Query::default().run(path).unwrap();
+        let file = dir.path().join("rows.csv");
+        assert!(save(&file, find(archive.path()), Table::Recordings, Format::Csv).unwrap());
+        // As they are, for no terminal sees them.
+        assert!(std::fs::read_to_string(&file).unwrap().contains("\x1b[2JEve"));
+
+        // Rows in Parquet are a part of a catalog like any other.
+        let day = dir.path().join("catalog/recordings/day=2023-11-14");
+        std::fs::create_dir_all(&day).unwrap();
+        let part = day.join("part-0.parquet");
+        assert!(save(&part, find(archive.path()), Table::Recordings, Format::Parquet).unwrap());
+        let lines = |found: Rows| -> Vec<String> {
+            found.flat_map(|batch| rows::csv_lines(&batch.unwrap()).collect::<Vec<_>>()).collect()
+        };
+        assert_eq!(lines(find(dir.path())), lines(find(archive.path())));
+    }
+
+    #[test]
+    fn parquet_needs_a_file() {
+        let args = ["search", "--archive", "a", "--format", "parquet"];
+        assert!(Cli::try_parse_from(args).is_err());
+        assert!(Cli::try_parse_from(args.into_iter().chain(["--into", "x.parquet"])).is_ok());
     }
 
     #[test]

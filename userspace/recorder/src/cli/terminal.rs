@@ -5,6 +5,8 @@ use std::io::{self, ErrorKind, IsTerminal};
 use comfy_table::presets::NOTHING;
 use comfy_table::{Attribute, Cell, CellAlignment, ColumnConstraint, Row, Table, Width};
 
+pub(crate) use spantape_store::rows::{clean, clean_json};
+
 /// Where the answer goes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Screen {
@@ -47,6 +49,11 @@ impl Screen {
             width: if width == 0 { DEFAULT_WIDTH } else { width.max(NARROWEST) },
             colour: terminal && !dumb && !set("NO_COLOR"),
         }
+    }
+
+    /// A file, which gets everything as it is.
+    pub(crate) fn file() -> Screen {
+        Screen { terminal: false, width: DEFAULT_WIDTH, colour: false }
     }
 
     /// A screen of this width without colours.
@@ -112,24 +119,6 @@ impl Screen {
     }
 }
 
-/// The text without what a terminal would obey, or would not show: it came from the network.
-pub(crate) fn clean(text: &str) -> String {
-    text.chars().map(|c| if hostile(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
-}
-
-/// JSON that says the same, but has what [`clean`] takes out as escapes. Line ends between values stay.
-pub(crate) fn clean_json(json: &str) -> String {
-    let mut out = String::with_capacity(json.len());
-    for c in json.chars() {
-        if c != '\n' && hostile(c) {
-            c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}")));
-        } else {
-            out.push(c);
-        }
-    }
-    out
-}
-
 /// Columns that a text takes on a terminal.
 pub(crate) fn width(text: &str) -> usize {
     if text.is_ascii() {
@@ -178,14 +167,6 @@ const GAP: u16 = 2;
 /// A column is not made narrower than this.
 const LEAST: u16 = 6;
 
-/// Control characters, and those that are not seen but change how others are.
-fn hostile(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
-        || matches!(c, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
-        || matches!(c, '\u{e0000}'..='\u{e007f}')
-}
-
 /// How wide each column becomes; `None` for the columns that are left out.
 fn widths(columns: &[Column], content: Vec<u16>, limit: Option<usize>) -> Vec<Option<u16>> {
     let mut shown: Vec<Option<u16>> = content.into_iter().map(Some).collect();
@@ -226,16 +207,6 @@ fn take(text: &str, columns: usize) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn hostile_texts() {
-        assert_eq!(clean("a\x1b[2Jb\u{9b}c\u{202e}d\r\n"), "a\u{fffd}[2Jb\u{fffd}c\u{fffd}d\u{fffd}\u{fffd}");
-        assert_eq!(clean("Zoë 山田"), "Zoë 山田");
-        let json = serde_json::json!({ "x": "a\u{9b}b\u{202e}\u{e0001}\n" });
-        let text = clean_json(&serde_json::to_string_pretty(&json).unwrap());
-        assert!(text.is_ascii() && text.lines().count() == 3, "{text}");
-        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), json);
-    }
 
     #[test]
     fn widths_of_texts() {

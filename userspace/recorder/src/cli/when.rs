@@ -65,8 +65,9 @@ pub(crate) fn seconds(text: &str) -> Result<f64, String> {
 /// Reads a place in a recording, in seconds: `1:30`, `1:02:03.5`, or what [`seconds`] reads.
 pub(crate) fn position(text: &str) -> Result<f64, String> {
     let text = text.trim();
+    let wrong = || "write it as 1:30, as 1:02:03, as 90s, or as a number of seconds".to_owned();
     if !text.contains(':') {
-        return seconds(text);
+        return seconds(text).map_err(|_| wrong());
     }
     let number = |place: &str| {
         let is_one = place.starts_with(|c: char| c.is_ascii_digit());
@@ -74,7 +75,7 @@ pub(crate) fn position(text: &str) -> Result<f64, String> {
     };
     let total = text.split(':').try_fold(0.0, |total: f64, place| Some(total * 60.0 + number(place)?));
     let total = total.filter(|total| total.is_finite() && text.matches(':').count() <= 2);
-    total.ok_or_else(|| "write it as 1:30, as 1:02:03, as 90s, or as a number of seconds".to_owned())
+    total.ok_or_else(wrong)
 }
 
 /// A moment as the catalog tells it.
