@@ -26,7 +26,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Measure what a replay costs, and what live capture does, against others.
+    /// Measure what a replay, live capture and a search cost, against others.
     Bench(bench::Args),
     /// Build the XDP program, whose object is checked in.
     BuildEbpf(ebpf::Args),

@@ -1,8 +1,8 @@
-//! `cargo xtask bench`: what a replay costs, side by side with a program that does the least possible, and what live
-//! capture costs, side by side with others that listen.
+//! `cargo xtask bench`: what a replay costs, side by side with a program that does the least possible, what live
+//! capture costs, side by side with others that listen, and how long a search takes, side by side with DuckDB.
 //!
 //! Seconds of CPU on another machine, or on this one an hour later, mean little; the ratio of two programs that
-//! take turns on the same frames means more. So every figure here comes in pairs.
+//! take turns on the same input means more. So every figure here comes in pairs.
 
 mod call;
 mod capture;
@@ -14,6 +14,7 @@ mod load;
 mod machine;
 mod measure;
 mod replay;
+mod search;
 mod verify;
 mod voice;
 
@@ -46,7 +47,9 @@ enum What {
     Capture(capture::Args),
     /// Replay hostile traffic around a call, with a limit on memory; the call must be recorded as without it.
     Floods(floods::Args),
-    /// What sends frames for that.
+    /// Look calls up in a catalog of ten million, in turn with DuckDB on the same files; needs Python with DuckDB.
+    Search(search::Args),
+    /// What sends frames for live capture.
     #[command(hide = true)]
     Send(capture::send::Args),
     /// The floor program: read, look up, decode, write.
@@ -85,6 +88,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         What::Codecs(args) => codecs::run(args),
         What::Capture(args) => capture::run(args),
         What::Floods(args) => floods::run(args),
+        What::Search(args) => search::run(args),
         What::Send(args) => capture::send::run(args),
         What::Floor(args) => floor::run(&args.file, &args.folder),
     }
