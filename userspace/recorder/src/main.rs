@@ -5,6 +5,7 @@ mod config;
 mod control;
 mod decode;
 mod encode;
+mod export;
 mod finish;
 mod live;
 mod pipeline;

@@ -48,9 +48,15 @@ impl SecretKey {
         PublicKey(self.0.verifying_key())
     }
 
+    /// A signature (RFC 8032, section 5.1.6). What else than manifests is signed must not begin with `{`, as they do, so
+    /// that neither can be taken for the other.
+    pub fn sign_bytes(&self, bytes: &[u8]) -> [u8; 64] {
+        self.0.sign(bytes).to_bytes()
+    }
+
     /// A signature in hex.
     pub fn sign(&self, bytes: &[u8]) -> String {
-        hex(&self.0.sign(bytes).to_bytes())
+        hex(&self.sign_bytes(bytes))
     }
 }
 
@@ -72,16 +78,25 @@ impl PublicKey {
         hex(self.0.as_bytes())
     }
 
+    /// The key itself (RFC 8032, section 5.1.5).
+    pub fn to_bytes(&self) -> [u8; 32] {
+        self.0.to_bytes()
+    }
+
     /// The first digits of its SHA-256, to be compared by eye.
     pub fn fingerprint(&self) -> String {
         hash_of(self.0.as_bytes())[..16].to_owned()
     }
 
+    /// Whether a signature is one of these bytes.
+    pub fn has_signed_bytes(&self, bytes: &[u8], signature: &[u8; 64]) -> bool {
+        self.0.verify_strict(bytes, &Signature::from_bytes(signature)).is_ok()
+    }
+
     /// Whether a signature in hex is one of these bytes.
     pub(super) fn has_signed(&self, bytes: &[u8], signature: &str) -> bool {
         let signature: Option<[u8; 64]> = unhex(signature).and_then(|bytes| bytes.try_into().ok());
-        signature
-            .is_some_and(|signature| self.0.verify_strict(bytes, &Signature::from_bytes(&signature)).is_ok())
+        signature.is_some_and(|signature| self.has_signed_bytes(bytes, &signature))
     }
 }
 
