@@ -10,6 +10,7 @@ use std::thread;
 use anyhow::{Context, Result};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use spantape_core::record::{CallRow, Id, RecordingRow, StreamRow};
+use spantape_store::encrypt::Recipients;
 use spantape_store::wav::{self, HEADER_LEN};
 use spantape_store::{Finished, Saved};
 
@@ -34,6 +35,8 @@ pub(crate) struct Audio {
     pub(crate) form: Form,
     /// A capture file is kept beside it.
     pub(crate) pcap: bool,
+    /// For whom it is encrypted; for nobody, it is not.
+    pub(crate) recipients: Recipients,
 }
 
 /// Which ffmpeg is used.
@@ -151,8 +154,11 @@ impl Finishing {
         let is_work = self.desk.is_work(&saved);
         let job = Job { number: self.next, row, saved };
         let job = if is_work { self.submit(job) } else { Some(job) };
-        if let Some(Job { row, saved, .. }) = job {
-            self.ready.push_back(Ready::Recording(Complete { row, saved, problems: Vec::new() }));
+        if let Some(Job { row, mut saved, .. }) = job {
+            let mut problems = Vec::new();
+            // For want of time it may stay as it is, but not in clear.
+            encrypt(&self.desk.finished, &mut saved, &mut problems);
+            self.ready.push_back(Ready::Recording(Complete { row, saved, problems }));
         }
     }
 
@@ -286,7 +292,10 @@ impl Workers {
             let (work, done, desk) = (work.clone(), done.clone(), desk.clone());
             let thread = thread::Builder::new().name("finish".to_owned()).spawn(move || {
                 for job in work {
-                    if done.send(complete(job, |job, gained| desk.work(job, gained))).is_err() {
+                    let mut answer = complete(job, |job, gained| desk.work(job, gained));
+                    let Complete { saved, problems, .. } = &mut answer.complete;
+                    encrypt(&desk.finished, saved, problems);
+                    if done.send(answer).is_err() {
                         break;
                     }
                 }
@@ -294,6 +303,14 @@ impl Workers {
             started |= thread.is_ok();
         }
         started.then_some(Workers { jobs, answers })
+    }
+}
+
+/// Whatever else has become of a recording, it is encrypted if it is to be.
+fn encrypt(finished: &Finished, saved: &mut Saved, problems: &mut Vec<String>) {
+    match finished.encrypt(saved) {
+        Ok(encrypted) => *saved = encrypted,
+        Err(error) => problems.push(format!("it stays in clear: {error:#}")),
     }
 }
 
@@ -324,7 +341,9 @@ impl Desk {
     /// Whether there is anything to do.
     fn is_work(&self, saved: &Saved) -> bool {
         let is_undecoded = saved.rtpdump.iter().any(Option::is_some);
-        is_undecoded && self.ffmpeg.is_some() || encode::is_wanted(self.form, saved)
+        is_undecoded && self.ffmpeg.is_some()
+            || encode::is_wanted(self.form, saved)
+            || self.finished.encrypts()
     }
 
     fn work(&self, job: &mut Job, gained: &mut Vec<Gained>) -> Result<()> {
@@ -381,13 +400,7 @@ mod tests {
     #[test]
     #[allow(clippy::panic, reason = "that is what is tested")]
     fn a_panic_costs_one_recording_what_was_still_to_be_done() {
-        let saved = Saved {
-            file: "recordings/x.wav".to_owned(),
-            bytes: 1,
-            sha256: None,
-            rtpdump: [None, None],
-            replaces: None,
-        };
+        let saved = Saved { file: "recordings/x.wav".to_owned(), bytes: 1, ..Saved::default() };
         let job = |number| Job { number, row: Box::new(testing::recording()), saved: saved.clone() };
         let answer = complete(job(7), |_, _| panic!("hostile bytes"));
         assert_eq!((answer.number, &answer.complete.saved), (7, &saved));

@@ -73,6 +73,7 @@ impl Pipeline {
     ) -> Result<Pipeline> {
         options.spool.encoding = audio.form.encoding();
         options.spool.traces = audio.pcap;
+        options.spool.recipients = audio.recipients.clone();
         config.keeps_packets = audio.pcap;
         config.tells_signalling |= audio.pcap;
         let archive = Archive::create_with(archive, options)?;

@@ -77,6 +77,10 @@ pub(crate) const RECORDINGS: &[Recording] = &[
     Recording::text("file", |(_, saved)| text(&saved.file)).unique(),
     Recording::int("bytes", |(_, saved)| count(saved.bytes)),
     Recording::text("sha256", |(_, saved)| saved.sha256.as_deref().map(Cow::Borrowed)).nullable().unique(),
+    Recording::text("key", |(_, saved)| text(saved.key.as_deref().unwrap_or_default())),
+    Recording::text("content_sha256", |(_, saved)| saved.content_sha256.as_deref().map(Cow::Borrowed))
+        .nullable()
+        .unique(),
     Recording::text("caller_rtpdump", |(_, saved)| text(saved.rtpdump[0].as_deref().unwrap_or_default())),
     Recording::text("callee_rtpdump", |(_, saved)| text(saved.rtpdump[1].as_deref().unwrap_or_default())),
     Recording::int("lost", |(r, _)| both(r, |side| side.lost)),

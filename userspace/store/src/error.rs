@@ -100,6 +100,30 @@ pub enum Error {
         /// The directory.
         path: PathBuf,
     },
+    /// A recording is encrypted.
+    #[error("{} is encrypted: name the file of an identity of age with `--identity`", path.display())]
+    Encrypted {
+        /// The recording.
+        path: PathBuf,
+    },
+    /// A recording's key has gone.
+    #[error("{} cannot be decrypted by anybody: its key has been destroyed", path.display())]
+    KeyDestroyed {
+        /// The recording.
+        path: PathBuf,
+    },
+    /// A key is for others.
+    #[error("{} is encrypted for somebody else: none of the identities in `--identity` can decrypt it", path.display())]
+    OtherIdentity {
+        /// The key.
+        path: PathBuf,
+    },
+    /// A file holds no identity.
+    #[error("{} holds no identity of age; `age-keygen` makes one", path.display())]
+    NoIdentity {
+        /// The file.
+        path: PathBuf,
+    },
     /// There is no such manifest, or it cannot be read.
     #[error("{} is no manifest that can be read; `spantape verify` says more", path.display())]
     NoManifest {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
+use crate::encrypt::Recipients;
 use crate::error::{Result, io};
 use crate::seal;
 use crate::spool::{self, Saved, SpoolOptions};
@@ -19,6 +20,10 @@ pub struct Finished {
 impl Finished {
     pub(crate) fn new(archive: &Path, options: &SpoolOptions) -> Finished {
         Finished { archive: archive.to_owned(), options: options.clone() }
+    }
+
+    pub(crate) fn recipients(&self) -> &Recipients {
+        &self.options.recipients
     }
 
     /// Where a file lies that a [`Saved`] names.
@@ -43,8 +48,9 @@ impl Finished {
         by.persist(&target).map_err(|error| io("rename into place", &target)(error.error))?;
         let bytes = fs::metadata(&target).map_err(io("look at", &target))?.len();
         let sha256 = if self.options.sha256 { Some(seal::hash(&target)?) } else { None };
-        let replaces = Some(saved.file.clone()).filter(|before| *before != file);
-        Ok(Saved { file, bytes, sha256, rtpdump: saved.rtpdump.clone(), replaces })
+        let mut replaces = saved.replaces.clone();
+        replaces.extend(Some(saved.file.clone()).filter(|before| *before != file));
+        Ok(Saved { file, bytes, sha256, replaces, ..saved.clone() })
     }
 
     /// Removes the undecoded packets of a recording's side, which are in it now.

@@ -11,6 +11,7 @@
 
 pub mod catalog;
 mod columns;
+pub mod encrypt;
 pub mod error;
 pub mod finished;
 pub mod journal;
@@ -50,6 +51,7 @@ use spantape_core::record::{CallRow, EventRow, Id, QualityRow, RecordingRow, Sid
 use spantape_core::rtp::Undecoded;
 
 use crate::columns::{CALLS, EVENTS, QUALITY, RECORDINGS, STREAMS};
+use crate::encrypt::SUFFIX;
 use crate::log::Log;
 use crate::room::Room;
 use crate::schema::json_row;
@@ -158,11 +160,14 @@ impl Archive {
         let mut spool = Spool::go_on(path, options.spool, lock, tapes)?;
         found.signals.iter().for_each(|(call, signal)| spool.signal(*call, signal));
         let mut catalog = Catalog::open(path)?.of_node(node);
-        for (table, row) in &found.rows {
+        let mut replaced = Vec::new();
+        let finished = spool.finished();
+        for (table, row) in &mut found.rows {
             if let Some(file) =
                 row.get("file").and_then(Value::as_str).filter(|_| *table == Table::Recordings)
             {
                 remove_others(path, file)?;
+                encrypt_logged(&finished, row, &mut replaced)?;
             }
             match catalog.logged(*table, row)? {
                 true => recovered.rows += 1,
@@ -170,11 +175,14 @@ impl Archive {
             }
         }
         spool.finish_unfinished(|row, saved| {
+            let saved = finished.encrypt(&saved)?;
+            replaced.extend(saved.replaces.iter().cloned());
             catalog.recording(&row, &saved)?;
             recovered.recordings.push((row, saved));
             Ok(())
         })?;
         catalog.flush()?;
+        replaced.iter().try_for_each(|before| remove(&finished.path(before)))?;
         let log = Log::create(&dir, options.repeatable, found.signals)?;
         Ok(Archive {
             spool,
@@ -366,13 +374,13 @@ impl Archive {
     pub fn recording(&mut self, row: &RecordingRow, saved: &Saved) -> Result<()> {
         self.log.arrived(&row.id);
         let mut logged = self.log.row(Table::Recordings, recording_row(row, saved));
-        if saved.replaces.is_some() {
+        if !saved.replaces.is_empty() {
             // From here on the next process knows which of the two counts.
             logged = logged.and_then(|()| self.log.write());
         }
         self.add_logged(logged, |catalog| catalog.recording(row, saved))?;
-        let before = saved.replaces.as_ref().map(|before| self.spool.finished().path(before));
-        let removed = before.map_or(Ok(()), |before| remove(&before));
+        let finished = self.spool.finished();
+        let removed = saved.replaces.iter().try_for_each(|before| remove(&finished.path(before)));
         self.tolerate(removed).map(drop)
     }
 
@@ -386,10 +394,10 @@ impl Archive {
         last: bool,
     ) -> Result<Option<Saved>> {
         let saved = self.save(id, range, left_out, row, last)?;
-        if let Some(saved) = &saved {
-            self.recording(row, saved)?;
-        }
-        Ok(saved)
+        let Some(saved) = saved else { return Ok(None) };
+        let saved = self.spool.finished().encrypt(&saved)?;
+        self.recording(row, &saved)?;
+        Ok(Some(saved))
     }
 
     /// See [`Spool::close`].
@@ -458,8 +466,13 @@ impl Archive {
             finished.push((row, saved));
             Ok(())
         });
+        let files = self.spool.finished();
         for (row, saved) in &finished {
-            self.recording(row, saved)?;
+            // One that cannot be encrypted is still one that was made.
+            let encrypted = files.encrypt(saved);
+            let saved = encrypted.as_ref().unwrap_or(saved).clone();
+            self.tolerate(encrypted.map(drop))?;
+            self.recording(row, &saved)?;
         }
         result
     }
@@ -475,6 +488,36 @@ fn recording_row(row: &RecordingRow, saved: &Saved) -> Map<String, Value> {
     json_row(RECORDINGS, &(row.clone(), saved.clone()))
 }
 
+/// A recording that the log names in clear was waiting to be encrypted.
+fn encrypt_logged(
+    finished: &Finished,
+    row: &mut Map<String, Value>,
+    replaced: &mut Vec<String>,
+) -> Result<()> {
+    let text = |row: &Map<String, Value>, column: &str| {
+        row.get(column).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
+    };
+    let Some(file) = text(row, "file").filter(|file| finished.encrypts() && finished.path(file).exists())
+    else {
+        return Ok(());
+    };
+    let rtpdump = ["caller_rtpdump", "callee_rtpdump"].map(|column| text(row, column));
+    let saved = Saved { file, sha256: text(row, "sha256"), rtpdump, ..Saved::default() };
+    let encrypted = finished.encrypt(&saved)?;
+    if encrypted.file != saved.file {
+        let [caller, callee] = encrypted.rtpdump.map(Option::unwrap_or_default);
+        row.insert("file".to_owned(), encrypted.file.into());
+        row.insert("bytes".to_owned(), encrypted.bytes.into());
+        row.insert("sha256".to_owned(), encrypted.sha256.into());
+        row.insert("key".to_owned(), encrypted.key.into());
+        row.insert("content_sha256".to_owned(), encrypted.content_sha256.into());
+        row.insert("caller_rtpdump".to_owned(), caller.into());
+        row.insert("callee_rtpdump".to_owned(), callee.into());
+        replaced.extend(encrypted.replaces);
+    }
+    Ok(())
+}
+
 /// Removes what a recording was before it became the one that the log names, or what it was about to become.
 fn remove_others(archive: &Path, file: &str) -> Result<()> {
     // A name that somebody has altered must not lead anywhere else.
@@ -484,7 +527,10 @@ fn remove_others(archive: &Path, file: &str) -> Result<()> {
         return Ok(());
     }
     let others = spool::siblings(file).into_iter().filter(|other| other != file);
-    others.map(|other| archive.join(other)).try_for_each(|other| remove(&other))
+    let in_clear =
+        spool::beside(file).into_iter().filter(|name| archive.join(format!("{name}{SUFFIX}")).exists());
+    let in_clear = in_clear.filter(|_| file.ends_with(SUFFIX));
+    others.chain(in_clear).map(|other| archive.join(other)).try_for_each(|other| remove(&other))
 }
 
 fn remove(path: &Path) -> Result<()> {

@@ -31,7 +31,7 @@ pub fn csv_header(schema: &SchemaRef) -> String {
 /// The rows as lines of a CSV file (RFC 4180), without line ends.
 pub fn csv_lines(batch: &RecordBatch) -> impl Iterator<Item = String> {
     (0..batch.num_rows()).map(|row| {
-        let cells: Vec<String> = batch.columns().iter().map(|column| quoted(text(column, row))).collect();
+        let cells: Vec<String> = batch.columns().iter().map(|column| csv_quoted(text(column, row))).collect();
         cells.join(",")
     })
 }
@@ -105,7 +105,8 @@ fn text(column: &ArrayRef, row: usize) -> String {
     }
 }
 
-fn quoted(cell: String) -> String {
+/// A cell of a CSV file (RFC 4180).
+pub fn csv_quoted(cell: String) -> String {
     if cell.contains([',', '"', '\n', '\r']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell }
 }
 

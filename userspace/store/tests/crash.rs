@@ -5,13 +5,16 @@
 mod examples;
 
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 
 use examples::{at, call, recording};
+use sha2::{Digest, Sha256};
 use spantape_core::event::{Part, Signal, Signalled};
 use spantape_core::media::TapeId;
 use spantape_core::record::{EndReason, Id, RecordingRow};
-use spantape_store::{Archive, ArchiveOptions, Query, Saved, Table, rows};
+use spantape_store::encrypt::{self, Identities, Recipients};
+use spantape_store::{Archive, ArchiveOptions, Query, Saved, SpoolOptions, Table, rows};
 use tempfile::TempDir;
 
 const TAPE: TapeId = TapeId(1);
@@ -221,7 +224,7 @@ fn one_of_two_files_counts() {
     let mut scratch = finished.scratch().unwrap();
     std::io::Write::write_all(&mut scratch, b"fLaC").unwrap();
     let replaced = finished.replace(&saved, scratch, "flac").unwrap();
-    assert_eq!((replaced.bytes, replaced.replaces.as_ref()), (4, Some(&saved.file)));
+    assert_eq!((replaced.bytes, replaced.replaces.first()), (4, Some(&saved.file)));
     let before = killed(dir.path());
     archive.recording(&row, &replaced).unwrap();
     let after = killed(dir.path());
@@ -253,5 +256,48 @@ fn a_recording_that_is_still_worked_on_is_known() {
     for left in [before, after] {
         drop(Archive::create_with(left.path(), live()).unwrap());
         assert_eq!(column(left.path(), Table::Recordings, "file"), [saved.file.as_str()]);
+    }
+}
+
+#[test]
+fn what_was_not_encrypted_yet_is_when_it_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let identity = age::x25519::Identity::generate();
+    let mut recipients = Recipients::default();
+    recipients.add(&identity.to_public().to_string()).unwrap();
+    let options = || {
+        let spool = SpoolOptions { recipients: recipients.clone(), ..SpoolOptions::default() };
+        ArchiveOptions { spool, ..ArchiveOptions::default() }
+    };
+    let mut archive = Archive::create_with(dir.path(), options()).unwrap();
+    // One that is finished and waits to be encrypted, and one that is going on.
+    let row = RecordingRow { frames: 100, ..recording(1) };
+    archive.open_tape(TapeId(1), 8000, 2, (0, 1)).unwrap();
+    archive.write(TapeId(1), &[7; 200]).unwrap();
+    assert!(archive.save(TapeId(1), 0..100, &[], &row, true).unwrap().unwrap().file.ends_with(".wav"));
+    let part = Part { range: 0..Part::OPEN, left_out: Vec::new(), row: recording(2) };
+    archive.open_tape(TapeId(2), 8000, 2, (0, 1)).unwrap();
+    archive.keep(TapeId(2), vec![part]).unwrap();
+    archive.write(TapeId(2), &[9; 200]).unwrap();
+    archive.write_log().unwrap();
+    drop(archive);
+
+    drop(Archive::create_with(dir.path(), options()).unwrap());
+    let rows = Query::default().run(dir.path()).unwrap();
+    let rows: Vec<_> = rows.flat_map(|batch| rows::objects(&batch.unwrap()).collect::<Vec<_>>()).collect();
+    assert_eq!(rows.len(), 2);
+    for row in rows {
+        let text = |column: &str| row[column].as_str().unwrap().to_owned();
+        let (file, key) = (text("file"), text("key"));
+        assert!(file.ends_with(".wav.age"), "{file}");
+        assert!(!dir.path().join(file.strip_suffix(".age").unwrap()).exists());
+        let path = dir.path().join("identity");
+        fs::write(&path, age::secrecy::ExposeSecret::expose_secret(&identity.to_string())).unwrap();
+        let identities = Identities::read(&path).unwrap();
+        let mut clear = Vec::new();
+        encrypt::open(dir.path(), &file, &key, Some(&identities)).unwrap().read_to_end(&mut clear).unwrap();
+        let hash = Sha256::digest(&clear).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        assert_eq!(text("content_sha256"), hash);
+        assert!(clear.ends_with(&[7, 0]) || clear.ends_with(&[9, 0]));
     }
 }

@@ -16,7 +16,7 @@ const DAY: u64 = 86_400;
 
 fn saved(n: u64) -> Saved {
     let file = format!("recordings/2023/11/14/20231114T221320.000Z_{n}.wav");
-    Saved { file, bytes: 1_922_048, sha256: None, rtpdump: [None, None], replaces: None }
+    Saved { file, bytes: 1_922_048, ..Saved::default() }
 }
 
 /// Eight calls, ten minutes apart, each with its own Call-ID and its own number on one side.

@@ -6,6 +6,7 @@ mod ctl;
 mod decode_sandbox;
 mod doctor;
 mod export;
+mod identity;
 mod import;
 mod keygen;
 mod ladder;

@@ -13,7 +13,7 @@ use spantape_store::wav::Encoding;
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::export::inside;
+use super::identity::Identity;
 use super::terminal::reader_left;
 use super::{PARTLY, show, when};
 use crate::decode::in_path;
@@ -49,6 +49,8 @@ pub(crate) struct Args {
     /// Write a WAV to the standard output
     #[arg(long)]
     stdout: bool,
+    #[command(flatten)]
+    identity: Identity,
 }
 
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +67,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let Some((archive, recording)) = show::locate(&args.recording, args.archive.as_deref())? else {
         return Ok(ExitCode::from(PARTLY));
     };
-    let sound = Sound::open(&inside(&archive, &recording.text("file"))?)?;
+    let sound = args.identity.sound(&archive, &recording)?;
     let excerpt = Excerpt::of(sound, args.side, args.from)?;
     let is_terminal = io::stdout().is_terminal();
     if args.stdout && is_terminal {

@@ -1,19 +1,20 @@
 //! What `spantape show` prints, section by section.
 
-use std::path::Path;
-
+use anyhow::Result;
 use spantape_core::time::{SECOND, Timestamp};
 
 use super::ladder::{self, Step, What};
 use super::show::{Found, Record};
 use super::terminal::{Column, Screen, Style, clean};
 use super::{waveform, when};
+use crate::encode::Sound;
 
 /// The whole report.
-pub(crate) fn text(screen: Screen, archive: &Path, found: &Found) -> String {
-    let path = archive.join(found.recording.text("file"));
-    let waveform = waveform::draw(screen, &path)
-        .unwrap_or_else(|error| screen.list(&[("no waveform", clean(&format!("{error:#}")))]));
+pub(crate) fn text(screen: Screen, found: &Found, sound: Result<Sound>) -> String {
+    let waveform = match sound {
+        Ok(sound) => waveform::draw(screen, sound),
+        Err(error) => screen.list(&[("no waveform", clean(&format!("{error:#}")))]),
+    };
     let mut out = String::new();
     for (title, body) in [
         ("Recording", summary(screen, found)),

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use spantape_core::time::{SECOND, Timestamp};
 use spantape_store::{Query, Table, rows};
 
+use super::identity::Identity;
 use super::terminal::{Screen, clean, clean_json, reader_left};
 use super::{PARTLY, picture, report, when};
 
@@ -38,6 +39,8 @@ pub(crate) struct Args {
     /// Draw parties, waveform, quality and signalling as a picture (PNG) into a file, and print nothing
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
     png: Option<PathBuf>,
+    #[command(flatten)]
+    identity: Identity,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
@@ -46,11 +49,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let found = Found::gather(&archive, recording)?;
     if let Some(file) = &args.png {
-        let picture = picture::draw(&archive, &found)?;
+        let picture = picture::draw(&found, args.identity.sound(&archive, &found.recording))?;
         fs::write(file, picture).with_context(|| format!("write {}", file.display()))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let text = if args.json { found.json()? } else { report::text(Screen::stdout(), &archive, &found) };
+    let text = if args.json {
+        found.json()?
+    } else {
+        report::text(Screen::stdout(), &found, args.identity.sound(&archive, &found.recording))
+    };
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(anyhow::Error::from) {
         Err(error) if !reader_left(&error) => Err(error),
@@ -268,7 +275,11 @@ mod tests {
         for width in [40, 60, 80, 100, 160] {
             let record = find(dir.path(), "ab000000").unwrap().unwrap();
             let found = Found::gather(dir.path(), record).unwrap();
-            let text = report::text(Screen::plain(width), dir.path(), &found);
+            let text = report::text(
+                Screen::plain(width),
+                &found,
+                Identity::default().sound(dir.path(), &found.recording),
+            );
             let widest = text.lines().map(terminal::width).max().unwrap();
             assert!(widest <= width, "{width}:\n{text}");
             assert!(!text.contains('\x1b') && text.contains("Eve"), "{text}");

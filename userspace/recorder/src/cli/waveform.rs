@@ -1,19 +1,16 @@
 //! The sound of a recording, as a picture of characters.
 
-use std::path::Path;
-
 use spantape_core::time::SECOND;
 
 use super::terminal::{Screen, Style};
 use super::when;
 use crate::encode::Sound;
 
-/// Draws both channels of a recording, the caller above, over a time axis. The file is read once, in
-/// pieces.
-pub(crate) fn draw(screen: Screen, path: &Path) -> anyhow::Result<String> {
-    let peaks = Peaks::of_file(path, screen.width.saturating_sub(MARGIN))?;
+/// Draws both channels of a recording, the caller above, over a time axis. It is read once, in pieces.
+pub(crate) fn draw(screen: Screen, sound: Sound) -> String {
+    let peaks = Peaks::of(sound, screen.width.saturating_sub(MARGIN));
     if peaks.columns.is_empty() {
-        return Ok("  no audio\n".to_owned());
+        return "  no audio\n".to_owned();
     }
     let mut out = String::new();
     for (channel, name) in peaks.names().iter().enumerate() {
@@ -23,7 +20,7 @@ pub(crate) fn draw(screen: Screen, path: &Path) -> anyhow::Result<String> {
     if let Some(words) = peaks.cut_short() {
         out.push_str(&format!("  {}\n", screen.paint(Style::Bad, &words)));
     }
-    Ok(out)
+    out
 }
 
 /// Columns left of the picture.
@@ -51,21 +48,19 @@ pub(super) struct Peaks {
 }
 
 impl Peaks {
-    /// Reads a recording, for a picture of so many columns. Fails when it is none; what cannot be read further on is missing
-    /// at the end.
-    pub(super) fn of_file(path: &Path, width: usize) -> anyhow::Result<Peaks> {
-        let mut sound = Sound::open(path)?;
+    /// Reads a recording, for a picture of so many columns. What cannot be read is missing at the end.
+    pub(super) fn of(mut sound: Sound, width: usize) -> Peaks {
         let frames = sound.frames().unwrap_or_default();
-        let mut peaks = Peaks::of(sound.sample_rate(), sound.channels().into(), frames, width);
+        let mut peaks = Peaks::new(sound.sample_rate(), sound.channels().into(), frames, width);
         let mut samples = Vec::new();
         while sound.read(&mut samples).unwrap_or_default() {
             peaks.add(&samples);
         }
         peaks.finish();
-        Ok(peaks)
+        peaks
     }
 
-    fn of(rate: u32, channels: usize, frames: u64, width: usize) -> Peaks {
+    fn new(rate: u32, channels: usize, frames: u64, width: usize) -> Peaks {
         let width = frames.min(width as u64);
         Peaks { rate: rate.max(1), channels: channels.max(1), frames, read: 0, width, columns: Vec::new() }
     }
@@ -229,7 +224,7 @@ mod tests {
     fn each_side_in_its_place() {
         // The caller speaks in the first half, the callee, at half the level, in the second.
         let frame = |i: usize| if i < 40 { [[16384, -16384][i % 2], 0] } else { [0, [8192, -8192][i % 2]] };
-        let mut peaks = Peaks::of(8000, 2, 80, 8);
+        let mut peaks = Peaks::new(8000, 2, 80, 8);
         peaks.add(&(0..80).flat_map(frame).collect::<Vec<i16>>());
         peaks.finish();
         assert_eq!((peaks.read, peaks.columns.len()), (80, 8));
@@ -243,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_file_cut_short() {
-        let mut peaks = Peaks::of(8000, 2, 8000, 10);
+        let mut peaks = Peaks::new(8000, 2, 8000, 10);
         (0..7).for_each(|_| peaks.add(&[1; 2 * 560]));
         peaks.finish();
         assert_eq!((peaks.read, peaks.columns.len()), (3920, 4));
@@ -252,7 +247,7 @@ mod tests {
         peaks.add(&[1; 20_000]);
         peaks.finish();
         assert_eq!((peaks.read, peaks.columns.len()), (8000, 10));
-        let mut peaks = Peaks::of(8000, 1, 0, 10);
+        let mut peaks = Peaks::new(8000, 1, 0, 10);
         peaks.add(&[1]);
         peaks.finish();
         assert!(peaks.columns.is_empty());

@@ -33,7 +33,8 @@ fn choice<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Choice, D::Error
 
 impl From<Typed> for Audio {
     fn from(typed: Typed) -> Audio {
-        Audio { ffmpeg: typed.ffmpeg, keep_rtp: typed.keep_rtp, form: typed.format, pcap: typed.pcap }
+        let Typed { ffmpeg, keep_rtp, format, pcap } = typed;
+        Audio { ffmpeg, keep_rtp, form: format, pcap, ..Audio::default() }
     }
 }
 

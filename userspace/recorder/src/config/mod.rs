@@ -23,7 +23,7 @@ use spantape_sieve::Ports;
 use triggers::{TypedRecorder, TypedUrl, recorders, url};
 use value::{
     Bytes, Correlation, Duration, Keys, Network, OneOrMore, Patterns, Percent, TypedDays, TypedHours,
-    TypedLookBack, TypedZone,
+    TypedLookBack, TypedRecipients, TypedZone,
 };
 
 use crate::control::{SOCKET, Settings, Tcp};
@@ -93,6 +93,8 @@ struct TypedCapture {
 #[serde(deny_unknown_fields, default)]
 struct TypedArchive {
     reserve: Option<Bytes>,
+    /// Of age, for whom recordings are encrypted.
+    recipients: TypedRecipients,
 }
 
 /// What a recorder at work is told by hand.
@@ -301,7 +303,7 @@ fn parse(text: &str) -> Result<Configuration, toml::de::Error> {
     signalling.http_paths.extend(Template::YEALINK.map(str::to_owned));
     let capture = capture(file.capture, &file.archive, signalling, &sip_ports);
     let urls = file.url.into_iter().map(url).collect::<Result<Vec<_>, _>>()?;
-    let audio = Audio::from(file.audio);
+    let audio = Audio { recipients: file.archive.recipients.0, ..Audio::from(file.audio) };
     let control = control(file.control)?;
     let engine = Config {
         sip_ports,

@@ -7,6 +7,7 @@ use spantape_core::rules::{self, LookBack};
 use spantape_core::schedule::{Hours, Weekdays, Zone};
 use spantape_core::time::{MILLISECOND, SECOND, Timestamp};
 use spantape_core::trigger::feature_code::LONGEST;
+use spantape_store::encrypt::Recipients;
 
 /// What tells that calls belong together, beside what is known of everybody's.
 #[derive(Debug, Default, Deserialize)]
@@ -225,5 +226,20 @@ impl<'de> Deserialize<'de> for TypedZone {
         let epoch = jiff::Timestamp::UNIX_EPOCH;
         let changes = zone.following(epoch).map_while(change).collect();
         Ok(TypedZone(Zone::new(&text, seconds(zone.to_offset(epoch)), changes)))
+    }
+}
+/// `"age1…"`, or several.
+#[derive(Debug, Default, Deserialize)]
+#[serde(try_from = "OneOrMore<String>")]
+pub(super) struct TypedRecipients(pub(super) Recipients);
+
+impl TryFrom<OneOrMore<String>> for TypedRecipients {
+    type Error = String;
+
+    fn try_from(typed: OneOrMore<String>) -> Result<TypedRecipients, String> {
+        let mut recipients = Recipients::default();
+        let add = |one: String| recipients.add(&one).map_err(|why| format!("`{one}`: {why}"));
+        typed.0.into_iter().try_for_each(add)?;
+        Ok(TypedRecipients(recipients))
     }
 }

@@ -1,8 +1,7 @@
 //! Ogg Opus (RFC 7845): caller and callee as two mono streams of one file, so that nothing of one is heard with the other.
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Write};
-use std::path::Path;
+use std::io::{BufReader, BufWriter, Seek, Write};
 
 use anyhow::{Context, Result, anyhow, bail};
 use ogg::{PacketReader, PacketWriteEndInfo, PacketWriter};
@@ -10,6 +9,7 @@ use opus_rs::multistream::{ChannelMappingTable, MultistreamDecoder};
 use opus_rs::{Application, OpusDecoder, OpusEncoder};
 use spantape_core::codec::Upsampler;
 use spantape_core::record::RecordingRow;
+use spantape_store::encrypt::Clear;
 
 use super::sound::Sound;
 use super::tags;
@@ -149,7 +149,7 @@ fn head(channels: usize, sample_rate: u32) -> Vec<u8> {
 
 /// Reads what [`encode`] has written.
 pub(super) struct Reader {
-    packets: PacketReader<BufReader<File>>,
+    packets: PacketReader<BufReader<Box<dyn Clear>>>,
     decoder: Decoder,
     pub(super) sample_rate: u32,
     pub(super) channels: u16,
@@ -165,9 +165,9 @@ enum Decoder {
 }
 
 impl Reader {
-    pub(super) fn open(path: &Path) -> Result<Reader> {
-        let frames = frames(path)?;
-        let mut packets = PacketReader::new(BufReader::new(File::open(path)?));
+    pub(super) fn open(file: Box<dyn Clear>) -> Result<Reader> {
+        let (frames, file) = frames(file)?;
+        let mut packets = PacketReader::new(file);
         let head = packets.read_packet_expected()?.data;
         let text = head.strip_prefix(b"OpusHead\x01").context("it is no Ogg Opus")?;
         let (Some(&channels @ 1..=2), Some(rate), Some(&family), Some(mapping)) =
@@ -224,12 +224,14 @@ impl Reader {
 }
 
 /// By the last page, in the clock of Ogg Opus.
-fn frames(path: &Path) -> Result<u64> {
-    let mut packets = PacketReader::new(BufReader::new(File::open(path)?));
+fn frames(file: Box<dyn Clear>) -> Result<(u64, BufReader<Box<dyn Clear>>)> {
+    let mut packets = PacketReader::new(BufReader::new(file));
     let mut last = 0;
     // One that is cut short is as long as what there is of it.
     while let Ok(Some(packet)) = packets.read_packet() {
         last = packet.absgp_page();
     }
-    Ok(last.saturating_sub(PRE_SKIP.into()))
+    let mut file = packets.into_inner();
+    file.rewind()?;
+    Ok((last.saturating_sub(PRE_SKIP.into()), file))
 }

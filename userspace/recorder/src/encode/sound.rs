@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use claxon::FlacReader;
+use spantape_store::encrypt::Clear;
 use spantape_store::wav::{self, Format, HEADER_LEN};
 
 use super::opus;
@@ -22,25 +23,31 @@ pub(crate) struct Sound {
 }
 
 enum Source {
-    Wav { file: BufReader<File>, format: Format, bytes: Vec<u8> },
-    Flac { reader: Box<FlacReader<File>>, buffer: Vec<i32> },
+    Wav { file: BufReader<Box<dyn Clear>>, format: Format, bytes: Vec<u8> },
+    Flac { reader: Box<FlacReader<BufReader<Box<dyn Clear>>>>, buffer: Vec<i32> },
     Opus(Box<opus::Reader>),
 }
 
 impl Sound {
-    /// Opens a recording of an archive.
+    /// Opens a recording of an archive that is not encrypted.
     pub(crate) fn open(path: &Path) -> Result<Sound> {
+        let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+        Sound::of(Box::new(file), path)
+    }
+
+    /// Of a file in clear, as it is called then.
+    pub(crate) fn of(file: Box<dyn Clear>, path: &Path) -> Result<Sound> {
         let cannot = || format!("cannot read {}", path.display());
         match path.extension().and_then(|extension| extension.to_str()) {
-            Some("wav") => Sound::open_wav(path).with_context(cannot),
-            Some("flac") => Sound::open_flac(path).with_context(cannot),
-            Some("opus") => Sound::open_opus(path).with_context(cannot),
+            Some("wav") => Sound::of_wav(file).with_context(cannot),
+            Some("flac") => Sound::of_flac(file).with_context(cannot),
+            Some("opus") => Sound::of_opus(file).with_context(cannot),
             _ => bail!("{} is no recording: it ends neither with .wav nor .flac nor .opus", path.display()),
         }
     }
 
-    fn open_wav(path: &Path) -> Result<Sound> {
-        let mut file = BufReader::new(File::open(path)?);
+    fn of_wav(file: Box<dyn Clear>) -> Result<Sound> {
+        let mut file = BufReader::new(file);
         let mut header = [0; HEADER_LEN];
         file.read_exact(&mut header)?;
         let format = wav::read_format(&header).context("it is no WAV file of spantape")?;
@@ -49,8 +56,8 @@ impl Sound {
         Ok(Sound { source, sample_rate: format.sample_rate, channels: format.channels, frames })
     }
 
-    fn open_flac(path: &Path) -> Result<Sound> {
-        let reader = Box::new(FlacReader::open(path)?);
+    fn of_flac(file: Box<dyn Clear>) -> Result<Sound> {
+        let reader = Box::new(FlacReader::new(BufReader::new(file))?);
         let info = reader.streaminfo();
         if info.bits_per_sample != 16 || !(1..=2).contains(&info.channels) {
             bail!("it is no FLAC file of spantape");
@@ -64,8 +71,8 @@ impl Sound {
         })
     }
 
-    fn open_opus(path: &Path) -> Result<Sound> {
-        let reader = Box::new(opus::Reader::open(path)?);
+    fn of_opus(file: Box<dyn Clear>) -> Result<Sound> {
+        let reader = Box::new(opus::Reader::open(file)?);
         let (sample_rate, channels, frames) = (reader.sample_rate, reader.channels, Some(reader.frames()));
         Ok(Sound { source: Source::Opus(reader), sample_rate, channels, frames })
     }

@@ -30,6 +30,7 @@ use spantape_core::record::{EndReason, Id, RecordingRow, Side};
 use spantape_core::rtp::Undecoded;
 use spantape_core::time::SECOND;
 
+use crate::encrypt::{Recipients, SUFFIX};
 use crate::error::{Error, Result, io};
 use crate::finished::Finished;
 use crate::packets::{self, Packets};
@@ -41,7 +42,7 @@ use convert::convert;
 use files::{Files, Tape, path_in, read_what_is_there};
 use names::{existing, packets_path, rtpdump_name, rtpdump_path, trace_path};
 
-pub(crate) use names::{EXTENSIONS, file_name, siblings, trace_name, with_extension};
+pub(crate) use names::{EXTENSIONS, beside, file_name, key_name, siblings, trace_name, with_extension};
 
 /// How a [`Spool`] works.
 #[derive(Clone, Debug)]
@@ -56,6 +57,8 @@ pub struct SpoolOptions {
     pub encoding: Encoding,
     /// Keep a capture file beside each recording.
     pub traces: bool,
+    /// For whom recordings are encrypted once they are finished; for nobody, they are not.
+    pub recipients: Recipients,
     /// Which of several recorders this is that record into the same archive: letters, digits, `.`, `_` and `-`.
     pub node: Option<String>,
 }
@@ -68,13 +71,14 @@ impl Default for SpoolOptions {
             sha256: true,
             encoding: Encoding::Pcm16,
             traces: false,
+            recipients: Recipients::default(),
             node: None,
         }
     }
 }
 
 /// A finished recording.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Saved {
     /// Path relative to the archive, with `/`.
     pub file: String,
@@ -84,8 +88,12 @@ pub struct Saved {
     pub sha256: Option<String>,
     /// Where packets without a decoder are kept, `[caller, callee]`, as in `file`.
     pub rtpdump: [Option<String>; 2],
-    /// The file that it has taken the place of, which is to go once the catalog names this one.
-    pub replaces: Option<String>,
+    /// Files that it has taken the place of, which are to go once the catalog names this one.
+    pub replaces: Vec<String>,
+    /// Where the key lies, if it is encrypted.
+    pub key: Option<String>,
+    /// Hash of what is encrypted, in hex.
+    pub content_sha256: Option<String>,
 }
 
 /// The tapes of an archive.
@@ -439,9 +447,13 @@ impl Spool {
         let target = self.archive.join(&file);
         let bytes = fs::metadata(&target).map_err(io("look at", &target))?.len();
         let sha256 = if self.options.sha256 { Some(seal::hash(&target)?) } else { None };
-        let rtpdump =
-            SIDES.map(|side| Some(rtpdump_name(&file, side)).filter(|name| self.archive.join(name).exists()));
-        Ok(Saved { file, bytes, sha256, rtpdump, replaces: None })
+        let there = |name: &String| self.archive.join(name).exists();
+        let rtpdump = SIDES.map(|side| {
+            let name = rtpdump_name(&file, side);
+            [format!("{name}{SUFFIX}"), name].into_iter().find(there)
+        });
+        let key = Some(key_name(&file)).filter(|key| file.ends_with(SUFFIX) && there(key));
+        Ok(Saved { file, bytes, sha256, rtpdump, key, ..Saved::default() })
     }
 
     /// Drops a tape and what is left of its file. One that is gone already is no error.

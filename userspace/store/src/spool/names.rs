@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use spantape_core::media::TapeId;
 use spantape_core::record::{RecordingRow, Side};
 
+use crate::encrypt::SUFFIX;
 use crate::utc;
 
 /// What the names of recordings end with, by what has come of them.
@@ -15,9 +16,22 @@ pub(crate) fn existing(archive: &Path, row: &RecordingRow) -> Option<String> {
     siblings(&file_name(row)).into_iter().find(|file| archive.join(file).exists())
 }
 
-/// A recording's file as it may be called.
-pub(crate) fn siblings(file: &str) -> [String; 3] {
-    EXTENSIONS.map(|extension| with_extension(file, extension))
+/// A recording's file as it may be called, encrypted or not.
+pub(crate) fn siblings(file: &str) -> [String; 6] {
+    let [wav, flac, opus] = EXTENSIONS.map(|extension| with_extension(file, extension));
+    let encrypted = |name: &String| format!("{name}{SUFFIX}");
+    [encrypted(&wav), encrypted(&flac), encrypted(&opus), wav, flac, opus]
+}
+
+/// What lies beside a recording, in clear: its trace and its undecoded packets.
+pub(crate) fn beside(file: &str) -> [String; 3] {
+    [trace_name(file), rtpdump_name(file, Side::Caller), rtpdump_name(file, Side::Callee)]
+}
+
+/// Where the key of a recording lies that is encrypted.
+pub(crate) fn key_name(file: &str) -> String {
+    let stem = stem(file);
+    format!("keys/{}.key", stem.strip_prefix("recordings/").unwrap_or(stem))
 }
 
 /// A recording's file when its name ends otherwise.
@@ -32,6 +46,7 @@ pub(crate) fn trace_name(file: &str) -> String {
 
 fn stem(file: &str) -> &str {
     let is_ours = |end: &str| EXTENSIONS.contains(&end);
+    let file = file.strip_suffix(SUFFIX).unwrap_or(file);
     file.rsplit_once('.').filter(|(_, end)| is_ours(end)).map_or(file, |(stem, _)| stem)
 }
 

@@ -26,7 +26,7 @@ const TOLD: &str = "told";
 /// How a script's process ends when it could not go on.
 const FAILED: i32 = 3;
 /// Calls that the script's thread makes before it begins: more than any other thread of the test harness makes.
-const HEAD_START: usize = 32;
+const HEAD_START: usize = 128;
 /// Scripts that run at a time.
 const AT_ONCE: usize = 2;
 

@@ -288,8 +288,7 @@ fn recording(call: &CallRow) -> Option<(RecordingRow, Saved)> {
         bytes: 4 * frames + 1024,
         // As long as a hash, and no easier to compress.
         sha256: Some(format!("{id}{}", call.id)),
-        rtpdump: [None, None],
-        replaces: None,
+        ..Saved::default()
     };
     Some((row, saved))
 }

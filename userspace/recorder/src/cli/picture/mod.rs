@@ -5,24 +5,22 @@ mod ladder;
 mod quality;
 mod waveform;
 
-use std::path::Path;
-
 use anyhow::Result;
 use spantape_core::time::SECOND;
 
 use self::canvas::{CELL, Canvas, Ink};
-use super::export::inside;
 use super::show::{Found, Record};
 use super::terminal::fit;
 use super::when;
+use crate::encode::Sound;
 
 /// Draws the picture; returns it as a file (PNG). What cannot be drawn of the sound is told in its place.
-pub(super) fn draw(archive: &Path, found: &Found) -> Result<Vec<u8>> {
+pub(super) fn draw(found: &Found, sound: Result<Sound>) -> Result<Vec<u8>> {
     let mut canvas = Canvas::new(WIDTH);
     canvas.extend(GAP);
     canvas.line(EDGE, &title(&found.recording), Ink::TITLE);
     canvas.extend(GAP);
-    let columns = waveform::draw(&mut canvas, &inside(archive, &found.recording.text("file"))?);
+    let columns = waveform::draw(&mut canvas, sound);
     quality::draw(&mut canvas, found, columns);
     canvas.extend(GAP);
     ladder::draw(&mut canvas, found);
@@ -67,7 +65,9 @@ fn label(canvas: &mut Canvas, y: i32, text: &str, ink: Ink) {
 mod tests {
     use std::fs;
     use std::io::Cursor;
+    use std::path::Path;
 
+    use super::super::identity::Identity;
     use super::super::show::locate;
     use super::super::testing;
     use super::*;
@@ -89,6 +89,10 @@ mod tests {
         Found::gather(archive, recording).unwrap()
     }
 
+    fn drawn(archive: &Path, found: &Found) -> Result<Vec<u8>> {
+        draw(found, Identity::default().sound(archive, &found.recording))
+    }
+
     /// Rows and columns, from the first to the last, that have a colour.
     fn bounds((width, pixels): &Picture, ink: Ink) -> [usize; 4] {
         let places = pixels.iter().enumerate().filter(|(_, pixel)| **pixel == ink.bytes()).map(|(at, _)| at);
@@ -101,7 +105,7 @@ mod tests {
     #[test]
     fn all_of_a_recording() {
         let dir = testing::archive();
-        let picture = decode(&draw(dir.path(), &found(dir.path())).unwrap());
+        let picture = decode(&drawn(dir.path(), &found(dir.path())).unwrap());
         assert_eq!(picture.0, WIDTH as usize);
         let ([caller, callee], last) =
             ([Ink::CALLER, Ink::CALLEE].map(|ink| bounds(&picture, ink)), LEFT as usize);
@@ -121,9 +125,9 @@ mod tests {
     fn without_its_file() {
         let dir = testing::archive();
         let found = found(dir.path());
-        let whole = decode(&draw(dir.path(), &found).unwrap());
+        let whole = decode(&drawn(dir.path(), &found).unwrap());
         fs::remove_file(dir.path().join(found.recording.text("file"))).unwrap();
-        let less = decode(&draw(dir.path(), &found).unwrap());
+        let less = decode(&drawn(dir.path(), &found).unwrap());
         assert!(less.1.len() < whole.1.len());
         assert!(less.1.contains(&Ink::BAD.bytes()));
     }

@@ -1,16 +1,17 @@
 //! The sound: a band of pixels for each channel, and the time axis.
 
-use std::path::Path;
+use anyhow::Result;
 
 use super::canvas::{CELL, Canvas, Ink, LINE};
 use super::{COLUMNS, GAP, LEFT, WIDTH, label};
 use crate::cli::terminal::clean;
 use crate::cli::waveform::{Peaks, marks};
+use crate::encode::Sound;
 
 /// Draws the channels of a recording, the caller above, over a time axis. Returns how many pixels long that is.
-pub(super) fn draw(canvas: &mut Canvas, path: &Path) -> usize {
-    let peaks = match Peaks::of_file(path, COLUMNS) {
-        Ok(peaks) => peaks,
+pub(super) fn draw(canvas: &mut Canvas, sound: Result<Sound>) -> usize {
+    let peaks = match sound {
+        Ok(sound) => Peaks::of(sound, COLUMNS),
         Err(error) => {
             canvas.line(LEFT, &clean(&format!("no waveform: {error:#}")), Ink::BAD);
             return COLUMNS;
