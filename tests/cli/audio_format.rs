@@ -108,7 +108,7 @@ fn what_is_undecoded_can_be_added_later() {
         let wav = all.keys().filter(|name| name.ends_with(".wav")).count();
         assert_eq!((packets, wav), (1, 1), "{format}: {:?}", all.keys());
         let copies = dir.path().join(format!("{format}-copies"));
-        let arguments = ["export", "--archive", text(&archive), "--into", text(&copies), "--redecode"];
+        let arguments = ["export", "--archive", text(&archive), "--to", text(&copies), "--redecode"];
         let output = spantape(&arguments);
         if output.status.code() == Some(2) {
             assert!(stderr(&output).contains("there is no ffmpeg"), "{}", stderr(&output));

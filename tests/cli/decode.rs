@@ -356,22 +356,25 @@ fn without_ffmpeg_packets_are_kept_and_decoded_later() {
     assert_eq!(row(archive.path(), "streams")["not_decoded"], "no decoder");
     assert_eq!(row(archive.path(), "calls")["undecodable"], "AMR/8000");
 
-    let out = archive.path().join("out");
-    let export = |more: &[&str]| {
-        let mut arguments = vec!["export", "--archive", text(archive.path()), "--into", text(&out)];
+    let export = |name: &str, more: &[&str]| {
+        let out = archive.path().join(name);
+        let mut arguments = vec!["export", "--archive", text(archive.path()), "--to", text(&out)];
         arguments.extend(more);
         let output = spantape(&arguments);
         assert!(output.status.success(), "{}", stderr(&output));
         let row = fs::read_to_string(out.join("recordings.jsonl")).unwrap();
-        serde_json::from_str::<Value>(row.trim()).unwrap()
+        (serde_json::from_str::<Value>(row.trim()).unwrap()["exported"].clone(), out)
     };
-    let plain = export(&[]);
-    assert_eq!(fs::read(out.join(plain["caller_rtpdump"].as_str().unwrap())).unwrap(), dump);
+    let (plain, out) = export("plain", &[]);
+    assert_eq!(plain["how"], "archived");
+    let packets = found["caller_rtpdump"].as_str().unwrap().rsplit('/').next().unwrap().to_owned();
+    assert_eq!(fs::read(out.join(&packets)).unwrap(), dump);
     if !has_ffmpeg() {
         return;
     }
-    let audible = export(&["--redecode"]);
-    assert_eq!((&audible["codecs"], &audible["caller_rtpdump"]), (&"AMR/8000".into(), &"".into()));
+    let (audible, out) = export("audible", &["--redecode"]);
+    assert_eq!((&audible["how"], &audible["codecs"]), (&"decoded".into(), &"AMR/8000".into()));
+    assert!(!out.join(&packets).exists());
     let (_, samples) = left(&out.join(audible["file"].as_str().unwrap()));
     let expected = decoded(archive.path(), kind.input, &kind.file());
     assert_eq!(samples[..expected.len()], expected);

@@ -4,6 +4,8 @@
 
 mod audio_format;
 mod decode;
+mod encryption;
+mod export;
 mod formats;
 mod genesys_log;
 mod import;

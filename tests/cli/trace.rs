@@ -126,7 +126,7 @@ fn an_export_has_it() {
     let dir = TempDir::new().unwrap();
     let (archive, copies) = (dir.path().join("archive"), dir.path().join("copies"));
     replay(&sample("plain-pcmu"), &archive);
-    let output = spantape(&["export", "--archive", text(&archive), "--into", text(&copies)]);
+    let output = spantape(&["export", "--archive", text(&archive), "--to", text(&copies)]);
     assert!(output.status.success(), "{}", stderr(&output));
     let (wav, pcap) = recordings(&archive).remove(0);
     for path in [wav, pcap] {

@@ -1,30 +1,48 @@
-//! `spantape export`: recordings to a folder.
+//! `spantape export`: recordings, and what is known of them, for somebody else.
 
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
-use std::path::{Component, Path, PathBuf};
+use std::io::{Read, Seek};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use serde_json::{Map, Value};
-use spantape_store::{Table, rows};
+use clap::ValueEnum;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha512};
+use spantape_store::encrypt::{Identities, clear_name};
+use spantape_store::seal::{self, SecretKey};
+use spantape_store::{Query, Table, rows};
 use tempfile::NamedTempFile;
 
 use super::PARTLY;
+use super::identity::{Identity, inside, open};
 use super::search::Filter;
+use super::terminal::clean;
 use crate::config;
 use crate::decode::{Ffmpeg, redecode};
+use crate::export::vcon::{self, Media};
+use crate::export::{Folder, Info, bag, pack, page};
 
-/// Copy recordings out of an archive
+/// Copy recordings out of an archive, with what is known of them and the proof that they are what was recorded
 ///
-/// What is given must all hold; with nothing given, every recording is copied. Beside the recordings, their capture files
-/// if there are any, and the packets that could not be decoded, the folder gets `recordings.jsonl`: what the catalog says
-/// of each, a JSON object a line.
+/// What is given must all hold; with nothing given, every recording is copied. What was begun and not finished goes on where
+/// it was when the same is asked for once more.
 #[derive(clap::Args)]
+// Of the filter, `--to` is who was called: here it is where to.
+#[command(mut_arg("to", |arg| arg.long("callee")))]
 #[command(after_help = "\
 Examples:
-  spantape export --archive tape --party 1009 --since 2026-11-22 --into evidence
-  spantape export --archive tape --codec G729 --into audible --redecode
+  spantape export --archive tape --party 1009 --since 2026-11-22 --to evidence
+  spantape export --archive tape --conversation 3357caa874a18f39bf59b8d72a2c0887 --format bagit --sign seal.key --to bag
+  spantape export --archive tape --since '1d ago' --format zip --to yesterday.zip
+  spantape export --archive tape --call-id 3c26-9f@192.0.2.9 --format vcon --to vcons
+  spantape export --archive tape --codec G729 --to audible --redecode
+  spantape verify evidence --key seal.key.pub           # by whoever has got it
+
+What comes out, file by file: docs/export.md.
 
 Exit code: 0 all that was found has been copied, 1 nothing was found or something could not be decoded, 2 it could not be
 done.")]
@@ -34,9 +52,26 @@ pub(crate) struct Args {
     archive: PathBuf,
     #[command(flatten)]
     filter: Filter,
-    /// The folder; created if it is not there
-    #[arg(long, value_name = "DIR")]
-    into: PathBuf,
+    /// Where to: a folder that is empty or not there, or a zip file
+    #[arg(long = "to", visible_alias = "into", value_name = "PATH")]
+    target: PathBuf,
+    /// As what
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "dir")]
+    format: Format,
+    /// Sign it, with a key that `spantape keygen` has made
+    #[arg(long, value_name = "KEY")]
+    sign: Option<PathBuf>,
+    /// Tell nobody which keys were pressed
+    #[arg(long)]
+    redact_digits: bool,
+    /// Where the recordings of vCons will be found, which then do not have them in themselves
+    #[arg(long, value_name = "URL")]
+    base_url: Option<String>,
+    #[command(flatten)]
+    identity: Identity,
+    /// Copy encrypted recordings as they are, with their keys, which are encrypted as well
+    #[arg(long, conflicts_with_all = ["identity", "redecode"])]
+    encrypted: bool,
     /// Decode what was kept undecoded, by ffmpeg, into the copies
     #[arg(long)]
     redecode: bool,
@@ -45,34 +80,302 @@ pub(crate) struct Args {
     config: Option<PathBuf>,
 }
 
-/// What the catalog says, in the folder.
-const ROWS: &str = "recordings.jsonl";
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    /// A folder
+    Dir,
+    /// A folder that archives can check (BagIt 1.0, RFC 8493)
+    Bagit,
+    /// A zip file with a page that plays what is in it
+    Zip,
+    /// A JSON document for each call (draft-ietf-vcon-vcon-core)
+    Vcon,
+}
+
+type Row = Map<String, Value>;
+
 /// Columns that name files of undecoded packets, of caller and callee.
 const PACKETS: [&str; 2] = ["caller_rtpdump", "callee_rtpdump"];
+/// How long a base URL's path segments stay as they are.
+const IN_PATHS: &percent_encoding::AsciiSet =
+    &percent_encoding::NON_ALPHANUMERIC.remove(b'.').remove(b'_').remove(b'-');
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let ffmpeg = decoder(args)?;
-    fs::create_dir_all(&args.into).with_context(|| format!("create {}", args.into.display()))?;
-    let mut list = BufWriter::new(new_file(&args.into)?);
-    let (mut found, mut undecoded) = (0u64, 0u64);
-    for batch in args.filter.query(Table::Recordings).run(&args.archive)? {
-        for mut row in rows::objects(&batch?) {
-            let problems = export(&args.archive, &args.into, ffmpeg.as_ref(), &mut row)?;
+    let work = Work::new(args)?;
+    let rows = find(&args.archive, &args.filter.query(Table::Recordings))?;
+    if rows.is_empty() {
+        eprintln!("spantape: nothing matches");
+        return Ok(ExitCode::from(PARTLY));
+    }
+    let (payload, root) = match args.format {
+        Format::Bagit => ("data", args.target.clone()),
+        Format::Zip => ("", with_suffix(&args.target, ".partial")),
+        Format::Dir | Format::Vcon => ("", args.target.clone()),
+    };
+    if args.format == Format::Zip && args.target.exists() {
+        bail!("{} is there already: choose another name", args.target.display());
+    }
+    let folder = Folder::begin(&root, payload, &args.description())?;
+    let (exported, undecoded) = work.recordings(&folder, &rows)?;
+    let calls: HashSet<String> = rows.iter().map(|row| text(row, "call_uid").to_owned()).collect();
+    let calls = Arc::new(calls);
+    if args.format == Format::Vcon {
+        work.vcons(&folder, &exported, &calls)?;
+    } else {
+        work.tables(&folder, &exported, &calls)?;
+        proof(&args.archive, &folder, &rows)?;
+    }
+    let bar = bytes_bar("hashing");
+    match args.format {
+        Format::Vcon => {}
+        Format::Bagit => {
+            let date = work.now.get(..10).unwrap_or_default().to_owned();
+            let description = format!("{} recordings of telephone calls", rows.len());
+            let info = Info { date, bytes: 0, files: 0, description };
+            bag(&folder, info, work.key.as_ref(), |bytes| bar.inc(bytes))?;
+        }
+        Format::Zip => {
+            folder.write("index.html", page(&exported, &work.now).as_bytes())?;
+            folder.seal(work.key.as_ref(), |bytes| bar.inc(bytes))?;
+            pack(&folder, &args.target, |bytes| bar.inc(bytes))?;
+        }
+        Format::Dir => folder.seal(work.key.as_ref(), |bytes| bar.inc(bytes))?,
+    }
+    bar.finish_and_clear();
+    folder.finish()?;
+    if args.format == Format::Zip {
+        fs::remove_dir_all(&root).with_context(|| format!("remove {}", root.display()))?;
+    }
+    println!("{} recordings in {}", rows.len(), args.target.display());
+    Ok(if undecoded > 0 { ExitCode::from(PARTLY) } else { ExitCode::SUCCESS })
+}
+
+impl Args {
+    /// Of two attempts at the same this is the same.
+    fn description(&self) -> String {
+        format!(
+            "{:?} {:?} {:?} {:?} {} {} {:?}",
+            self.archive,
+            self.filter,
+            self.format,
+            self.sign,
+            self.redact_digits,
+            self.redecode,
+            self.base_url
+        )
+    }
+}
+
+/// What it takes.
+struct Work<'a> {
+    args: &'a Args,
+    identities: Option<Identities>,
+    key: Option<SecretKey>,
+    ffmpeg: Option<Ffmpeg>,
+    now: String,
+}
+
+impl<'a> Work<'a> {
+    fn new(args: &'a Args) -> Result<Work<'a>> {
+        if args.base_url.is_some() && args.format != Format::Vcon {
+            bail!("--base-url is for --format vcon");
+        }
+        Ok(Work {
+            args,
+            identities: args.identity.read()?,
+            key: args.sign.as_deref().map(SecretKey::read).transpose()?,
+            ffmpeg: decoder(args)?,
+            now: jiff::Timestamp::now().to_string(),
+        })
+    }
+
+    /// Copies recordings; each row is returned with what was exported of it. Also tells of how many not everything could be
+    /// decoded.
+    fn recordings(&self, folder: &Folder, rows: &[Row]) -> Result<(Vec<Row>, u64)> {
+        let bar = bar(rows.len() as u64, "recordings");
+        let (mut exported, mut undecoded) = (Vec::new(), 0);
+        for row in rows {
+            let mut row = row.clone();
+            let problems = self.recording(folder, &mut row)?;
             for problem in &problems {
-                eprintln!("spantape: warning: {}: {problem}", text(&row, "file"));
+                bar.suspend(|| eprintln!("spantape: warning: {}: {}", text(&row, "file"), clean(problem)));
             }
             undecoded += u64::from(!problems.is_empty());
-            writeln!(list, "{}", Value::Object(row)).context("write what the catalog says")?;
-            found += 1;
+            exported.push(row);
+            bar.inc(1);
         }
+        bar.finish_and_clear();
+        Ok((exported, undecoded))
     }
-    let list = list
-        .into_inner()
-        .map_err(std::io::IntoInnerError::into_error)
-        .context("write what the catalog says")?;
-    place(list, &args.into.join(ROWS))?;
-    println!("{found} recordings in {}", args.into.display());
-    Ok(if found == 0 || undecoded > 0 { ExitCode::from(PARTLY) } else { ExitCode::SUCCESS })
+
+    /// Copies one recording and what lies beside it. Returns what could not be decoded.
+    fn recording(&self, folder: &Folder, row: &mut Row) -> Result<Vec<String>> {
+        let file = text(row, "file").to_owned();
+        let is_encrypted = clear_name(&file) != file;
+        if is_encrypted && self.args.encrypted {
+            self.as_it_is(folder, row)?;
+            return Ok(Vec::new());
+        }
+        let name = name(clear_name(&file))?.to_owned();
+        let mut packets = PACKETS.map(|column| text(row, column).to_owned());
+        let is_decoded = self.ffmpeg.is_some() && packets.iter().any(|packets| !packets.is_empty());
+        let mut problems = Vec::new();
+        let mut about = json!({ "file": &name });
+        if let Some(ffmpeg) = self.ffmpeg.as_ref().filter(|_| is_decoded) {
+            about["how"] = "decoded".into();
+            let gained = self.decoded(folder, row, ffmpeg, &name)?;
+            let mut codecs = text(row, "codecs").to_owned();
+            for (gained, packets) in gained.into_iter().zip(&mut packets) {
+                let Some(gained) = gained else { continue };
+                add_codecs(&mut codecs, &gained.codecs);
+                if gained.complete {
+                    packets.clear();
+                } else if gained.problems.is_empty() {
+                    problems.push("some packets have no decoder".to_owned());
+                }
+                problems.extend(gained.problems);
+            }
+            about["codecs"] = codecs.into();
+        } else {
+            about["how"] = if is_encrypted { "decrypted" } else { "archived" }.into();
+            self.copy(folder, row, &file)?;
+        }
+        let trace = Path::new(clear_name(&file)).with_extension("pcap");
+        let trace = trace.to_string_lossy();
+        for trace in [format!("{trace}.age"), trace.into_owned()] {
+            if inside(&self.args.archive, &trace)?.exists() {
+                self.copy(folder, row, &trace)?;
+                break;
+            }
+        }
+        for packets in packets.iter().filter(|packets| !packets.is_empty()) {
+            self.copy(folder, row, packets)?;
+        }
+        row.insert("exported".to_owned(), about);
+        Ok(problems)
+    }
+
+    /// Copies an encrypted recording, what lies beside it, and its key.
+    fn as_it_is(&self, folder: &Folder, row: &mut Row) -> Result<()> {
+        let file = text(row, "file").to_owned();
+        let trace = Path::new(clear_name(&file)).with_extension("pcap.age").to_string_lossy().into_owned();
+        let beside = PACKETS.map(|column| text(row, column).to_owned());
+        let all = [file.clone(), text(row, "key").to_owned(), trace].into_iter().chain(beside);
+        for file in all.filter(|file| !file.is_empty()) {
+            let path = inside(&self.args.archive, &file)?;
+            let name = name(&file)?;
+            if path.exists() && !folder.has(name) {
+                let mut from = File::open(&path).with_context(|| format!("open {}", path.display()))?;
+                folder.copy(&mut from, name)?;
+            }
+        }
+        row.insert("exported".to_owned(), json!({ "file": name(&file)?, "how": "archived" }));
+        Ok(())
+    }
+
+    /// Copies a file of a recording in clear, unless an earlier attempt has.
+    fn copy(&self, folder: &Folder, row: &Row, file: &str) -> Result<()> {
+        let name = name(clear_name(file))?;
+        if folder.has(name) {
+            return Ok(());
+        }
+        folder.copy(&mut self.open(row, file)?, name)
+    }
+
+    fn open(&self, row: &Row, file: &str) -> Result<impl Read + Seek + use<>> {
+        open(&self.args.archive, file, text(row, "key"), self.identities.as_ref())
+    }
+
+    /// Makes a copy of a recording into which its packets are decoded.
+    fn decoded(
+        &self,
+        folder: &Folder,
+        row: &Row,
+        ffmpeg: &Ffmpeg,
+        name: &str,
+    ) -> Result<[Option<crate::decode::Gained>; 2]> {
+        let in_clear = |file: &str| -> Result<NamedTempFile> {
+            let mut scratch = folder.scratch()?;
+            std::io::copy(&mut self.open(row, file)?, scratch.as_file_mut()).context("copy to decode it")?;
+            Ok(scratch)
+        };
+        let recording = in_clear(text(row, "file"))?;
+        let mut packets = [None, None];
+        for (packets, column) in packets.iter_mut().zip(PACKETS) {
+            let file = text(row, column);
+            *packets = if file.is_empty() { None } else { Some(in_clear(file)?) };
+        }
+        let paths = packets.each_ref().map(|file| file.as_ref().map(|file| file.path().to_owned()));
+        let scratch = folder.scratch()?;
+        let gained = redecode(ffmpeg, recording.path(), &paths, scratch.as_file())?;
+        folder.place(scratch, name)?;
+        Ok(gained)
+    }
+
+    /// What the catalog says of the recordings and of their calls.
+    fn tables(&self, folder: &Folder, rows: &[Row], calls: &Arc<HashSet<String>>) -> Result<()> {
+        lines(folder, "recordings.jsonl", rows)?;
+        folder.copy(&mut csv(rows).as_bytes(), "recordings.csv")?;
+        for table in [Table::Calls, Table::Streams, Table::Events] {
+            let mut rows = self.of_calls(table, calls)?;
+            if table == Table::Events {
+                rows = rows.iter().map(|row| vcon::told(row, self.args.redact_digits)).collect();
+            }
+            lines(folder, &format!("{table}.jsonl"), &rows)?;
+        }
+        Ok(())
+    }
+
+    fn of_calls(&self, table: Table, calls: &Arc<HashSet<String>>) -> Result<Vec<Row>> {
+        find(&self.args.archive, &Query { table, calls: Some(calls.clone()), ..Query::default() })
+    }
+
+    /// Writes a vCon for each call. With a base URL the recordings stay beside it.
+    fn vcons(&self, folder: &Folder, rows: &[Row], uids: &Arc<HashSet<String>>) -> Result<()> {
+        let by_call = |rows: Vec<Row>| {
+            let mut all: BTreeMap<String, Vec<Row>> = BTreeMap::new();
+            for row in rows {
+                all.entry(text(&row, "call_uid").to_owned()).or_default().push(row);
+            }
+            all
+        };
+        let calls = by_call(self.of_calls(Table::Calls, uids)?);
+        let events = by_call(self.of_calls(Table::Events, uids)?);
+        for (uid, rows) in by_call(rows.to_vec()) {
+            let mut clear = Vec::new();
+            for mut row in rows {
+                let file = row.remove("exported").and_then(|exported| exported.get("file").cloned());
+                let file = file.as_ref().and_then(Value::as_str).unwrap_or_default().to_owned();
+                let bytes = fs::read(folder.path(&file)).with_context(|| format!("read {file}"))?;
+                row.insert("file".to_owned(), file.clone().into());
+                clear.push((row, file, bytes));
+            }
+            let media = |file: &str, bytes: &'_ [u8]| {
+                let url = self.args.base_url.as_ref()?;
+                let file = percent_encoding::utf8_percent_encode(file, IN_PATHS);
+                Some(Media::At {
+                    url: format!("{}/{file}", url.trim_end_matches('/')),
+                    sha512: Sha512::digest(bytes).into(),
+                })
+            };
+            let recordings = clear.iter().map(|(row, file, bytes)| {
+                let media = media(file, bytes).unwrap_or(Media::Inline(bytes));
+                vcon::Recording { row, media }
+            });
+            let recordings: Vec<_> = recordings.collect();
+            let call = calls.get(&uid).and_then(|calls| calls.first());
+            let events = events.get(&uid).map(Vec::as_slice).unwrap_or_default();
+            let made = vcon::vcon(call, &recordings, events, &self.now, self.args.redact_digits);
+            let made = self.key.as_ref().map(|key| vcon::sign(&made, key)).unwrap_or(made);
+            folder.copy(&mut serde_json::to_vec_pretty(&made)?.as_slice(), &format!("{uid}.vcon.json"))?;
+            if self.args.base_url.is_none() {
+                for (_, file, _) in &clear {
+                    fs::remove_file(folder.path(file)).with_context(|| format!("remove {file}"))?;
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 fn decoder(args: &Args) -> Result<Option<Ffmpeg>> {
@@ -86,103 +389,89 @@ fn decoder(args: &Args) -> Result<Option<Ffmpeg>> {
     }
 }
 
-/// Copies one recording, and makes its row one of the folder. Returns what could not be decoded.
-fn export(
-    archive: &Path,
-    to: &Path,
-    ffmpeg: Option<&Ffmpeg>,
-    row: &mut Map<String, Value>,
-) -> Result<Vec<String>> {
-    let wav = inside(archive, &text(row, "file"))?;
-    let mut packets = [None, None];
-    for (packets, column) in packets.iter_mut().zip(PACKETS) {
-        let file = text(row, column);
-        if !file.is_empty() {
-            *packets = Some(inside(archive, &file)?);
-        }
+/// The chain's manifests, and the proofs that these recordings were sealed.
+fn proof(archive: &Path, folder: &Folder, rows: &[Row]) -> Result<()> {
+    for path in seal::manifest_files(archive)? {
+        let bytes = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+        folder.write(&format!("proof/manifests/{}", name(&path.to_string_lossy())?), &bytes)?;
     }
-    let mut problems = Vec::new();
-    let target = to.join(name(&wav)?);
-    match ffmpeg.filter(|_| packets.iter().any(Option::is_some)) {
-        Some(ffmpeg) => {
-            let scratch = new_file(to)?;
-            let gained = redecode(ffmpeg, &wav, &packets, scratch.as_file())?;
-            place(scratch, &target)?;
-            for (gained, packets) in gained.into_iter().zip(&mut packets) {
-                let Some(gained) = gained else { continue };
-                add_codecs(row, &gained.codecs);
-                if gained.complete {
-                    *packets = None;
-                } else if gained.problems.is_empty() {
-                    problems.push("some packets have no decoder".to_owned());
-                }
-                problems.extend(gained.problems);
-            }
-        }
-        None => copy(&wav, to, &target)?,
-    }
-    let trace = wav.with_extension("pcap");
-    if trace.exists() {
-        copy(&trace, to, &to.join(name(&trace)?))?;
-    }
-    row.insert("file".to_owned(), name(&target)?.into());
-    for (packets, column) in packets.iter().zip(PACKETS) {
-        let mut kept = String::new();
-        if let Some(packets) = packets {
-            kept = name(packets)?.to_owned();
-            copy(packets, to, &to.join(&kept))?;
-        }
-        row.insert(column.to_owned(), kept.into());
-    }
-    let bytes = fs::metadata(&target).with_context(|| format!("look at {}", target.display()))?.len();
-    row.insert("bytes".to_owned(), bytes.into());
-    Ok(problems)
+    let of = |column: &'static str| rows.iter().map(move |row| text(row, column).to_owned());
+    let proofs = seal::prove(archive, &of("file").collect(), &of("recording_id").collect())?;
+    let lines = proofs.iter().map(|proof| Ok(serde_json::to_string(proof)? + "\n"));
+    let lines: String = lines.collect::<Result<_>>()?;
+    folder.write("proof/proofs.jsonl", lines.as_bytes())
 }
 
-fn add_codecs(row: &mut Map<String, Value>, codecs: &[String]) {
-    let mut heard = text(row, "codecs");
+fn find(archive: &Path, query: &Query) -> Result<Vec<Row>> {
+    let mut found = Vec::new();
+    for batch in query.run(archive)? {
+        found.extend(rows::objects(&batch?));
+    }
+    Ok(found)
+}
+
+/// Rows as JSON, one a line.
+fn lines(folder: &Folder, name: &str, rows: &[Row]) -> Result<()> {
+    let lines = rows.iter().map(|row| Ok(serde_json::to_string(row)? + "\n"));
+    let lines: String = lines.collect::<Result<_>>()?;
+    folder.copy(&mut lines.as_bytes(), name)
+}
+
+/// The rows of recordings as a table, for spreadsheets: the columns of the catalog, and which file it is.
+fn csv(rows: &[Row]) -> String {
+    let schema = Table::Recordings.schema();
+    let mut out = rows::csv_header(&schema) + ",exported\r\n";
+    for row in rows {
+        let cell = |value: Option<&Value>| match value {
+            None | Some(Value::Null) => String::new(),
+            Some(Value::String(text)) => rows::csv_quoted(text.clone()),
+            Some(other) => other.to_string(),
+        };
+        let exported = row.get("exported").and_then(|exported| exported.get("file"));
+        let cells = schema.fields().iter().map(|field| cell(row.get(field.name()))).chain([cell(exported)]);
+        out.push_str(&(cells.collect::<Vec<_>>().join(",") + "\r\n"));
+    }
+    out
+}
+
+fn add_codecs(heard: &mut String, codecs: &[String]) {
     for codec in codecs {
         if !heard.split(',').any(|known| known == codec) {
-            heard = if heard.is_empty() { codec.clone() } else { format!("{heard},{codec}") };
+            let comma = if heard.is_empty() { "" } else { "," };
+            heard.push_str(&format!("{comma}{codec}"));
         }
     }
-    row.insert("codecs".to_owned(), heard.into());
 }
 
-/// A file of the archive by the name that the catalog has, which may not lead out of it.
-pub(super) fn inside(archive: &Path, file: &str) -> Result<PathBuf> {
-    let path = Path::new(file);
-    if path.components().any(|part| !matches!(part, Component::Normal(_))) {
-        bail!("the catalog names a file outside of the archive: {file}");
-    }
-    Ok(archive.join(path))
+fn name(path: &str) -> Result<&str> {
+    Path::new(path).file_name().and_then(|name| name.to_str()).with_context(|| format!("{path} has no name"))
 }
 
-fn name(path: &Path) -> Result<&str> {
-    path.file_name().and_then(|name| name.to_str()).with_context(|| format!("{} has no name", path.display()))
+fn text<'a>(row: &'a Row, column: &str) -> &'a str {
+    row.get(column).and_then(Value::as_str).unwrap_or_default()
 }
 
-fn text(row: &Map<String, Value>, column: &str) -> String {
-    row.get(column).and_then(Value::as_str).unwrap_or_default().to_owned()
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
 }
 
-fn copy(from: &Path, dir: &Path, to: &Path) -> Result<()> {
-    let mut file = File::open(from).with_context(|| format!("open {}", from.display()))?;
-    let mut scratch = new_file(dir)?;
-    std::io::copy(&mut file, scratch.as_file_mut()).with_context(|| format!("copy {}", from.display()))?;
-    place(scratch, to)
+fn bar(count: u64, what: &'static str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(count), ProgressDrawTarget::stderr());
+    styled(bar, "{msg} {wide_bar} {pos}/{len} {eta}", what)
 }
 
-/// A file that other users may read as far as the process's umask lets them.
-fn new_file(dir: &Path) -> Result<NamedTempFile> {
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o666);
-    let made = tempfile::Builder::new().prefix(".export-").permissions(mode).tempfile_in(dir);
-    made.with_context(|| format!("create a file in {}", dir.display()))
+fn bytes_bar(what: &'static str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    styled(bar, "{msg} {bytes} {bytes_per_sec}", what)
 }
 
-fn place(file: NamedTempFile, to: &Path) -> Result<()> {
-    file.persist(to).map_err(|error| error.error).with_context(|| format!("write {}", to.display()))?;
-    Ok(())
+fn styled(bar: ProgressBar, template: &str, what: &'static str) -> ProgressBar {
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    bar.set_style(style);
+    bar.set_message(what);
+    bar
 }
 
 #[cfg(test)]
@@ -205,26 +494,20 @@ mod tests {
         let out = to.path().join("out");
         let export = |trigger: &str| {
             let from = ["export", "--archive", archive.path().to_str().unwrap()];
-            let what = ["--into", out.to_str().unwrap(), "--trigger", trigger];
+            let what = ["--to", out.to_str().unwrap(), "--trigger", trigger];
             let args = Cli::try_parse_from(from.into_iter().chain(what)).unwrap().args;
-            format!("{:?}", run(&args).unwrap())
+            run(&args).map(|code| format!("{code:?}"))
         };
-        assert_eq!(export("sip-info"), format!("{:?}", ExitCode::SUCCESS));
-        let rows = fs::read_to_string(out.join(ROWS)).unwrap();
+        assert_eq!(export("sip-info").unwrap(), format!("{:?}", ExitCode::SUCCESS));
+        let rows = fs::read_to_string(out.join("recordings.jsonl")).unwrap();
         let row: Value = serde_json::from_str(rows.trim()).unwrap();
-        let file = out.join(row["file"].as_str().unwrap());
+        let file = out.join(row["exported"]["file"].as_str().unwrap());
         assert_eq!(hound::WavReader::open(&file).unwrap().duration(), 32_000);
         assert_eq!(row["bytes"], fs::metadata(&file).unwrap().len());
-        assert_eq!(fs::read_dir(&out).unwrap().count(), 2);
-        assert_eq!(export("nothing"), format!("{:?}", ExitCode::from(PARTLY)));
-    }
-
-    #[test]
-    fn nothing_outside_of_the_archive() {
-        let dir = Path::new("/a");
-        assert_eq!(inside(dir, "recordings/x.wav").unwrap(), Path::new("/a/recordings/x.wav"));
-        for file in ["../x.wav", "/etc/passwd", "a/../../b"] {
-            assert!(inside(dir, file).is_err(), "{file}");
-        }
+        let csv = fs::read_to_string(out.join("recordings.csv")).unwrap();
+        assert_eq!((csv.lines().count(), csv.lines().next().unwrap().ends_with(",exported")), (2, true));
+        assert_eq!(export("nothing").unwrap(), format!("{:?}", ExitCode::from(PARTLY)));
+        // It is finished, and nobody adds to it.
+        assert!(export("sip-info").unwrap_err().to_string().contains("is not empty"));
     }
 }

@@ -11,20 +11,25 @@ use spantape_store::seal::{self, PublicKey};
 use super::PARTLY;
 use super::terminal::clean;
 
-/// Tell whether anything in an archive has been changed, removed or put in order anew
+/// Tell whether anything in an archive, or in an export, has been changed, removed or put in order anew
 ///
-/// Every manifest's signature and place in the chain, every file that was sealed, and every recording against the hash in
+/// Of an archive: every manifest's signature and place in the chain, every file that was sealed, and every recording against the hash in
 /// its row. What no manifest has sealed yet is counted.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   spantape verify --archive /srv/calls --key seal.key.pub
+  spantape verify evidence --key seal.key.pub         # what was exported, without the archive
   spantape verify --archive /srv/calls --last 1f3a…   # the hash that `spantape seal` has printed
 
 Exit code: 0 all is as it was, 1 it is not (each finding is a line), 2 it could not be told.")]
 pub(crate) struct Args {
+    /// What `spantape export` has made: a folder, a bag, or an unpacked zip file
+    #[arg(value_name = "EXPORT", required_unless_present = "archive", conflicts_with = "archive")]
+    export: Option<PathBuf>,
+
     /// The archive
     #[arg(long, value_name = "DIR")]
-    archive: PathBuf,
+    archive: Option<PathBuf>,
 
     /// The public key that all manifests must be signed with
     #[arg(long, value_name = "FILE")]
@@ -46,7 +51,12 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let trusted = args.key.as_deref().map(PublicKey::read).transpose()?;
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    let report = seal::verify(&args.archive, trusted.as_ref(), |bytes| bar.inc(bytes))?;
+    let progress = |bytes| bar.inc(bytes);
+    let report = match (&args.archive, &args.export) {
+        (Some(archive), _) => seal::verify(archive, trusted.as_ref(), progress)?,
+        (None, Some(export)) => seal::verify_export(export, trusted.as_ref(), progress)?,
+        (None, None) => anyhow::bail!("name an archive or an export"),
+    };
     bar.finish_and_clear();
     let mut findings: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
     if let Some(last) = args.last.as_deref().filter(|last| !report.hashes.iter().any(|hash| hash == last)) {
@@ -64,6 +74,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             "files": report.files,
             "bytes": report.bytes,
             "recordings": report.rows,
+            "deleted": report.deleted,
+            "derived": report.derived,
             "unsealed": report.unsealed.len(),
         });
         println!("{value:#}");
@@ -79,7 +91,16 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         );
         println!("sealed     {} files, {:.1} MB, as they were", report.files, report.bytes as f64 / 1e6);
         println!("recordings {} with the hash that their row says", report.rows);
-        println!("unsealed   {} files", report.unsealed.len());
+        if report.deleted > 0 {
+            println!("deleted    {} recordings, as tombstones say", report.deleted);
+        }
+        if report.derived > 0 {
+            println!(
+                "decoded    {} recordings, which cannot be held against what was sealed",
+                report.derived
+            );
+        }
+        println!("unsealed   {}", report.unsealed.len());
         println!(
             "{}",
             if findings.is_empty() {

@@ -281,7 +281,7 @@ fn pauses<'a>(recording: &Row, events: &'a [Row]) -> Vec<&'a Row> {
 }
 
 /// An event as it is told. A key that is not to be known could be found by the event's id, which is a hash of it.
-fn told(event: &Row, redact_digits: bool) -> Row {
+pub(crate) fn told(event: &Row, redact_digits: bool) -> Row {
     let mut event = event.clone();
     if redact_digits && text(&event, "kind") == "dtmf" {
         let words = text(&event, "text");
