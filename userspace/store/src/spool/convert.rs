@@ -5,9 +5,51 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 use spantape_core::codec::Upsampler;
+use spantape_core::media::TapeId;
 
 use super::files::Tape;
-use crate::wav::HEADER_LEN;
+use super::{Spool, finish, new_file};
+use crate::error::{Error, Result, io};
+use crate::wav::{self, Format, HEADER_LEN};
+
+impl Spool {
+    /// Goes on at a higher rate. What is on the tape is brought to it, so that `frames` of the old rate
+    /// become `frames * new / old`, and frames are counted in the new rate from here on. A rate that is
+    /// not higher, and a tape that is not open, change nothing; after an error the tape is as it was.
+    pub fn raise_rate(&mut self, id: TapeId, sample_rate: u32) -> Result<()> {
+        let Some(tape) = self.tapes.get_mut(&id) else { return Ok(()) };
+        let old = tape.format.sample_rate;
+        if sample_rate <= old {
+            return Ok(());
+        }
+        let impossible = || Error::NoRate { tape: id, from: old, to: sample_rate };
+        let frames = match tape.frames {
+            0 => 0,
+            frames => {
+                let frames = u128::from(frames) * u128::from(sample_rate);
+                let frames = frames.checked_div(old.into()).ok_or_else(impossible)?;
+                u64::try_from(frames).unwrap_or(u64::MAX)
+            }
+        };
+        let format = Format { sample_rate, ..tape.format };
+        let mut raised = Tape { format, frames, stored: 0, on_disk: tape.on_disk };
+        if tape.on_disk {
+            let path = self.files.path(id);
+            let dir = self.files.dir.clone();
+            let upsampler = |_| Upsampler::new(old, sample_rate).ok_or_else(impossible);
+            let upsamplers = (0..tape.format.channels).map(upsampler).collect::<Result<Vec<_>>>()?;
+            let source = self.files.get(id, tape)?;
+            let target = new_file(&dir, "raise-", ".tmp").map_err(io("create a file in", &dir))?;
+            convert((source, tape), (target.as_file(), &mut raised), upsamplers)
+                .and_then(|()| finish(target.as_file(), &wav::open_header(raised.format), self.options.sync))
+                .map_err(io("bring to a higher rate", &path))?;
+            target.persist(&path).map_err(|error| io("rename into place", &path)(error.error))?;
+            self.files.forget(id);
+        }
+        *tape = raised;
+        Ok(())
+    }
+}
 
 /// Frames that [`convert`] makes at a time.
 const CONVERTED: u64 = 1 << 14;
@@ -15,7 +57,7 @@ const CONVERTED: u64 = 1 << 14;
 const REMEMBERED: u64 = 64;
 
 /// Brings the samples of one tape's file to the rate of another, an upsampler a channel. In PCM silence stays a hole.
-pub(super) fn convert(
+fn convert(
     (source, from): (&File, &Tape),
     (target, to): (&File, &mut Tape),
     mut upsamplers: Vec<Upsampler>,

@@ -13,6 +13,7 @@
 
 mod convert;
 mod files;
+mod left;
 mod names;
 
 use std::collections::{BTreeMap, HashMap};
@@ -23,12 +24,10 @@ use std::ops::Range;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use spantape_core::codec::Upsampler;
 use spantape_core::event::{Part, Signal, kept};
 use spantape_core::media::TapeId;
-use spantape_core::record::{EndReason, Id, RecordingRow, Side};
+use spantape_core::record::{Id, RecordingRow, Side};
 use spantape_core::rtp::Undecoded;
-use spantape_core::time::SECOND;
 
 use crate::encrypt::{Recipients, SUFFIX};
 use crate::error::{Error, Result, io};
@@ -38,8 +37,7 @@ use crate::partition;
 use crate::seal;
 use crate::trace::{Signals, Trace};
 use crate::wav::{self, Encoding, Format, HEADER_LEN};
-use convert::convert;
-use files::{Files, Tape, path_in, read_what_is_there};
+use files::{Files, Tape, read_what_is_there};
 use names::{existing, packets_path, rtpdump_name, rtpdump_path, trace_path};
 
 pub(crate) use names::{EXTENSIONS, beside, file_name, key_name, siblings, trace_name, with_extension};
@@ -126,121 +124,6 @@ impl Spool {
     pub fn open_with(archive: &Path, options: SpoolOptions) -> Result<Spool> {
         let lock = lock(archive, options.node.as_deref())?;
         Spool::go_on(archive, options, lock, BTreeMap::new())
-    }
-
-    /// Opens the spool of an archive in which an earlier process was in the middle of these tapes.
-    pub(crate) fn go_on(
-        archive: &Path,
-        options: SpoolOptions,
-        lock: Lock,
-        known: BTreeMap<TapeId, Vec<Part>>,
-    ) -> Result<Spool> {
-        let dir = dir_in(archive, options.node.as_deref());
-        let mut tapes = HashMap::new();
-        for &id in known.keys() {
-            tapes.extend(Tape::found(&path_in(&dir, id))?.map(|tape| (id, tape)));
-        }
-        // Nobody has asked for what they carry.
-        for (id, _) in known.iter().filter(|(_, parts)| parts.is_empty()) {
-            for side in SIDES {
-                match fs::remove_file(packets_path(&dir, *id, side)) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                        return Err(io("remove", &packets_path(&dir, *id, side))(error));
-                    }
-                    _ => {}
-                }
-            }
-        }
-        let left = put_aside(&dir, &tapes)?;
-        let mut traces = BTreeMap::new();
-        for &id in tapes.keys() {
-            let path = trace_path(&dir, id);
-            if path.exists() {
-                traces.insert(id, Trace::found(path)?);
-            }
-        }
-        let files = Files::new(dir, options.open_files);
-        Ok(Spool {
-            archive: archive.to_owned(),
-            options,
-            tapes,
-            packets: BTreeMap::new(),
-            traces,
-            signals: Signals::default(),
-            files,
-            unfinished: known,
-            left,
-            bytes: Vec::new(),
-            samples: Vec::new(),
-            _lock: lock,
-        })
-    }
-
-    /// Makes recordings of what was left unfinished, by an earlier process or for want of room. What of it is cut short
-    /// is a recording of its own beside the whole one, should that come to be once more. What cannot be finished now
-    /// stays for the next time.
-    pub(crate) fn finish_unfinished(
-        &mut self,
-        mut finished: impl FnMut(RecordingRow, Saved) -> Result<()>,
-    ) -> Result<()> {
-        while let Some((id, parts)) =
-            self.unfinished.first_key_value().map(|(id, parts)| (*id, parts.clone()))
-        {
-            for part in parts {
-                if let Some((row, saved)) = self.finish_part(id, part)? {
-                    finished(row, saved)?;
-                }
-                if let Some(parts) = self.unfinished.get_mut(&id) {
-                    parts.remove(0);
-                }
-            }
-            self.unfinished.remove(&id);
-            self.close(id)?;
-        }
-        Ok(())
-    }
-
-    /// Leaves a recording for [`Spool::finish_unfinished`], until when its tape stays.
-    pub(crate) fn postpone(&mut self, id: TapeId, part: Part) {
-        self.unfinished.entry(id).or_default().push(part);
-    }
-
-    /// Whether recordings of a tape are still to be finished.
-    pub(crate) fn is_unfinished(&self, id: TapeId) -> bool {
-        self.unfinished.contains_key(&id)
-    }
-
-    fn finish_part(&mut self, id: TapeId, part: Part) -> Result<Option<(RecordingRow, Saved)>> {
-        let Part { range, left_out, mut row } = part;
-        let Some(tape) = self.tapes.get(&id) else {
-            // It has its name already, and only its row is missing.
-            let Some(file) = existing(&self.archive, &row) else { return Ok(None) };
-            let saved = self.saved(file)?;
-            return Ok(Some((row, saved)));
-        };
-        // The rate may have been raised when all ended.
-        let rate = u64::from(tape.format.sample_rate);
-        let scaled = |frame: u64| {
-            let frame = u128::from(frame) * u128::from(rate) / u128::from(row.sample_rate.max(1));
-            u64::try_from(frame).unwrap_or(Part::OPEN)
-        };
-        let now = |frame: u64| scaled(frame).min(tape.frames);
-        let whole = range.end != Part::OPEN && scaled(range.end) <= tape.frames;
-        let range = now(range.start)..now(range.end);
-        let left_out: Vec<_> = left_out.iter().map(|out| now(out.start)..now(out.end)).collect();
-        row.sample_rate = tape.format.sample_rate;
-        row.frames = kept(range.clone(), &left_out).map(|piece| piece.end - piece.start).sum();
-        if row.frames == 0 {
-            return Ok(None);
-        }
-        if !whole {
-            row.id = Id::derive(&[b"interrupted", &row.id.0]);
-            row.end_reason = EndReason::Interrupted;
-            let length = u128::from(range.end - range.start) * SECOND as u128 / u128::from(rate.max(1));
-            row.end = row.start + i64::try_from(length).unwrap_or_default();
-        }
-        let saved = self.cut(id, range, &left_out, &row, false)?;
-        Ok(Some((row, saved)))
     }
 
     /// Tapes that an earlier process left behind of which nothing is known, oldest name first. They are WAV files.
@@ -371,43 +254,6 @@ impl Spool {
         let frames = samples as u64 / u64::from(tape.format.channels.max(1));
         tape.frames += frames;
         Ok(frames)
-    }
-
-    /// Goes on at a higher rate. What is on the tape is brought to it, so that `frames` of the old rate
-    /// become `frames * new / old`, and frames are counted in the new rate from here on. A rate that is
-    /// not higher, and a tape that is not open, change nothing; after an error the tape is as it was.
-    pub fn raise_rate(&mut self, id: TapeId, sample_rate: u32) -> Result<()> {
-        let Some(tape) = self.tapes.get_mut(&id) else { return Ok(()) };
-        let old = tape.format.sample_rate;
-        if sample_rate <= old {
-            return Ok(());
-        }
-        let impossible = || Error::NoRate { tape: id, from: old, to: sample_rate };
-        let frames = match tape.frames {
-            0 => 0,
-            frames => {
-                let frames = u128::from(frames) * u128::from(sample_rate);
-                let frames = frames.checked_div(old.into()).ok_or_else(impossible)?;
-                u64::try_from(frames).unwrap_or(u64::MAX)
-            }
-        };
-        let format = Format { sample_rate, ..tape.format };
-        let mut raised = Tape { format, frames, stored: 0, on_disk: tape.on_disk };
-        if tape.on_disk {
-            let path = self.files.path(id);
-            let dir = self.files.dir.clone();
-            let upsampler = |_| Upsampler::new(old, sample_rate).ok_or_else(impossible);
-            let upsamplers = (0..tape.format.channels).map(upsampler).collect::<Result<Vec<_>>>()?;
-            let source = self.files.get(id, tape)?;
-            let target = new_file(&dir, "raise-", ".tmp").map_err(io("create a file in", &dir))?;
-            convert((source, tape), (target.as_file(), &mut raised), upsamplers)
-                .and_then(|()| finish(target.as_file(), &wav::open_header(raised.format), self.options.sync))
-                .map_err(io("bring to a higher rate", &path))?;
-            target.persist(&path).map_err(|error| io("rename into place", &path)(error.error))?;
-            self.files.forget(id);
-        }
-        *tape = raised;
-        Ok(())
     }
 
     /// Makes a recording of the tape's frames in `range` but those that are left out, which are in order; what
@@ -579,36 +425,6 @@ pub(crate) fn lock(archive: &Path, node: Option<&str>) -> Result<Lock> {
 pub(crate) fn dir_in(archive: &Path, node: Option<&str>) -> PathBuf {
     let spool = archive.join("spool");
     node.map_or(spool.clone(), |node| spool.join(partition::node_directory(node)))
-}
-
-/// Gives the tapes of a process that crashed, but for those that are known, names that no tape of this one will have.
-fn put_aside(dir: &Path, known: &HashMap<TapeId, Tape>) -> Result<Vec<PathBuf>> {
-    let known: Vec<PathBuf> = known.keys().map(|&id| path_in(dir, id)).collect();
-    let mut left = Vec::new();
-    for entry in fs::read_dir(dir).map_err(io("read", dir))? {
-        let path = entry.map_err(io("read", dir))?.path();
-        match path.extension().and_then(|extension| extension.to_str()) {
-            Some("left") => left.push(path),
-            Some("part") if known.contains(&path) => {}
-            Some("part") => {
-                let mut free = (0..).map(|n| path.with_extension(format!("{n}.left")));
-                let Some(aside) = free.find(|path| !path.exists()) else { continue };
-                fs::rename(&path, &aside).map_err(io("rename", &path))?;
-                left.push(aside);
-            }
-            Some("packets") => {
-                let mut free = (0..).map(|n| path.with_extension(format!("{n}.packets-left")));
-                let Some(aside) = free.find(|path| !path.exists()) else { continue };
-                fs::rename(&path, &aside).map_err(io("rename", &path))?;
-            }
-            Some("trace") if known.contains(&path.with_extension("part")) => {}
-            Some("tmp" | "trace") => fs::remove_file(&path).map_err(io("remove", &path))?,
-            _ => {}
-        }
-    }
-    left.sort();
-    left.dedup();
-    Ok(left)
 }
 
 #[cfg(test)]

@@ -1,0 +1,164 @@
+//! What an earlier process has left behind, and what could not be finished for want of room.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use spantape_core::event::{Part, kept};
+use spantape_core::media::TapeId;
+use spantape_core::record::{EndReason, Id, RecordingRow};
+use spantape_core::time::SECOND;
+
+use super::files::{Files, Tape, path_in};
+use super::names::{existing, packets_path, trace_path};
+use super::{Lock, SIDES, Saved, Spool, SpoolOptions, dir_in};
+use crate::error::{Result, io};
+use crate::trace::{Signals, Trace};
+
+impl Spool {
+    /// Opens the spool of an archive in which an earlier process was in the middle of these tapes.
+    pub(crate) fn go_on(
+        archive: &Path,
+        options: SpoolOptions,
+        lock: Lock,
+        known: BTreeMap<TapeId, Vec<Part>>,
+    ) -> Result<Spool> {
+        let dir = dir_in(archive, options.node.as_deref());
+        let mut tapes = HashMap::new();
+        for &id in known.keys() {
+            tapes.extend(Tape::found(&path_in(&dir, id))?.map(|tape| (id, tape)));
+        }
+        // Nobody has asked for what they carry.
+        for (id, _) in known.iter().filter(|(_, parts)| parts.is_empty()) {
+            for side in SIDES {
+                match fs::remove_file(packets_path(&dir, *id, side)) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(io("remove", &packets_path(&dir, *id, side))(error));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        let left = put_aside(&dir, &tapes)?;
+        let mut traces = BTreeMap::new();
+        for &id in tapes.keys() {
+            let path = trace_path(&dir, id);
+            if path.exists() {
+                traces.insert(id, Trace::found(path)?);
+            }
+        }
+        let files = Files::new(dir, options.open_files);
+        Ok(Spool {
+            archive: archive.to_owned(),
+            options,
+            tapes,
+            packets: BTreeMap::new(),
+            traces,
+            signals: Signals::default(),
+            files,
+            unfinished: known,
+            left,
+            bytes: Vec::new(),
+            samples: Vec::new(),
+            _lock: lock,
+        })
+    }
+
+    /// Makes recordings of what was left unfinished, by an earlier process or for want of room. What of it is cut short
+    /// is a recording of its own beside the whole one, should that come to be once more. What cannot be finished now
+    /// stays for the next time.
+    pub(crate) fn finish_unfinished(
+        &mut self,
+        mut finished: impl FnMut(RecordingRow, Saved) -> Result<()>,
+    ) -> Result<()> {
+        while let Some((id, parts)) =
+            self.unfinished.first_key_value().map(|(id, parts)| (*id, parts.clone()))
+        {
+            for part in parts {
+                if let Some((row, saved)) = self.finish_part(id, part)? {
+                    finished(row, saved)?;
+                }
+                if let Some(parts) = self.unfinished.get_mut(&id) {
+                    parts.remove(0);
+                }
+            }
+            self.unfinished.remove(&id);
+            self.close(id)?;
+        }
+        Ok(())
+    }
+
+    /// Leaves a recording for [`Spool::finish_unfinished`], until when its tape stays.
+    pub(crate) fn postpone(&mut self, id: TapeId, part: Part) {
+        self.unfinished.entry(id).or_default().push(part);
+    }
+
+    /// Whether recordings of a tape are still to be finished.
+    pub(crate) fn is_unfinished(&self, id: TapeId) -> bool {
+        self.unfinished.contains_key(&id)
+    }
+
+    fn finish_part(&mut self, id: TapeId, part: Part) -> Result<Option<(RecordingRow, Saved)>> {
+        let Part { range, left_out, mut row } = part;
+        let Some(tape) = self.tapes.get(&id) else {
+            // It has its name already, and only its row is missing.
+            let Some(file) = existing(&self.archive, &row) else { return Ok(None) };
+            let saved = self.saved(file)?;
+            return Ok(Some((row, saved)));
+        };
+        // The rate may have been raised when all ended.
+        let rate = u64::from(tape.format.sample_rate);
+        let scaled = |frame: u64| {
+            let frame = u128::from(frame) * u128::from(rate) / u128::from(row.sample_rate.max(1));
+            u64::try_from(frame).unwrap_or(Part::OPEN)
+        };
+        let now = |frame: u64| scaled(frame).min(tape.frames);
+        let whole = range.end != Part::OPEN && scaled(range.end) <= tape.frames;
+        let range = now(range.start)..now(range.end);
+        let left_out: Vec<_> = left_out.iter().map(|out| now(out.start)..now(out.end)).collect();
+        row.sample_rate = tape.format.sample_rate;
+        row.frames = kept(range.clone(), &left_out).map(|piece| piece.end - piece.start).sum();
+        if row.frames == 0 {
+            return Ok(None);
+        }
+        if !whole {
+            row.id = Id::derive(&[b"interrupted", &row.id.0]);
+            row.end_reason = EndReason::Interrupted;
+            let length = u128::from(range.end - range.start) * SECOND as u128 / u128::from(rate.max(1));
+            row.end = row.start + i64::try_from(length).unwrap_or_default();
+        }
+        let saved = self.cut(id, range, &left_out, &row, false)?;
+        Ok(Some((row, saved)))
+    }
+}
+
+/// Gives the tapes of a process that crashed, but for those that are known, names that no tape of this one will have.
+fn put_aside(dir: &Path, known: &HashMap<TapeId, Tape>) -> Result<Vec<PathBuf>> {
+    let known: Vec<PathBuf> = known.keys().map(|&id| path_in(dir, id)).collect();
+    let mut left = Vec::new();
+    for entry in fs::read_dir(dir).map_err(io("read", dir))? {
+        let path = entry.map_err(io("read", dir))?.path();
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("left") => left.push(path),
+            Some("part") if known.contains(&path) => {}
+            Some("part") => {
+                let mut free = (0..).map(|n| path.with_extension(format!("{n}.left")));
+                let Some(aside) = free.find(|path| !path.exists()) else { continue };
+                fs::rename(&path, &aside).map_err(io("rename", &path))?;
+                left.push(aside);
+            }
+            Some("packets") => {
+                let mut free = (0..).map(|n| path.with_extension(format!("{n}.packets-left")));
+                let Some(aside) = free.find(|path| !path.exists()) else { continue };
+                fs::rename(&path, &aside).map_err(io("rename", &path))?;
+            }
+            Some("trace") if known.contains(&path.with_extension("part")) => {}
+            Some("tmp" | "trace") => fs::remove_file(&path).map_err(io("remove", &path))?,
+            _ => {}
+        }
+    }
+    left.sort();
+    left.dedup();
+    Ok(left)
+}
