@@ -174,15 +174,19 @@ impl Archive {
                 false => recovered.damaged += 1,
             }
         }
-        spool.finish_unfinished(|row, saved| {
-            let saved = finished.encrypt(&saved)?;
-            replaced.extend(saved.replaces.iter().cloned());
-            catalog.recording(&row, &saved)?;
-            recovered.recordings.push((row, saved));
-            Ok(())
-        })?;
+        let unfinished = spool.unfinished();
+        for &id in &unfinished {
+            for (row, saved) in spool.finish_tape(id)? {
+                let saved = finished.encrypt(&saved)?;
+                replaced.extend(saved.replaces.iter().cloned());
+                catalog.recording(&row, &saved)?;
+                recovered.recordings.push((row, saved));
+            }
+        }
         catalog.flush()?;
         replaced.iter().try_for_each(|before| remove(&finished.path(before)))?;
+        // Until the catalog has them, their tapes are all that the next process could know them by.
+        unfinished.into_iter().try_for_each(|id| spool.close(id))?;
         let log = Log::create(&dir, options.repeatable, found.signals)?;
         Ok(Archive {
             spool,
@@ -395,7 +399,7 @@ impl Archive {
     ) -> Result<Option<Saved>> {
         let saved = self.save(id, range, left_out, row, last)?;
         let Some(saved) = saved else { return Ok(None) };
-        let saved = self.spool.finished().encrypt(&saved)?;
+        let saved = self.encrypt(saved)?;
         self.recording(row, &saved)?;
         Ok(Some(saved))
     }
@@ -461,20 +465,22 @@ impl Archive {
     }
 
     fn finish_postponed(&mut self) -> Result<()> {
-        let mut finished = Vec::new();
-        let result = self.spool.finish_unfinished(|row, saved| {
-            finished.push((row, saved));
-            Ok(())
-        });
-        let files = self.spool.finished();
-        for (row, saved) in &finished {
-            // One that cannot be encrypted is still one that was made.
-            let encrypted = files.encrypt(saved);
-            let saved = encrypted.as_ref().unwrap_or(saved).clone();
-            self.tolerate(encrypted.map(drop))?;
-            self.recording(row, &saved)?;
+        for id in self.spool.unfinished() {
+            for (row, saved) in self.spool.finish_tape(id)? {
+                let saved = self.encrypt(saved)?;
+                self.recording(&row, &saved)?;
+            }
+            self.spool.close(id)?;
         }
-        result
+        Ok(())
+    }
+
+    /// One that cannot be encrypted is still one that was made.
+    fn encrypt(&mut self, saved: Saved) -> Result<Saved> {
+        match self.spool.finished().encrypt(&saved) {
+            Ok(encrypted) => Ok(encrypted),
+            Err(error) => self.tolerate(Err(error)).map(|_| saved),
+        }
     }
 
     /// A disk that is full, or that fails, does not end a recorder that cannot have what it hears once more: whatever

@@ -65,31 +65,21 @@ impl Spool {
         })
     }
 
-    /// Makes recordings of what was left unfinished, by an earlier process or for want of room. What of it is cut short
-    /// is a recording of its own beside the whole one, should that come to be once more. What cannot be finished now
-    /// stays for the next time.
-    pub(crate) fn finish_unfinished(
-        &mut self,
-        mut finished: impl FnMut(RecordingRow, Saved) -> Result<()>,
-    ) -> Result<()> {
-        while let Some((id, parts)) =
-            self.unfinished.first_key_value().map(|(id, parts)| (*id, parts.clone()))
-        {
-            for part in parts {
-                if let Some((row, saved)) = self.finish_part(id, part)? {
-                    finished(row, saved)?;
-                }
-                if let Some(parts) = self.unfinished.get_mut(&id) {
-                    parts.remove(0);
-                }
-            }
-            self.unfinished.remove(&id);
-            self.close(id)?;
-        }
-        Ok(())
+    /// Tapes of which recordings are still to be made.
+    pub(crate) fn unfinished(&self) -> Vec<TapeId> {
+        self.unfinished.keys().copied().collect()
     }
 
-    /// Leaves a recording for [`Spool::finish_unfinished`], until when its tape stays.
+    /// Makes recordings of what was left unfinished of a tape, by an earlier process or for want of room. What of it is
+    /// cut short is a recording of its own beside the whole one, should that come to be once more. The tape stays until
+    /// it is closed: until then this can be done again, and comes to the same.
+    pub(crate) fn finish_tape(&mut self, id: TapeId) -> Result<Vec<(RecordingRow, Saved)>> {
+        let parts = self.unfinished.get(&id).cloned().unwrap_or_default();
+        let finished = parts.into_iter().map(|part| self.finish_part(id, part));
+        finished.filter_map(Result::transpose).collect()
+    }
+
+    /// Leaves a recording for [`Spool::finish_tape`], until when its tape stays.
     pub(crate) fn postpone(&mut self, id: TapeId, part: Part) {
         self.unfinished.entry(id).or_default().push(part);
     }

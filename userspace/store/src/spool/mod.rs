@@ -313,6 +313,7 @@ impl Spool {
             let path = self.files.path(id);
             fs::remove_file(&path).map_err(io("remove", &path))?;
         }
+        self.unfinished.remove(&id);
         Ok(())
     }
 
