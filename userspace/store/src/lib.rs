@@ -184,7 +184,7 @@ impl Archive {
             }
         }
         catalog.flush()?;
-        replaced.iter().try_for_each(|before| remove(&finished.path(before)))?;
+        replaced.iter().try_for_each(|before| spool::remove(&finished.path(before)))?;
         // Until the catalog has them, their tapes are all that the next process could know them by.
         unfinished.into_iter().try_for_each(|id| spool.close(id))?;
         let log = Log::create(&dir, options.repeatable, found.signals)?;
@@ -384,7 +384,7 @@ impl Archive {
         }
         self.add_logged(logged, |catalog| catalog.recording(row, saved))?;
         let finished = self.spool.finished();
-        let removed = saved.replaces.iter().try_for_each(|before| remove(&finished.path(before)));
+        let removed = saved.replaces.iter().try_for_each(|before| spool::remove(&finished.path(before)));
         self.tolerate(removed).map(drop)
     }
 
@@ -536,12 +536,5 @@ fn remove_others(archive: &Path, file: &str) -> Result<()> {
     let in_clear =
         spool::beside(file).into_iter().filter(|name| archive.join(format!("{name}{SUFFIX}")).exists());
     let in_clear = in_clear.filter(|_| file.ends_with(SUFFIX));
-    others.chain(in_clear).map(|other| archive.join(other)).try_for_each(|other| remove(&other))
-}
-
-fn remove(path: &Path) -> Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error::io("remove", path)(error)),
-        _ => Ok(()),
-    }
+    others.chain(in_clear).map(|other| archive.join(other)).try_for_each(|other| spool::remove(&other))
 }

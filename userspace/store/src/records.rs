@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use spantape_core::media::LONGEST_PACKET;
 
 use crate::error::{Result, io};
+use crate::spool;
 
 /// Bytes that wait in memory at most.
 const BUFFERED: usize = 64 << 10;
@@ -142,10 +143,7 @@ impl Records {
 
     /// Removes what is left of it.
     pub(crate) fn remove(self) -> Result<()> {
-        match fs::remove_file(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io("remove", &self.path)(error)),
-            _ => Ok(()),
-        }
+        spool::remove(&self.path)
     }
 }
 

@@ -98,12 +98,12 @@ impl Files {
                 self.open.remove(&oldest);
             }
         }
-        self.order.insert(self.uses, id);
         let slot = match self.open.entry(id) {
             Entry::Occupied(slot) => slot.into_mut(),
             Entry::Vacant(slot) => slot.insert((open_file(&path_in(&self.dir, id), tape)?, 0)),
         };
         slot.1 = self.uses;
+        self.order.insert(self.uses, id);
         Ok(&slot.0)
     }
 
@@ -134,12 +134,14 @@ pub(super) fn path_in(dir: &Path, id: TapeId) -> PathBuf {
     dir.join(format!("{id}.part"))
 }
 
-pub(super) fn open_file(path: &Path, tape: &mut Tape) -> Result<File> {
-    let file = File::options().read(true).write(true).create_new(!tape.on_disk).open(path);
+/// A tape is on the disk once its header is: what an attempt has left that got no further is begun anew.
+fn open_file(path: &Path, tape: &mut Tape) -> Result<File> {
+    let is_new = !tape.on_disk;
+    let file = File::options().read(true).write(true).create(is_new).truncate(is_new).open(path);
     let file = file.map_err(io("open", path))?;
-    if !tape.on_disk {
-        tape.on_disk = true;
+    if is_new {
         file.write_all_at(&wav::open_header(tape.format), 0).map_err(io("write", path))?;
+        tape.on_disk = true;
     }
     Ok(file)
 }

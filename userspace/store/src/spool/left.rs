@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use spantape_core::event::{Part, kept};
@@ -12,7 +11,7 @@ use spantape_core::time::SECOND;
 
 use super::files::{Files, Tape, path_in};
 use super::names::{existing, packets_path, trace_path};
-use super::{Lock, SIDES, Saved, Spool, SpoolOptions, dir_in};
+use super::{Lock, SIDES, Saved, Spool, SpoolOptions, dir_in, remove};
 use crate::error::{Result, io};
 use crate::trace::{Signals, Trace};
 
@@ -32,12 +31,7 @@ impl Spool {
         // Nobody has asked for what they carry.
         for (id, _) in known.iter().filter(|(_, parts)| parts.is_empty()) {
             for side in SIDES {
-                match fs::remove_file(packets_path(&dir, *id, side)) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                        return Err(io("remove", &packets_path(&dir, *id, side))(error));
-                    }
-                    _ => {}
-                }
+                remove(&packets_path(&dir, *id, side))?;
             }
         }
         let left = put_aside(&dir, &tapes)?;

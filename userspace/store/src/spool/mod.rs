@@ -309,10 +309,11 @@ impl Spool {
             self.packets.remove(&(id, side)).map_or(Ok(()), Packets::remove)?;
         }
         self.traces.remove(&id).map_or(Ok(()), Trace::remove)?;
-        if self.tapes.remove(&id).is_some_and(|tape| tape.on_disk) {
-            let path = self.files.path(id);
-            fs::remove_file(&path).map_err(io("remove", &path))?;
+        if self.tapes.contains_key(&id) {
+            // Also what has no header yet.
+            remove(&self.files.path(id))?;
         }
+        self.tapes.remove(&id);
         self.unfinished.remove(&id);
         Ok(())
     }
@@ -396,6 +397,14 @@ const ERASED_AT_ONCE: usize = 64 << 10;
 pub(crate) fn new_file(dir: &Path, prefix: &str, suffix: &str) -> io::Result<tempfile::NamedTempFile> {
     let mode = fs::Permissions::from_mode(0o666);
     tempfile::Builder::new().prefix(prefix).suffix(suffix).permissions(mode).tempfile_in(dir)
+}
+
+/// Removes a file. One that is gone already is no error.
+pub(crate) fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io("remove", path)(error)),
+        _ => Ok(()),
+    }
 }
 
 fn finish(file: &File, header: &[u8], sync: bool) -> io::Result<()> {
