@@ -14,6 +14,7 @@ use super::names::{existing, packets_path, trace_path};
 use super::{Lock, SIDES, Saved, Spool, SpoolOptions, dir_in, remove};
 use crate::error::{Result, io};
 use crate::trace::{Signals, Trace};
+use crate::wav::HEADER_LEN;
 
 impl Spool {
     /// Opens the spool of an archive in which an earlier process was in the middle of these tapes.
@@ -126,6 +127,8 @@ fn put_aside(dir: &Path, known: &HashMap<TapeId, Tape>) -> Result<Vec<PathBuf>> 
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("left") => left.push(path),
             Some("part") if known.contains(&path) => {}
+            // Killed before the first sample, or even before the header.
+            Some("part") if length(&path)? <= HEADER_LEN as u64 => remove(&path)?,
             Some("part") => {
                 let mut free = (0..).map(|n| path.with_extension(format!("{n}.left")));
                 let Some(aside) = free.find(|path| !path.exists()) else { continue };
@@ -145,4 +148,8 @@ fn put_aside(dir: &Path, known: &HashMap<TapeId, Tape>) -> Result<Vec<PathBuf>> 
     left.sort();
     left.dedup();
     Ok(left)
+}
+
+fn length(path: &Path) -> Result<u64> {
+    Ok(fs::metadata(path).map_err(io("look at", path))?.len())
 }

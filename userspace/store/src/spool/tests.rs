@@ -253,6 +253,18 @@ fn one_process_a_time_and_what_a_crash_leaves() {
 }
 
 #[test]
+fn a_tape_on_which_nothing_is_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(Spool::open(dir.path()).unwrap());
+    for (tape, length) in [(1, 0), (2, HEADER_LEN - 1), (3, HEADER_LEN)] {
+        fs::write(dir.path().join(format!("spool/{tape}.part")), vec![0u8; length]).unwrap();
+    }
+    let spool = Spool::open(dir.path()).unwrap();
+    assert!(spool.left().is_empty(), "{:?}", spool.left());
+    assert_eq!(spooled(dir.path()), 0);
+}
+
+#[test]
 fn names_are_safe() {
     let mut row = recording(1);
     row.from.user = "../Zoë /".into();
