@@ -244,8 +244,8 @@ impl Archive {
             self.shortage.refused += 1;
             return Ok(());
         }
-        self.spool.open_tape(id, sample_rate, channels);
         let logged = self.log.tape(id);
+        self.spool.open_tape(id, sample_rate, channels);
         self.tolerate(logged).map(drop)
     }
 

@@ -164,12 +164,13 @@ impl Log {
         })
     }
 
-    /// A tape has been opened.
+    /// A tape is about to be opened. On return that can be relied on: a file that the log does not know is taken for
+    /// one of which nothing is known.
     pub(crate) fn tape(&mut self, id: TapeId) -> Result<()> {
         let line = line(&Entry::Tape { id });
         self.collected.extend(&line);
         self.tapes.entry(id).or_default()[0] = line;
-        self.write_some()
+        self.write()
     }
 
     /// What is to be kept of a tape. On return that can be relied on.

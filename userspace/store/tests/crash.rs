@@ -91,7 +91,6 @@ fn what_nobody_has_asked_for_is_gone() {
     let mut archive = Archive::create_with(dir.path(), live()).unwrap();
     archive.open_tape(TAPE, 8000, 2, (0, 1)).unwrap();
     archive.write(TAPE, &[1, 2, 3, 4]).unwrap();
-    archive.write_log().unwrap();
     let left = killed(dir.path());
     let next = Archive::create_with(left.path(), live()).unwrap();
     assert!(next.recovered().is_empty(), "{:?}", next.recovered());

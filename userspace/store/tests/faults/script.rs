@@ -168,7 +168,7 @@ fn kept_whole() -> Vec<Step> {
     ]
 }
 
-/// A tape that nobody asks for. Its samples come before anything of it is in the log.
+/// A tape that nobody asks for. Its samples come before anybody has the log written.
 fn thrown_away() -> Vec<Step> {
     let tape = TapeId(3);
     vec![Step::Open(tape), Step::Write(tape, block(6, 160)), Step::WriteLog, Step::Close(tape), Step::Flush]
