@@ -356,7 +356,7 @@ impl Archive {
         let saved = if self.spool.is_unfinished(id) {
             None
         } else {
-            match self.spool.cut(id, range.clone(), left_out, row, last) {
+            match self.spool.make(id, range.clone(), left_out, row, last) {
                 Ok(saved) => Some(saved),
                 Err(error) => {
                     self.tolerate(Err(error))?;
@@ -371,6 +371,9 @@ impl Archive {
         };
         let logged = self.log.awaited(row.id, recording_row(row, &saved));
         self.tolerate(logged)?;
+        if last {
+            self.close(id)?;
+        }
         Ok(Some(saved))
     }
 
@@ -404,15 +407,21 @@ impl Archive {
         Ok(Some(saved))
     }
 
-    /// See [`Spool::close`].
+    /// See [`Spool::close`]. What cannot be removed now will be with the next [`Archive::flush`], or by the next process.
     pub fn close(&mut self, id: TapeId) -> Result<()> {
-        if self.refused.remove(&id) || self.spool.is_unfinished(id) {
+        if self.refused.remove(&id) || self.spool.is_unfinished(id) || !self.spool.is_open(id) {
             return Ok(());
         }
-        // First what came of it, then that it is done with.
-        let logged = self.log.closed(id).and_then(|()| self.log.write());
+        // First what came of it, and that nothing more of it is to be kept: whatever happens, it is removed.
+        let logged = self.log.kept(id, Vec::new());
         self.tolerate(logged)?;
-        self.spool.close(id)
+        let closed = self.spool.close(id);
+        if !self.tolerate(closed)? {
+            self.spool.postpone_close(id);
+            return Ok(());
+        }
+        let logged = self.log.closed(id);
+        self.tolerate(logged).map(drop)
     }
 
     /// See [`Catalog::call`].

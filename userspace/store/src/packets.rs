@@ -106,7 +106,7 @@ impl Packets {
     }
 
     /// Removes what is left of it.
-    pub(crate) fn remove(self) -> Result<()> {
+    pub(crate) fn remove(&self) -> Result<()> {
         self.records.remove()
     }
 

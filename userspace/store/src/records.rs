@@ -142,7 +142,7 @@ impl Records {
     }
 
     /// Removes what is left of it.
-    pub(crate) fn remove(self) -> Result<()> {
+    pub(crate) fn remove(&self) -> Result<()> {
         spool::remove(&self.path)
     }
 }

@@ -122,7 +122,7 @@ impl Trace {
     }
 
     /// Removes what is left of it.
-    pub(crate) fn remove(self) -> Result<()> {
+    pub(crate) fn remove(&self) -> Result<()> {
         self.records.remove()
     }
 

@@ -60,7 +60,7 @@ impl Spool {
         })
     }
 
-    /// Tapes of which recordings are still to be made.
+    /// Tapes of which recordings are still to be made, or that are still to be closed.
     pub(crate) fn unfinished(&self) -> Vec<TapeId> {
         self.unfinished.keys().copied().collect()
     }
@@ -79,7 +79,12 @@ impl Spool {
         self.unfinished.entry(id).or_default().push(part);
     }
 
-    /// Whether recordings of a tape are still to be finished.
+    /// Leaves nothing but the closing of a tape for later.
+    pub(crate) fn postpone_close(&mut self, id: TapeId) {
+        self.unfinished.insert(id, Vec::new());
+    }
+
+    /// Whether recordings of a tape are still to be finished, or it is still to be closed.
     pub(crate) fn is_unfinished(&self, id: TapeId) -> bool {
         self.unfinished.contains_key(&id)
     }
@@ -113,7 +118,7 @@ impl Spool {
             let length = u128::from(range.end - range.start) * SECOND as u128 / u128::from(rate.max(1));
             row.end = row.start + i64::try_from(length).unwrap_or_default();
         }
-        let saved = self.cut(id, range, &left_out, &row, false)?;
+        let saved = self.make(id, range, &left_out, &row, false)?;
         Ok(Some((row, saved)))
     }
 }

@@ -269,6 +269,22 @@ impl Spool {
         row: &RecordingRow,
         last: bool,
     ) -> Result<Saved> {
+        let saved = self.make(id, range, left_out, row, last)?;
+        if last {
+            self.close(id)?;
+        }
+        Ok(saved)
+    }
+
+    /// Makes a recording as [`Spool::cut`] does, but what is left of the tape stays until it is closed.
+    pub(crate) fn make(
+        &mut self,
+        id: TapeId,
+        range: Range<u64>,
+        left_out: &[Range<u64>],
+        row: &RecordingRow,
+        last: bool,
+    ) -> Result<Saved> {
         let file = existing(&self.archive, row).unwrap_or_else(|| file_name(row));
         let target = self.archive.join(&file);
         if !target.try_exists().map_err(io("look for", &target))? {
@@ -282,9 +298,6 @@ impl Spool {
                 let pieces: Vec<_> = kept(range, left_out).collect();
                 self.copy(id, &pieces, row, &target)?;
             }
-        }
-        if last {
-            self.close(id)?;
         }
         self.saved(file)
     }
@@ -302,13 +315,21 @@ impl Spool {
         Ok(Saved { file, bytes, sha256, rtpdump, key, ..Saved::default() })
     }
 
-    /// Drops a tape and what is left of its file. One that is gone already is no error.
+    /// Whether there is such a tape.
+    pub(crate) fn is_open(&self, id: TapeId) -> bool {
+        self.tapes.contains_key(&id)
+    }
+
+    /// Drops a tape and what is left of its files. One that is gone already is no error. What could not be removed can be
+    /// closed once more.
     pub fn close(&mut self, id: TapeId) -> Result<()> {
         self.files.forget(id);
         for side in SIDES {
-            self.packets.remove(&(id, side)).map_or(Ok(()), Packets::remove)?;
+            self.packets.get(&(id, side)).map_or(Ok(()), Packets::remove)?;
+            self.packets.remove(&(id, side));
         }
-        self.traces.remove(&id).map_or(Ok(()), Trace::remove)?;
+        self.traces.get(&id).map_or(Ok(()), Trace::remove)?;
+        self.traces.remove(&id);
         if self.tapes.contains_key(&id) {
             // Also what has no header yet.
             remove(&self.files.path(id))?;
@@ -356,6 +377,7 @@ impl Spool {
         finish(file, &wav::header(tape.format, end, row), self.options.sync).map_err(io("finish", &path))?;
         fs::rename(&path, target).map_err(io("rename into place", target))?;
         tape.on_disk = false;
+        self.files.forget(id);
         Ok(())
     }
 
