@@ -412,16 +412,7 @@ impl Archive {
         if self.refused.remove(&id) || self.spool.is_unfinished(id) || !self.spool.is_open(id) {
             return Ok(());
         }
-        // First what came of it, and that nothing more of it is to be kept: whatever happens, it is removed.
-        let logged = self.log.kept(id, Vec::new());
-        self.tolerate(logged)?;
-        let closed = self.spool.close(id);
-        if !self.tolerate(closed)? {
-            self.spool.postpone_close(id);
-            return Ok(());
-        }
-        let logged = self.log.closed(id);
-        self.tolerate(logged).map(drop)
+        self.remove_tape(id)
     }
 
     /// See [`Catalog::call`].
@@ -457,7 +448,8 @@ impl Archive {
 
     /// Finishes what can be finished and writes the catalog ([`Catalog::flush`]).
     pub fn flush(&mut self) -> Result<()> {
-        let flushed = self.finish_postponed().and_then(|()| self.catalog.flush());
+        self.finish_postponed()?;
+        let flushed = self.catalog.flush();
         if self.tolerate(flushed)? {
             let begun = self.log.begin_anew();
             self.tolerate(begun)?;
@@ -473,13 +465,19 @@ impl Archive {
         self.tolerate(kept).map(drop)
     }
 
+    /// What cannot be finished yet holds nothing else up.
     fn finish_postponed(&mut self) -> Result<()> {
         for id in self.spool.unfinished() {
-            for (row, saved) in self.spool.finish_tape(id)? {
-                let saved = self.encrypt(saved)?;
-                self.recording(&row, &saved)?;
+            match self.spool.finish_tape(id) {
+                Ok(finished) => {
+                    for (row, saved) in finished {
+                        let saved = self.encrypt(saved)?;
+                        self.recording(&row, &saved)?;
+                    }
+                    self.remove_tape(id)?;
+                }
+                Err(error) => _ = self.tolerate(Err(error))?,
             }
-            self.spool.close(id)?;
         }
         Ok(())
     }
@@ -490,6 +488,19 @@ impl Archive {
             Ok(encrypted) => Ok(encrypted),
             Err(error) => self.tolerate(Err(error)).map(|_| saved),
         }
+    }
+
+    fn remove_tape(&mut self, id: TapeId) -> Result<()> {
+        // First what came of it, and that nothing more of it is to be kept: whatever happens, it is removed.
+        let logged = self.log.kept(id, Vec::new());
+        self.tolerate(logged)?;
+        let closed = self.spool.close(id);
+        if !self.tolerate(closed)? {
+            self.spool.postpone_close(id);
+            return Ok(());
+        }
+        let logged = self.log.closed(id);
+        self.tolerate(logged).map(drop)
     }
 
     /// A disk that is full, or that fails, does not end a recorder that cannot have what it hears once more: whatever

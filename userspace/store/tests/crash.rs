@@ -300,3 +300,30 @@ fn what_was_not_encrypted_yet_is_when_it_goes_on() {
         assert!(clear.ends_with(&[7, 0]) || clear.ends_with(&[9, 0]));
     }
 }
+
+/// A recording that cannot be made at first is made with the next flush, and after it nothing is left to do.
+#[test]
+fn a_recording_that_is_held_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut archive = Archive::create_with(dir.path(), live()).unwrap();
+    let row = RecordingRow { frames: 2, ..row() };
+    archive.open_tape(TAPE, 8000, 2, (0, 1)).unwrap();
+    archive.write(TAPE, &[1, 2, 3, 4]).unwrap();
+    archive.keep(TAPE, vec![Part { range: 0..2, left_out: Vec::new(), row: row.clone() }]).unwrap();
+    // A file is where there should be a directory.
+    fs::write(dir.path().join("recordings"), "").unwrap();
+    assert!(archive.cut(TAPE, 0..2, &[], &row, true).unwrap().is_none());
+    archive.close(TAPE).unwrap();
+    archive.call(&call(1)).unwrap();
+    archive.flush().unwrap();
+    assert_eq!(column(dir.path(), Table::Calls, "call_uid").len(), 1, "it holds up the catalog");
+    fs::remove_file(dir.path().join("recordings")).unwrap();
+    archive.flush().unwrap();
+    assert_eq!(column(dir.path(), Table::Recordings, "end_reason"), ["bye"]);
+    let file = column(dir.path(), Table::Recordings, "file").remove(0);
+    assert_eq!(samples(&dir.path().join(file)), [1, 2, 3, 4]);
+    drop(archive);
+    let next = Archive::create_with(dir.path(), live()).unwrap();
+    assert!(next.recovered().is_empty(), "{:?}", next.recovered());
+    assert_eq!(fs::read_dir(dir.path().join("spool")).unwrap().count(), 2, "a lock and a log");
+}
