@@ -306,13 +306,13 @@ fn what_was_not_encrypted_yet_is_when_it_goes_on() {
 fn a_recording_that_is_held_up() {
     let dir = tempfile::tempdir().unwrap();
     let mut archive = Archive::create_with(dir.path(), live()).unwrap();
-    let row = RecordingRow { frames: 2, ..row() };
+    let row = RecordingRow { frames: 3, ..row() };
     archive.open_tape(TAPE, 8000, 2, (0, 1)).unwrap();
     archive.write(TAPE, &[1, 2, 3, 4]).unwrap();
-    archive.keep(TAPE, vec![Part { range: 0..2, left_out: Vec::new(), row: row.clone() }]).unwrap();
+    archive.keep(TAPE, vec![Part { range: 0..3, left_out: Vec::new(), row: row.clone() }]).unwrap();
     // A file is where there should be a directory.
     fs::write(dir.path().join("recordings"), "").unwrap();
-    assert!(archive.cut(TAPE, 0..2, &[], &row, true).unwrap().is_none());
+    assert!(archive.cut(TAPE, 0..3, &[], &row, true).unwrap().is_none());
     archive.close(TAPE).unwrap();
     archive.call(&call(1)).unwrap();
     archive.flush().unwrap();
@@ -321,7 +321,7 @@ fn a_recording_that_is_held_up() {
     archive.flush().unwrap();
     assert_eq!(column(dir.path(), Table::Recordings, "end_reason"), ["bye"]);
     let file = column(dir.path(), Table::Recordings, "file").remove(0);
-    assert_eq!(samples(&dir.path().join(file)), [1, 2, 3, 4]);
+    assert_eq!(samples(&dir.path().join(file)), [1, 2, 3, 4, 0, 0], "behind the tape's end there is silence");
     drop(archive);
     let next = Archive::create_with(dir.path(), live()).unwrap();
     assert!(next.recovered().is_empty(), "{:?}", next.recovered());

@@ -76,6 +76,10 @@ impl Spool {
 
     /// Leaves a recording for [`Spool::finish_tape`], until when its tape stays.
     pub(crate) fn postpone(&mut self, id: TapeId, part: Part) {
+        if let Some(tape) = self.tapes.get_mut(&id) {
+            // It is whole all the same: what lies beyond the tape's end is silence.
+            tape.frames = tape.frames.max(part.range.end);
+        }
         self.unfinished.entry(id).or_default().push(part);
     }
 
