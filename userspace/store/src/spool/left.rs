@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use spantape_core::event::{Part, kept};
 use spantape_core::media::TapeId;
-use spantape_core::record::{EndReason, Id, RecordingRow};
+use spantape_core::record::{EndReason, Id, RecordingRow, Side};
 use spantape_core::time::SECOND;
 
 use super::files::{Files, Tape, path_in};
-use super::names::{existing, packets_path, trace_path};
+use super::names::{existing, file_name, packets_path, rtpdump_name, trace_path};
 use super::{Lock, SIDES, Saved, Spool, SpoolOptions, dir_in, remove};
 use crate::error::{Result, io};
 use crate::trace::{Signals, Trace};
@@ -29,10 +29,12 @@ impl Spool {
         for &id in known.keys() {
             tapes.extend(Tape::found(&path_in(&dir, id))?.map(|tape| (id, tape)));
         }
-        // Nobody has asked for what they carry.
-        for (id, _) in known.iter().filter(|(_, parts)| parts.is_empty()) {
+        for (id, parts) in &known {
             for side in SIDES {
-                remove(&packets_path(&dir, *id, side))?;
+                // Also where nobody has asked for what they carry.
+                if parts.iter().all(|part| has_packets(archive, part, side)) {
+                    remove(&packets_path(&dir, *id, side))?;
+                }
             }
         }
         let left = put_aside(&dir, &tapes)?;
@@ -125,6 +127,12 @@ impl Spool {
         let saved = self.make(id, range, &left_out, &row, false)?;
         Ok(Some((row, saved)))
     }
+}
+
+/// Whether a recording has all that it will have of the undecoded packets of a side: they are cut before its audio is.
+fn has_packets(archive: &Path, part: &Part, side: Side) -> bool {
+    let rtpdump = archive.join(rtpdump_name(&file_name(&part.row), side));
+    part.range.end != Part::OPEN && (rtpdump.exists() || existing(archive, &part.row).is_some())
 }
 
 /// Gives the tapes of a process that crashed, but for those that are known, names that no tape of this one will have.

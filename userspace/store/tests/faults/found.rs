@@ -63,9 +63,13 @@ impl Found {
                 rows::objects(&batch).for_each(|row| self.take_row(path, table, row));
             }
         }
-        for file in ["catalog", "recordings", "spool"].into_iter().flat_map(|dir| files(path, dir)) {
-            self.take_file(path, file);
-        }
+        let there = ["catalog", "recordings", "spool"].into_iter().flat_map(|dir| files(path, dir));
+        let there: Vec<String> = there.collect();
+        // It is the last recording of the only tape that has any.
+        let are_kept = there.iter().any(|file| file.ends_with("_00000002.callee.rtpdump"));
+        let are_aside = there.iter().any(|file| file.ends_with(".packets-left"));
+        self.ensure(!(are_kept && are_aside), "packets are put aside that a recording has");
+        there.into_iter().for_each(|file| self.take_file(path, file));
         Ok(())
     }
 
