@@ -291,6 +291,7 @@ impl Spool {
             if let Some(dir) = target.parent() {
                 fs::create_dir_all(dir).map_err(io("create", dir))?;
             }
+            self.lengthen(id, range.end)?;
             self.cut_packets(id, &range, left_out, row, &target)?;
             if last && range.start == 0 && left_out.is_empty() {
                 self.keep_tape(id, range.end, row, &target)?;
@@ -345,6 +346,21 @@ impl Spool {
         SIDES.iter().filter_map(|&side| self.packets.get_mut(&(id, side)).map(Packets::flush)).collect()
     }
 
+    /// Brings silence at the tape's end into its file, as far as there is to be any. From then on the next process knows
+    /// that the recording is whole, and gives it the same name: what is beside it already is.
+    fn lengthen(&mut self, id: TapeId, end: u64) -> Result<()> {
+        let tape = self.tapes.get_mut(&id).ok_or(Error::NoTape(id))?;
+        let path = self.files.path(id);
+        let end = end.max(tape.frames);
+        let file = self.files.get(id, tape)?;
+        tape.fill(file, end).map_err(io("write", &path))?;
+        let end = tape.offset(end);
+        if file.metadata().map_err(io("look at", &path))?.len() < end {
+            file.set_len(end).map_err(io("lengthen", &path))?;
+        }
+        Ok(())
+    }
+
     fn cut_packets(
         &mut self,
         id: TapeId,
@@ -372,7 +388,6 @@ impl Spool {
         let tape = self.tapes.get_mut(&id).ok_or(Error::NoTape(id))?;
         let path = self.files.path(id);
         let file = self.files.get(id, tape)?;
-        tape.fill(file, end).map_err(io("write", &path))?;
         file.set_len(tape.offset(end)).map_err(io("cut off", &path))?;
         finish(file, &wav::header(tape.format, end, row), self.options.sync).map_err(io("finish", &path))?;
         fs::rename(&path, target).map_err(io("rename into place", target))?;
@@ -387,13 +402,6 @@ impl Spool {
         let path = self.files.path(id);
         let dir = self.files.dir.clone();
         let mut source = self.files.get(id, tape)?;
-        let end = tape.frames.max(pieces.last().map_or(0, |piece| piece.end));
-        // Silence at the end is not in the file until now.
-        tape.fill(source, end).map_err(io("write", &path))?;
-        let end = tape.offset(end);
-        if source.metadata().map_err(io("look at", &path))?.len() < end {
-            source.set_len(end).map_err(io("lengthen", &path))?;
-        }
         let mut copy = new_file(&dir, "cut-", ".tmp").map_err(io("create a file in", &dir))?;
         copy.as_file_mut().seek(SeekFrom::Start(HEADER_LEN as u64)).map_err(io("write", target))?;
         let mut frames = 0;
