@@ -263,8 +263,7 @@ impl Archive {
         if self.refused.contains(&id) {
             return Ok(());
         }
-        let written = self.spool.write(id, samples);
-        if !self.tolerate(written)? {
+        if !self.add_to(id, |spool| spool.write(id, samples))? {
             let frames = self.spool.silence_for(id, samples.len())?;
             self.shortage.frames += frames;
         }
@@ -277,8 +276,7 @@ impl Archive {
         if self.refused.contains(&id) {
             return Ok(());
         }
-        let written = self.spool.overdub(id, channel, frame, samples);
-        if !self.tolerate(written)? {
+        if !self.add_to(id, |spool| spool.overdub(id, channel, frame, samples))? {
             self.shortage.frames += samples.len() as u64;
         }
         Ok(())
@@ -299,9 +297,14 @@ impl Archive {
         if self.refused.contains(&id) { Ok(()) } else { self.spool.erase(id, range) }
     }
 
-    /// See [`Spool::raise_rate`].
+    /// See [`Spool::raise_rate`]. Where there is no room for it, what follows is silence until an [`Archive::flush`] for
+    /// which there is.
     pub fn raise_rate(&mut self, id: TapeId, sample_rate: u32) -> Result<()> {
-        if self.refused.contains(&id) { Ok(()) } else { self.spool.raise_rate(id, sample_rate) }
+        if self.refused.contains(&id) {
+            return Ok(());
+        }
+        let raised = self.spool.raise_rate(id, sample_rate);
+        self.tolerate(raised).map(drop)
     }
 
     /// See [`Spool::packet`].
@@ -448,6 +451,10 @@ impl Archive {
 
     /// Finishes what can be finished and writes the catalog ([`Catalog::flush`]).
     pub fn flush(&mut self) -> Result<()> {
+        for id in self.spool.behind() {
+            let raised = self.spool.catch_up(id);
+            self.tolerate(raised)?;
+        }
         self.finish_postponed()?;
         let flushed = self.catalog.flush();
         if self.tolerate(flushed)? {
@@ -455,6 +462,16 @@ impl Archive {
             self.tolerate(begun)?;
         }
         Ok(())
+    }
+
+    /// Adds to what is on a tape. A file that has to be brought to a higher rate first is copied: that may take long, and
+    /// is not tried again each time.
+    fn add_to(&mut self, id: TapeId, add: impl FnOnce(&mut Spool) -> Result<()>) -> Result<bool> {
+        if self.spool.is_behind(id) {
+            return Ok(false);
+        }
+        let added = add(&mut self.spool);
+        self.tolerate(added)
     }
 
     /// Adds to the catalog a row that has been logged. Each failure stands alone: a row that could not be logged may

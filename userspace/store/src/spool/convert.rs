@@ -15,7 +15,8 @@ use crate::wav::{self, Format, HEADER_LEN};
 impl Spool {
     /// Goes on at a higher rate. What is on the tape is brought to it, so that `frames` of the old rate
     /// become `frames * new / old`, and frames are counted in the new rate from here on. A rate that is
-    /// not higher, and a tape that is not open, change nothing; after an error the tape is as it was.
+    /// not higher, and a tape that is not open, change nothing. After an error the tape's file is as it was,
+    /// and is brought to the new rate before anything is added to it.
     pub fn raise_rate(&mut self, id: TapeId, sample_rate: u32) -> Result<()> {
         let Some(tape) = self.tapes.get_mut(&id) else { return Ok(()) };
         let old = tape.format.sample_rate;
@@ -23,32 +24,59 @@ impl Spool {
             return Ok(());
         }
         let impossible = || Error::NoRate { tape: id, from: old, to: sample_rate };
-        let frames = match tape.frames {
-            0 => 0,
-            frames => {
-                let frames = u128::from(frames) * u128::from(sample_rate);
-                let frames = frames.checked_div(old.into()).ok_or_else(impossible)?;
-                u64::try_from(frames).unwrap_or(u64::MAX)
-            }
-        };
+        let frames = brought(tape.frames, old, sample_rate).ok_or_else(impossible)?;
         let format = Format { sample_rate, ..tape.format };
-        let mut raised = Tape { format, frames, stored: 0, on_disk: tape.on_disk };
-        if tape.on_disk {
-            let path = self.files.path(id);
-            let dir = self.files.dir.clone();
-            let upsampler = |_| Upsampler::new(old, sample_rate).ok_or_else(impossible);
-            let upsamplers = (0..tape.format.channels).map(upsampler).collect::<Result<Vec<_>>>()?;
-            let source = self.files.get(id, tape)?;
-            let target = new_file(&dir, "raise-", ".tmp").map_err(io("create a file in", &dir))?;
-            convert((source, tape), (target.as_file(), &mut raised), upsamplers)
-                .and_then(|()| finish(target.as_file(), &wav::open_header(raised.format), self.options.sync))
-                .map_err(io("bring to a higher rate", &path))?;
-            target.persist(&path).map_err(|error| io("rename into place", &path)(error.error))?;
-            self.files.forget(id);
+        let raised = Tape { format, frames, stored: 0, on_disk: tape.on_disk, behind: None };
+        let mut before = std::mem::replace(tape, raised);
+        if before.on_disk {
+            // It may be behind already.
+            let behind = before.behind.take();
+            tape.behind = behind.or_else(|| Some(Box::new(before)));
         }
-        *tape = raised;
+        self.catch_up(id)
+    }
+
+    /// Whether a tape's file could not be brought to the tape's rate.
+    pub(crate) fn is_behind(&self, id: TapeId) -> bool {
+        self.tapes.get(&id).is_some_and(|tape| tape.behind.is_some())
+    }
+
+    /// All tapes of which that is so.
+    pub(crate) fn behind(&self) -> Vec<TapeId> {
+        self.tapes.keys().copied().filter(|&id| self.is_behind(id)).collect()
+    }
+
+    /// Brings a tape's file to the tape's rate, where that could not be done before.
+    pub(crate) fn catch_up(&mut self, id: TapeId) -> Result<()> {
+        let Some(tape) = self.tapes.get_mut(&id) else { return Ok(()) };
+        let Some(before) = tape.behind.as_deref().cloned() else { return Ok(()) };
+        let (old, new) = (before.format.sample_rate, tape.format.sample_rate);
+        let impossible = || Error::NoRate { tape: id, from: old, to: new };
+        let frames = brought(before.frames, old, new).ok_or_else(impossible)?;
+        let upsampler = |_| Upsampler::new(old, new).ok_or_else(impossible);
+        let upsamplers = (0..before.format.channels).map(upsampler).collect::<Result<Vec<_>>>()?;
+        let mut raised = Tape { format: tape.format, frames, stored: 0, on_disk: true, behind: None };
+        let (path, dir) = (self.files.path(id), self.files.dir.clone());
+        let source = self.files.get(id, tape)?;
+        let target = new_file(&dir, "raise-", ".tmp").map_err(io("create a file in", &dir))?;
+        convert((source, &before), (target.as_file(), &mut raised), upsamplers)
+            .and_then(|()| finish(target.as_file(), &wav::open_header(raised.format), self.options.sync))
+            .map_err(io("bring to a higher rate", &path))?;
+        target.persist(&path).map_err(|error| io("rename into place", &path)(error.error))?;
+        self.files.forget(id);
+        // Of what it has been longer since then, all is silence.
+        (tape.stored, tape.behind) = (raised.stored, None);
         Ok(())
     }
+}
+
+/// Frames at another rate; `None` when there is no way to it.
+fn brought(frames: u64, from: u32, to: u32) -> Option<u64> {
+    let frames = match frames {
+        0 => 0,
+        frames => (u128::from(frames) * u128::from(to)).checked_div(from.into())?,
+    };
+    Some(u64::try_from(frames).unwrap_or(u64::MAX))
 }
 
 /// Frames that [`convert`] makes at a time.

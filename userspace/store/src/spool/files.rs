@@ -14,7 +14,7 @@ use spantape_core::time::SECOND;
 use crate::error::{Result, io};
 use crate::wav::{self, Format, HEADER_LEN};
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Tape {
     pub(super) format: Format,
     /// Length so far, silence at its end included.
@@ -22,6 +22,8 @@ pub(super) struct Tape {
     /// Frames in its file: the others are silence at the end.
     pub(super) stored: u64,
     pub(super) on_disk: bool,
+    /// What its file still is, where that could not be brought to the tape's rate.
+    pub(super) behind: Option<Box<Tape>>,
 }
 
 impl Tape {
@@ -36,11 +38,18 @@ impl Tape {
         let Some(format) = wav::read_format(&header) else { return Ok(None) };
         let length = file.metadata().map_err(io("look at", path))?.len();
         let frames = length.saturating_sub(HEADER_LEN as u64) / format.frame_bytes();
-        Ok(Some(Tape { format, frames, stored: frames, on_disk: true }))
+        Ok(Some(Tape { format, frames, stored: frames, on_disk: true, behind: None }))
     }
 
     pub(super) fn offset(&self, frame: u64) -> u64 {
         HEADER_LEN as u64 + frame.saturating_mul(self.format.frame_bytes())
+    }
+
+    /// The bytes of its file in which these frames lie, whatever the file's rate.
+    pub(super) fn place(&self, frames: &Range<u64>) -> Range<u64> {
+        let file = self.behind.as_deref().unwrap_or(self);
+        let frames = outward(frames, self.format.sample_rate, file.format.sample_rate);
+        file.offset(frames.start)..file.offset(frames.end)
     }
 
     /// Writes silence behind what is stored, as far as `end`: in PCM a hole is silence, in G.711 it is not.
@@ -112,6 +121,14 @@ impl Files {
             self.order.remove(&used);
         }
     }
+}
+
+/// Frames of one rate as those of another that have all of them.
+pub(super) fn outward(frames: &Range<u64>, from: u32, to: u32) -> Range<u64> {
+    let (from, to) = (u128::from(from.max(1)), u128::from(to.max(1)));
+    let frame = |frame: u128| u64::try_from(frame).unwrap_or(u64::MAX);
+    let (start, end) = (u128::from(frames.start) * to, u128::from(frames.end) * to);
+    frame(start / from)..frame(end.div_ceil(from))
 }
 
 /// Fills `bytes` from the file as far as that goes; the rest stays as it is.

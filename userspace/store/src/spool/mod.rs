@@ -139,11 +139,12 @@ impl Spool {
     /// Begins a tape. Its file is made when the first sample comes.
     pub fn open_tape(&mut self, id: TapeId, sample_rate: u32, channels: u16) {
         let format = Format { sample_rate, channels, encoding: self.options.encoding };
-        self.tapes.insert(id, Tape { format, frames: 0, stored: 0, on_disk: false });
+        self.tapes.insert(id, Tape { format, frames: 0, stored: 0, on_disk: false, behind: None });
     }
 
     /// Appends interleaved samples, in one write.
     pub fn write(&mut self, id: TapeId, samples: &[i16]) -> Result<()> {
+        self.catch_up(id)?;
         let tape = self.tapes.get_mut(&id).ok_or(Error::NoTape(id))?;
         tape.format.encoding.encode(samples, &mut self.bytes);
         let file = self.files.get(id, tape)?;
@@ -191,6 +192,7 @@ impl Spool {
 
     /// Adds samples to one channel of what is on the tape already.
     pub fn overdub(&mut self, id: TapeId, channel: usize, frame: u64, samples: &[i16]) -> Result<()> {
+        self.catch_up(id)?;
         let tape = self.tapes.get_mut(&id).ok_or(Error::NoTape(id))?;
         let channels = usize::from(tape.format.channels.max(1));
         let count = samples.len().min(usize::try_from(tape.frames.saturating_sub(frame)).unwrap_or(0));
@@ -217,7 +219,7 @@ impl Spool {
     /// Overwrites frames that are on the tape with silence.
     pub fn erase(&mut self, id: TapeId, range: Range<u64>) -> Result<()> {
         let tape = self.tapes.get_mut(&id).ok_or(Error::NoTape(id))?;
-        let (from, to) = (tape.offset(range.start), tape.offset(range.end.min(tape.frames)));
+        let Range { start: from, end: to } = tape.place(&(range.start..range.end.min(tape.frames)));
         let time = tape.time(&range);
         for side in SIDES {
             self.packets.get_mut(&(id, side)).map_or(Ok(()), |packets| packets.erase(&time))?;
@@ -291,6 +293,7 @@ impl Spool {
             if let Some(dir) = target.parent() {
                 fs::create_dir_all(dir).map_err(io("create", dir))?;
             }
+            self.catch_up(id)?;
             self.lengthen(id, range.end)?;
             self.cut_packets(id, &range, left_out, row, &target)?;
             if last && range.start == 0 && left_out.is_empty() {

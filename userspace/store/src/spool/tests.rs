@@ -168,6 +168,31 @@ fn silence_at_a_higher_rate() {
 }
 
 #[test]
+fn a_higher_rate_that_cannot_be_had_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut spool = Spool::open(dir.path()).unwrap();
+    let tape = TapeId(1);
+    spool.open_tape(tape, 8000, 1);
+    spool.write(tape, &[1_000; 800]).unwrap();
+    let (place, away) = (dir.path().join("spool"), dir.path().join("away"));
+    fs::rename(&place, &away).unwrap();
+    assert!(matches!(spool.raise_rate(tape, 16_000), Err(Error::Io { .. })));
+    fs::rename(&away, &place).unwrap();
+    assert_eq!((spool.behind(), spool.tapes[&tape].frames), (vec![tape], 1_600));
+    // Frames are counted in the new rate, whatever the file's is.
+    spool.silence(tape, 100).unwrap();
+    spool.erase(tape, 1_001..1_650).unwrap();
+    spool.write(tape, &[7, 8]).unwrap();
+    assert!(spool.behind().is_empty());
+    let all = samples(&dir.path().join(spool.cut(tape, 0..1_702, &[], &recording(1), true).unwrap().file));
+    assert_eq!(all.len(), 1_702);
+    assert!(all[400..700].iter().all(|&sample| (sample - 1_000).abs() < 10));
+    assert!(all[1_250..1_700].iter().all(|&sample| sample == 0));
+    assert_eq!(all[1_700..], [7, 8]);
+    assert_eq!(spooled(dir.path()), 0);
+}
+
+#[test]
 fn a_higher_rate_of_tapes_without_samples() {
     let dir = tempfile::tempdir().unwrap();
     let mut spool = Spool::open(dir.path()).unwrap();
