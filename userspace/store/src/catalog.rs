@@ -55,6 +55,8 @@ pub struct Catalog {
     archive: PathBuf,
     /// Which of several recorders this is.
     node: Option<String>,
+    /// Nobody else writes parts as this one: those that are not finished are of a process that was killed.
+    is_locked: bool,
     limit: usize,
     buffers: BTreeMap<(Table, Day), Buffer>,
     /// Rows in the buffers of each table.
@@ -69,9 +71,9 @@ impl Catalog {
         Catalog::with_buffer(archive, BUFFERED_ROWS)
     }
 
-    /// Writes as one of several recorders from now on.
+    /// Writes as one of several recorders from now on. The lock of that one is held.
     pub(crate) fn of_node(mut self, node: Option<String>) -> Catalog {
-        self.node = node;
+        (self.node, self.is_locked) = (node, true);
         self
     }
 
@@ -83,6 +85,7 @@ impl Catalog {
         Ok(Catalog {
             archive: archive.to_owned(),
             node: None,
+            is_locked: false,
             limit: rows.max(1),
             buffers,
             buffered,
@@ -213,6 +216,9 @@ impl Catalog {
     /// The parts of a partition. They are looked at once, then remembered while it is written to.
     fn known(&mut self, table: Table, day: Day, dir: &Path) -> Result<&mut Vec<Part>> {
         if !self.partitions.contains_key(&(day, table)) {
+            if self.is_locked {
+                remove_unfinished(dir)?;
+            }
             let parts = partition::parts(dir)?.into_iter().map(Part::read);
             let parts = parts.collect::<Result<Vec<_>>>()?;
             while self.partitions.len() >= PARTITIONS {
@@ -230,6 +236,8 @@ impl std::fmt::Debug for Catalog {
     }
 }
 
+/// What the name of a part begins with until it is whole. Compacting, which other processes do, has another one.
+const UNFINISHED: &str = ".part-";
 /// Partitions whose parts are remembered.
 const PARTITIONS: usize = 64;
 /// Rows a row group: small enough for its statistics to tell something, large enough to compress.
@@ -338,9 +346,15 @@ fn spans(metadata: &ArrowReaderMetadata) -> ParquetResult<Vec<(Timestamp, Timest
         .collect())
 }
 
+fn remove_unfinished(dir: &Path) -> Result<()> {
+    let mut names = partition::names(dir)?;
+    names.retain(|name| name.starts_with(UNFINISHED) && name.ends_with(".tmp"));
+    names.iter().try_for_each(|name| spool::remove(&dir.join(name)))
+}
+
 fn save(table: Table, batch: &RecordBatch, dir: &Path, path: &Path) -> Result<()> {
     fs::create_dir_all(dir).map_err(io("create", dir))?;
-    let file = spool::new_file(dir, ".part-", ".tmp").map_err(io("create a file in", dir))?;
+    let file = spool::new_file(dir, UNFINISHED, ".tmp").map_err(io("create a file in", dir))?;
     let written = properties(table).and_then(|properties| {
         let mut writer = ArrowWriter::try_new(file.as_file(), batch.schema(), Some(properties))?;
         writer.write(batch)?;

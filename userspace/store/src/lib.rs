@@ -456,6 +456,8 @@ impl Archive {
             self.tolerate(raised)?;
         }
         self.finish_postponed()?;
+        // So that the next process knows in which parts of the catalog this one was, should it be killed there.
+        self.write_log()?;
         let flushed = self.catalog.flush();
         if self.tolerate(flushed)? {
             let begun = self.log.begin_anew();

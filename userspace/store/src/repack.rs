@@ -3,6 +3,7 @@
 //! ```text
 //! <archive>/catalog/calls/day=2026-11-22/.part-….parquet.new    what is to be there
 //!                                        .switch.json           which parts take the place of which
+//!                                        .repack-….tmp          either of them while it is written
 //! ```
 //!
 //! From the moment on at which the switch has been written the new parts count, whatever happens: the next one who looks
@@ -40,6 +41,7 @@ const SLICES: i64 = 96;
 
 const SWITCH: &str = ".switch.json";
 const NEW: &str = ".new";
+const UNFINISHED: &str = ".repack-";
 
 /// Who has it done, when, and why: what a tombstone says of the old parts.
 #[derive(Clone, Debug)]
@@ -135,7 +137,8 @@ pub(crate) fn recover(archive: &Path) -> Result<()> {
                         }
                     }
                 }
-                for name in partition::names(&dir)?.iter().filter(|name| name.ends_with(NEW)) {
+                let is_left = |name: &&String| name.ends_with(NEW) || name.starts_with(UNFINISHED);
+                for name in partition::names(&dir)?.iter().filter(is_left) {
                     let path = dir.join(name);
                     fs::remove_file(&path).map_err(io("remove", &path))?;
                 }
@@ -210,7 +213,7 @@ impl Place<'_> {
         let switch = Switch { new: fresh, tombstone: order.tombstone(None, gone) };
         let path = self.dir.join(SWITCH);
         let mut file =
-            spool::new_file(&self.dir, ".switch-", ".tmp").map_err(io("create a file in", &self.dir))?;
+            spool::new_file(&self.dir, UNFINISHED, ".tmp").map_err(io("create a file in", &self.dir))?;
         // Texts and numbers only, which cannot fail.
         let text = serde_json::to_vec(&switch).unwrap_or_default();
         file.write_all(&text).and_then(|()| file.as_file().sync_data()).map_err(io("write", &path))?;
@@ -317,7 +320,7 @@ impl Writer<'_> {
 impl Open {
     fn new(place: &Place<'_>) -> Result<Open> {
         let file =
-            spool::new_file(&place.dir, ".part-", ".tmp").map_err(io("create a file in", &place.dir))?;
+            spool::new_file(&place.dir, UNFINISHED, ".tmp").map_err(io("create a file in", &place.dir))?;
         let handle = file.as_file().try_clone().map_err(io("write", &place.dir))?;
         let writer = properties(place.table)
             .and_then(|properties| ArrowWriter::try_new(handle, place.table.schema(), Some(properties)));

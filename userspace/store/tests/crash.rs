@@ -14,6 +14,8 @@ use spantape_core::event::{Part, Signal, Signalled};
 use spantape_core::media::TapeId;
 use spantape_core::record::{EndReason, Id, RecordingRow};
 use spantape_store::encrypt::{self, Identities, Recipients};
+use spantape_store::repack::{Order, compact};
+use spantape_store::utc::Day;
 use spantape_store::{Archive, ArchiveOptions, Query, Saved, SpoolOptions, Table, rows};
 use tempfile::TempDir;
 
@@ -326,4 +328,24 @@ fn a_recording_that_is_held_up() {
     let next = Archive::create_with(dir.path(), live()).unwrap();
     assert!(next.recovered().is_empty(), "{:?}", next.recovered());
     assert_eq!(fs::read_dir(dir.path().join("spool")).unwrap().count(), 2, "a lock and a log");
+}
+
+/// Parts of the catalog that were not finished are removed by whoever would have finished them, and by nobody else.
+#[test]
+fn parts_that_were_not_finished() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut archive = Archive::create_with(dir.path(), live()).unwrap();
+    archive.call(&call(1)).unwrap();
+    archive.write_log().unwrap();
+    let left = killed(dir.path());
+    let day = left.path().join("catalog/calls/day=2023-11-14");
+    fs::create_dir_all(day.join("node=north")).unwrap();
+    let names = [".part-1a2b3c.tmp", ".repack-1a2b3c.tmp", "node=north/.part-1a2b3c.tmp"];
+    names.iter().for_each(|name| fs::write(day.join(name), "PAR1").unwrap());
+    let are_there = || names.map(|name| day.join(name).exists());
+    drop(Archive::create_with(left.path(), live()).unwrap());
+    assert_eq!(are_there(), [false, true, true]);
+    let order = Order { at: String::new(), by: String::new(), reason: String::new() };
+    compact(left.path(), Day::of(at(0)), &order, |_, _| {}).unwrap();
+    assert_eq!(are_there(), [false, false, true]);
 }
