@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -134,6 +135,8 @@ impl Contents {
 pub(crate) struct Log {
     dir: PathBuf,
     file: File,
+    /// Bytes of the file that are lines.
+    written: u64,
     repeatable: bool,
     collected: Vec<u8>,
     /// The lines that still count of each tape: its own, and what is to be kept of it.
@@ -152,10 +155,11 @@ impl Log {
             calls.entry(call).or_default().push(line(&Entry::Signal { call, signal }));
         }
         let lines: Vec<&[u8]> = calls.values().flatten().map(Vec::as_slice).collect();
-        let file = begin(spool, repeatable, &lines)?;
+        let (file, written) = begin(spool, repeatable, &lines)?;
         Ok(Log {
             dir: spool.to_owned(),
             file,
+            written,
             repeatable,
             collected: Vec::new(),
             tapes: BTreeMap::new(),
@@ -235,7 +239,9 @@ impl Log {
             return Ok(());
         }
         let path = path_in(&self.dir);
-        self.file.write_all(&self.collected).map_err(io("write", &path))?;
+        // Over whatever of it an attempt has left that failed in the middle.
+        self.file.write_all_at(&self.collected, self.written).map_err(io("write", &path))?;
+        self.written += self.collected.len() as u64;
         self.collected.clear();
         Ok(())
     }
@@ -245,7 +251,7 @@ impl Log {
         let lines =
             self.tapes.values().flatten().chain(self.calls.values().flatten()).chain(self.awaited.values());
         let lines: Vec<&[u8]> = lines.map(Vec::as_slice).collect();
-        self.file = begin(&self.dir, self.repeatable, &lines)?;
+        (self.file, self.written) = begin(&self.dir, self.repeatable, &lines)?;
         self.collected.clear();
         Ok(())
     }
@@ -259,14 +265,16 @@ fn path_in(spool: &Path) -> PathBuf {
     spool.join("log")
 }
 
-fn begin(dir: &Path, repeatable: bool, lines: &[&[u8]]) -> Result<File> {
+/// Returns the log and its length.
+fn begin(dir: &Path, repeatable: bool, lines: &[&[u8]]) -> Result<(File, u64)> {
     let path = path_in(dir);
     let mut file = spool::new_file(dir, "log-", ".tmp").map_err(io("create a file in", dir))?;
-    let first = line(&Entry::Run { repeatable });
-    let mut lines = [first.as_slice()].into_iter().chain(lines.iter().copied());
-    lines.try_for_each(|line| file.write_all(line)).map_err(io("write", &path))?;
+    let mut text = line(&Entry::Run { repeatable });
+    lines.iter().for_each(|line| text.extend_from_slice(line));
+    file.write_all(&text).map_err(io("write", &path))?;
     file.as_file().sync_data().map_err(io("write", &path))?;
-    file.persist(&path).map_err(|error| io("rename into place", &path)(error.error))
+    let file = file.persist(&path).map_err(|error| io("rename into place", &path)(error.error))?;
+    Ok((file, text.len() as u64))
 }
 
 fn line(entry: &Entry) -> Vec<u8> {
@@ -352,6 +360,23 @@ mod tests {
         let contents = read(dir.path()).unwrap();
         check_tape(&contents);
         assert_eq!((contents.damaged, contents.rows.len()), (1, 1));
+    }
+
+    #[test]
+    fn what_was_written_in_part_is_written_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = write_all(dir.path());
+        log.row(Table::Calls, row(3)).unwrap();
+        log.row(Table::Calls, row(4)).unwrap();
+        // The disk was full in the middle of the second line.
+        let torn = log.collected.len() * 3 / 4;
+        let mut file = File::options().append(true).open(path_in(dir.path())).unwrap();
+        file.write_all(&log.collected[..torn]).unwrap();
+        log.row(Table::Calls, row(5)).unwrap();
+        log.write().unwrap();
+        let contents = read(dir.path()).unwrap();
+        assert_eq!(contents.damaged, 0);
+        assert_eq!(contents.rows[2..], [3, 4, 5].map(|n| (Table::Calls, row(n))));
     }
 
     #[test]
