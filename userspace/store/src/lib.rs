@@ -177,6 +177,7 @@ impl Archive {
         let unfinished = spool.unfinished();
         for &id in &unfinished {
             for (row, saved) in spool.finish_tape(id)? {
+                remove_others(path, &saved.file)?;
                 let saved = finished.encrypt(&saved)?;
                 replaced.extend(saved.replaces.iter().cloned());
                 catalog.recording(&row, &saved)?;
@@ -563,7 +564,8 @@ fn encrypt_logged(
     Ok(())
 }
 
-/// Removes what a recording was before it became the one that the log names, or what it was about to become.
+/// Removes what a recording was before it became the one that the log names, or what it was about to become and of which
+/// the log says nothing.
 fn remove_others(archive: &Path, file: &str) -> Result<()> {
     // A name that somebody has altered must not lead anywhere else.
     let is_ours = Path::new(file).starts_with("recordings")

@@ -214,6 +214,14 @@ fn save_one(archive: &mut Archive) -> (RecordingRow, Saved) {
     (row, saved)
 }
 
+/// Puts another file in the place of a recording.
+fn replace(archive: &Archive, saved: &Saved) -> Saved {
+    let finished = archive.finished();
+    let mut scratch = finished.scratch().unwrap();
+    std::io::Write::write_all(&mut scratch, b"fLaC").unwrap();
+    finished.replace(saved, scratch, "flac").unwrap()
+}
+
 /// A recording becomes another file: killed before the catalog is told, it is what it was; after that, what it is now.
 #[test]
 fn one_of_two_files_counts() {
@@ -221,10 +229,7 @@ fn one_of_two_files_counts() {
     let mut archive = Archive::create_with(dir.path(), live()).unwrap();
     let (row, saved) = save_one(&mut archive);
     archive.write_log().unwrap();
-    let finished = archive.finished();
-    let mut scratch = finished.scratch().unwrap();
-    std::io::Write::write_all(&mut scratch, b"fLaC").unwrap();
-    let replaced = finished.replace(&saved, scratch, "flac").unwrap();
+    let replaced = replace(&archive, &saved);
     assert_eq!((replaced.bytes, replaced.replaces.first()), (4, Some(&saved.file)));
     let before = killed(dir.path());
     archive.recording(&row, &replaced).unwrap();
@@ -240,6 +245,24 @@ fn one_of_two_files_counts() {
         let mut archive = Archive::create_with(left.path(), live()).unwrap();
         assert_eq!(save_one(&mut archive).1.file, *file);
     }
+}
+
+/// The same before the log has heard of the recording, as its tape goes on.
+#[test]
+fn one_of_two_files_is_left_where_the_log_knows_neither() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut archive = Archive::create_with(dir.path(), live()).unwrap();
+    archive.open_tape(TAPE, 8000, 2, (0, 1)).unwrap();
+    archive.write(TAPE, &[1, 2, 3, 4]).unwrap();
+    let row = RecordingRow { frames: 2, ..row() };
+    archive.keep(TAPE, vec![Part { range: 0..2, left_out: Vec::new(), row: row.clone() }]).unwrap();
+    let saved = archive.save(TAPE, 0..2, &[], &row, false).unwrap().unwrap();
+    let replaced = replace(&archive, &saved);
+    let left = killed(dir.path());
+    assert!(left.path().join(&replaced.file).exists());
+    drop(Archive::create_with(left.path(), live()).unwrap());
+    assert_eq!(column(left.path(), Table::Recordings, "file"), [saved.file.as_str()]);
+    assert!(!left.path().join(&replaced.file).exists(), "a file is left that belongs to no row");
 }
 
 /// With a recording something is still done when the catalog is written: it stays in the log until its row comes.

@@ -16,11 +16,13 @@ pub(crate) fn existing(archive: &Path, row: &RecordingRow) -> Option<String> {
     siblings(&file_name(row)).into_iter().find(|file| archive.join(file).exists())
 }
 
-/// A recording's file as it may be called, encrypted or not.
+/// A recording's file as it may be called, in clear or encrypted. While it is in clear it counts: what is encrypted may not
+/// have been finished.
 pub(crate) fn siblings(file: &str) -> [String; 6] {
     let [wav, flac, opus] = EXTENSIONS.map(|extension| with_extension(file, extension));
     let encrypted = |name: &String| format!("{name}{SUFFIX}");
-    [encrypted(&wav), encrypted(&flac), encrypted(&opus), wav, flac, opus]
+    let [wav_age, flac_age, opus_age] = [&wav, &flac, &opus].map(encrypted);
+    [wav, flac, opus, wav_age, flac_age, opus_age]
 }
 
 /// What lies beside a recording, in clear: its trace and its undecoded packets.
