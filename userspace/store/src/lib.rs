@@ -52,7 +52,7 @@ use spantape_core::rtp::Undecoded;
 
 use crate::columns::{CALLS, EVENTS, QUALITY, RECORDINGS, STREAMS};
 use crate::encrypt::SUFFIX;
-use crate::log::Log;
+use crate::log::{Log, OpenTape};
 use crate::room::Room;
 use crate::schema::json_row;
 
@@ -146,18 +146,15 @@ impl Archive {
         let lock = spool::lock(path, node.as_deref())?;
         let dir = spool::dir_in(path, node.as_deref());
         let mut found = log::read(&dir)?;
+        let mut recovered = Recovered { damaged: found.damaged, ..Recovered::default() };
         if found.repeatable {
             // A replay begins anew.
             found.signals.clear();
-        }
-        let mut recovered = Recovered { damaged: found.damaged, ..Recovered::default() };
-        recovered.signals = found.signals.iter().map(|(_, signal)| signal.clone()).collect();
-        let parts = |parts| if found.repeatable { Vec::new() } else { parts };
-        if found.repeatable {
+            found.tapes.values_mut().for_each(|tape| *tape = OpenTape::default());
             recovered.removed = found.tapes.len() as u64;
         }
-        let tapes = found.tapes.into_iter().map(|(id, tape)| (id, parts(tape))).collect();
-        let mut spool = Spool::go_on(path, options.spool, lock, tapes)?;
+        recovered.signals = found.signals.iter().map(|(_, signal)| signal.clone()).collect();
+        let mut spool = Spool::go_on(path, options.spool, lock, found.tapes)?;
         found.signals.iter().for_each(|(call, signal)| spool.signal(*call, signal));
         let mut catalog = Catalog::open(path)?.of_node(node);
         let mut replaced = Vec::new();
@@ -293,9 +290,19 @@ impl Archive {
         self.tolerate(flushed).map(drop)
     }
 
-    /// See [`Spool::erase`]. What must not be kept and cannot be erased is an error, whatever the reason.
+    /// See [`Spool::erase`]. What must not be kept and cannot be erased is an error, whatever the reason. Then, and when
+    /// this process is killed in the middle of it, it is for the next one to erase it.
     pub fn erase(&mut self, id: TapeId, range: Range<u64>) -> Result<()> {
-        if self.refused.contains(&id) { Ok(()) } else { self.spool.erase(id, range) }
+        if self.refused.contains(&id) {
+            return Ok(());
+        }
+        // What comes behind these frames from now on may be kept.
+        let (frames, sample_rate) = self.spool.on_tape(id, &range)?;
+        let logged = self.log.erase(id, frames, sample_rate);
+        self.tolerate(logged)?;
+        self.spool.erase(id, range)?;
+        let logged = self.log.erased(id);
+        self.tolerate(logged).map(drop)
     }
 
     /// See [`Spool::raise_rate`]. Where there is no room for it, what follows is silence until an [`Archive::flush`] for

@@ -5,13 +5,14 @@
 //! ```
 //!
 //! Each line is a JSON object. A row is written here before anybody is told of it, and is gone from here once a part
-//! of the catalog has it; what of a tape is to be kept is written here before it counts. The log is begun anew, under
-//! another name that then takes its place, whenever the catalog has been written. A line that was not finished is
-//! the last one, and counts for nothing.
+//! of the catalog has it; what of a tape is to be kept is written here before it counts, and what is to be erased before
+//! it goes. The log is begun anew, under another name that then takes its place, whenever the catalog has been written.
+//! A line that was not finished is the last one, and counts for nothing.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -44,6 +45,10 @@ enum Entry {
     Tape { id: TapeId },
     /// What is to be kept of a tape.
     Kept { id: TapeId, parts: Vec<Part> },
+    /// Frames of a tape are about to be erased, as they must not be kept; and how many of them a second has.
+    Erase { id: TapeId, range: Range<u64>, sample_rate: u32 },
+    /// What was to be erased of a tape has been.
+    Erased { id: TapeId },
     /// A tape is done with.
     Closed { id: TapeId },
     /// What the next process has to know to go on with a call.
@@ -57,11 +62,20 @@ enum Entry {
 /// What is to be known of calls that are up, and of which.
 pub(crate) type Signals = Vec<(Id, Signal)>;
 
+/// What a log says of a tape that has not been closed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OpenTape {
+    /// What is to be kept of it.
+    pub(crate) parts: Vec<Part>,
+    /// What was to be erased of it and may not have been: frames, and how many of them a second has.
+    pub(crate) erasing: Vec<(Range<u64>, u32)>,
+}
+
 /// What a log says.
 #[derive(Debug, Default)]
 pub(crate) struct Contents {
-    /// Tapes that have not been closed, and what is to be kept of them.
-    pub(crate) tapes: BTreeMap<TapeId, Vec<Part>>,
+    /// Tapes that have not been closed.
+    pub(crate) tapes: BTreeMap<TapeId, OpenTape>,
     /// Rows that no part of the catalog may have.
     pub(crate) rows: Vec<(Table, Map<String, Value>)>,
     /// What is to be known of calls that were up, in order of time.
@@ -114,8 +128,18 @@ impl Contents {
             Entry::Run { repeatable } => self.repeatable = repeatable,
             Entry::Tape { id } => _ = self.tapes.entry(id).or_default(),
             Entry::Kept { id, parts } => {
-                if let Some(kept) = self.tapes.get_mut(&id) {
-                    *kept = parts;
+                if let Some(tape) = self.tapes.get_mut(&id) {
+                    tape.parts = parts;
+                }
+            }
+            Entry::Erase { id, range, sample_rate } => {
+                if let Some(tape) = self.tapes.get_mut(&id) {
+                    tape.erasing.push((range, sample_rate));
+                }
+            }
+            Entry::Erased { id } => {
+                if let Some(tape) = self.tapes.get_mut(&id) {
+                    tape.erasing.clear();
                 }
             }
             Entry::Closed { id } => {
@@ -139,8 +163,8 @@ pub(crate) struct Log {
     written: u64,
     repeatable: bool,
     collected: Vec<u8>,
-    /// The lines that still count of each tape: its own, and what is to be kept of it.
-    tapes: BTreeMap<TapeId, [Vec<u8>; 2]>,
+    /// The lines that still count of each tape: its own, what is to be kept of it, and what is to be erased.
+    tapes: BTreeMap<TapeId, [Vec<u8>; 3]>,
     /// The lines of calls that are up.
     calls: HashMap<Id, Vec<Vec<u8>>>,
     /// The lines of recordings with which something is still done before the catalog has them.
@@ -183,6 +207,23 @@ impl Log {
         self.collected.extend(&line);
         self.tapes.entry(id).or_default()[1] = line;
         self.write()
+    }
+
+    /// What of a tape is about to be erased. On return that can be relied on.
+    pub(crate) fn erase(&mut self, id: TapeId, range: Range<u64>, sample_rate: u32) -> Result<()> {
+        let line = line(&Entry::Erase { id, range, sample_rate });
+        self.collected.extend(&line);
+        self.tapes.entry(id).or_default()[2].extend(line);
+        self.write()
+    }
+
+    /// It has been. Nobody must be able to rely on that: erased once more, it is what it was.
+    pub(crate) fn erased(&mut self, id: TapeId) -> Result<()> {
+        if let Some(lines) = self.tapes.get_mut(&id) {
+            lines[2].clear();
+            self.collected.extend(line(&Entry::Erased { id }));
+        }
+        self.write_some()
     }
 
     /// A tape is done with.
@@ -312,10 +353,10 @@ mod tests {
     }
 
     fn check_tape(contents: &Contents) {
-        let [(TapeId(2), parts)] = contents.tapes.iter().collect::<Vec<_>>()[..] else {
+        let [(TapeId(2), tape)] = contents.tapes.iter().collect::<Vec<_>>()[..] else {
             panic!("{contents:?}")
         };
-        let [kept] = &parts[..] else { panic!("{parts:?}") };
+        let [kept] = &tape.parts[..] else { panic!("{tape:?}") };
         assert_eq!((kept.range.clone(), &kept.left_out[..]), (5..Part::OPEN, &[7..9, 11..12][..]));
         assert_eq!(format!("{:?}", kept.row), format!("{:?}", recording(2)));
     }
@@ -377,6 +418,22 @@ mod tests {
         let contents = read(dir.path()).unwrap();
         assert_eq!(contents.damaged, 0);
         assert_eq!(contents.rows[2..], [3, 4, 5].map(|n| (Table::Calls, row(n))));
+    }
+
+    #[test]
+    fn what_is_to_be_erased_is_known_until_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = write_all(dir.path());
+        let erasing = || read(dir.path()).unwrap().tapes[&TapeId(2)].erasing.clone();
+        log.erase(TapeId(2), 3..5, 8000).unwrap();
+        assert_eq!(erasing(), [(3..5, 8000)]);
+        log.begin_anew().unwrap();
+        assert_eq!(erasing(), [(3..5, 8000)]);
+        log.erased(TapeId(2)).unwrap();
+        log.write().unwrap();
+        assert!(erasing().is_empty());
+        log.begin_anew().unwrap();
+        assert!(erasing().is_empty());
     }
 
     #[test]

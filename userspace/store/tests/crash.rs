@@ -99,6 +99,28 @@ fn what_nobody_has_asked_for_is_gone() {
     assert_eq!(fs::read_dir(left.path().join("spool")).unwrap().count(), 2);
 }
 
+/// Killed after the log has heard of it, and before or after it has gone.
+#[test]
+fn what_must_not_be_kept_is_erased_by_the_next_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut archive = Archive::create_with(dir.path(), live()).unwrap();
+    archive.open_tape(TAPE, 8000, 2, (0, 1)).unwrap();
+    archive.write(TAPE, &[1, 2, 3, 4, 5, 6]).unwrap();
+    archive.keep(TAPE, vec![goes_on(0)]).unwrap();
+    let tape = fs::read(dir.path().join("spool/1.part")).unwrap();
+    archive.erase(TAPE, 1..100).unwrap();
+    let before = killed(dir.path());
+    fs::write(before.path().join("spool/1.part"), tape).unwrap();
+    // What comes later is kept.
+    archive.write(TAPE, &[7, 8]).unwrap();
+    let after = killed(dir.path());
+    for (left, expected) in [(before, &[1, 2, 0, 0, 0, 0][..]), (after, &[1, 2, 0, 0, 0, 0, 7, 8][..])] {
+        let next = Archive::create_with(left.path(), live()).unwrap();
+        let [(_, saved)] = &next.recovered().recordings[..] else { panic!("{:?}", next.recovered()) };
+        assert_eq!(samples(&left.path().join(&saved.file)), expected);
+    }
+}
+
 #[test]
 fn a_replay_is_repeated() {
     let dir = tempfile::tempdir().unwrap();

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use spantape_core::event::{Part, kept};
@@ -9,10 +10,11 @@ use spantape_core::media::TapeId;
 use spantape_core::record::{EndReason, Id, RecordingRow, Side};
 use spantape_core::time::SECOND;
 
-use super::files::{Files, Tape, path_in};
+use super::files::{Files, Tape, outward, path_in};
 use super::names::{existing, file_name, packets_path, rtpdump_name, trace_path};
 use super::{Lock, SIDES, Saved, Spool, SpoolOptions, dir_in, remove};
 use crate::error::{Result, io};
+use crate::log::OpenTape;
 use crate::trace::{Signals, Trace};
 use crate::wav::HEADER_LEN;
 
@@ -22,17 +24,19 @@ impl Spool {
         archive: &Path,
         options: SpoolOptions,
         lock: Lock,
-        known: BTreeMap<TapeId, Vec<Part>>,
+        known: BTreeMap<TapeId, OpenTape>,
     ) -> Result<Spool> {
         let dir = dir_in(archive, options.node.as_deref());
         let mut tapes = HashMap::new();
         for &id in known.keys() {
             tapes.extend(Tape::found(&path_in(&dir, id))?.map(|tape| (id, tape)));
         }
-        for (id, parts) in &known {
+        for (id, tape) in &known {
             for side in SIDES {
                 // Also where nobody has asked for what they carry.
-                if parts.iter().all(|part| has_packets(archive, part, side)) {
+                let is_done = tape.parts.iter().all(|part| has_packets(archive, part, side));
+                // What must not be kept may be among them.
+                if is_done || !tape.erasing.is_empty() {
                     remove(&packets_path(&dir, *id, side))?;
                 }
             }
@@ -46,7 +50,7 @@ impl Spool {
             }
         }
         let files = Files::new(dir, options.open_files);
-        Ok(Spool {
+        let mut spool = Spool {
             archive: archive.to_owned(),
             options,
             tapes,
@@ -54,12 +58,24 @@ impl Spool {
             traces,
             signals: Signals::default(),
             files,
-            unfinished: known,
+            unfinished: BTreeMap::new(),
             left,
             bytes: Vec::new(),
             samples: Vec::new(),
             _lock: lock,
-        })
+        };
+        for (id, OpenTape { parts, erasing }) in known {
+            erasing.iter().try_for_each(|(range, sample_rate)| spool.erase_again(id, range, *sample_rate))?;
+            spool.unfinished.insert(id, parts);
+        }
+        Ok(spool)
+    }
+
+    /// Erases what an earlier process may not have erased, if there is such a tape.
+    fn erase_again(&mut self, id: TapeId, range: &Range<u64>, sample_rate: u32) -> Result<()> {
+        let Some(tape) = self.tapes.get(&id) else { return Ok(()) };
+        let range = outward(range, sample_rate, tape.format.sample_rate);
+        self.erase(id, range)
     }
 
     /// Tapes of which recordings are still to be made, or that are still to be closed.

@@ -216,6 +216,13 @@ impl Spool {
         Ok(())
     }
 
+    /// Those of the frames that are on the tape, and how many of them a second has.
+    pub(crate) fn on_tape(&self, id: TapeId, frames: &Range<u64>) -> Result<(Range<u64>, u32)> {
+        let tape = self.tapes.get(&id).ok_or(Error::NoTape(id))?;
+        let frames = frames.start.min(tape.frames)..frames.end.min(tape.frames);
+        Ok((frames, tape.format.sample_rate))
+    }
+
     /// Overwrites frames that are on the tape with silence.
     pub fn erase(&mut self, id: TapeId, range: Range<u64>) -> Result<()> {
         let tape = self.tapes.get_mut(&id).ok_or(Error::NoTape(id))?;
