@@ -55,6 +55,18 @@ pub enum Error {
         /// The archive.
         path: PathBuf,
     },
+    /// A recorder with a node's name would record beside one without.
+    #[error("{} has been recorded into without a node's name, and readers of the catalog take either all with one or all without: leave it out, or name another directory with `--archive`", path.display())]
+    NodeRefused {
+        /// The archive.
+        path: PathBuf,
+    },
+    /// A recorder without a node's name would record beside those that have one.
+    #[error("{} is recorded into by nodes, and readers of the catalog take either all with a name or all without: give this recorder one by `--node NAME` or `[archive] node`, or name another directory with `--archive`", path.display())]
+    NodeMissing {
+        /// The archive.
+        path: PathBuf,
+    },
     /// The tape was never opened, or is closed.
     #[error("tape {0} is not open; this is a fault of spantape, please report it")]
     NoTape(TapeId),

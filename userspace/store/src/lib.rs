@@ -143,6 +143,7 @@ impl Archive {
     /// What an earlier process has not finished is finished first: see [`Archive::recovered`].
     pub fn create_with(path: &Path, options: ArchiveOptions) -> Result<Archive> {
         let node = options.spool.node.clone();
+        partition::check_node(path, node.as_deref())?;
         let lock = spool::lock(path, node.as_deref())?;
         let dir = spool::dir_in(path, node.as_deref());
         let mut found = log::read(&dir)?;

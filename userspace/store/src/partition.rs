@@ -60,6 +60,29 @@ pub(crate) fn all_parts(archive: &Path, table: Table, day: Day) -> Result<Vec<Pa
     Ok(places.iter().map(|place| parts(place)).collect::<Result<Vec<_>>>()?.concat())
 }
 
+/// Fails where a recorder that is called so, or that has no name, would put parts at another depth of directories than those
+/// that are there: readers of Parquet take one depth alone.
+pub(crate) fn check_node(archive: &Path, node: Option<&str>) -> Result<()> {
+    for table in Table::ALL {
+        // What is there is of one kind: the last day that has any parts tells which.
+        for day in days(archive, table)?.into_iter().rev() {
+            let (mut has_plain, mut has_nodes) = (false, false);
+            for (index, place) in places(archive, table, day)?.iter().enumerate() {
+                let has_parts = !parts(place)?.is_empty();
+                // The first is the day's own directory.
+                if index == 0 { has_plain |= has_parts } else { has_nodes |= has_parts }
+            }
+            match node {
+                Some(_) if has_plain => return Err(Error::NodeRefused { path: archive.to_owned() }),
+                None if has_nodes => return Err(Error::NodeMissing { path: archive.to_owned() }),
+                _ if has_plain || has_nodes => break,
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Says what is wrong with a path that holds no catalog.
 pub fn check(archive: &Path) -> Result<()> {
     let reason = if !archive.exists() {

@@ -240,6 +240,26 @@ fn whom_nobody_may_know_any_more() {
 }
 
 #[test]
+fn those_with_a_name_and_those_without_do_not_mix() {
+    let dir = tempfile::tempdir().unwrap();
+    let (alone, several) = (dir.path().join("alone"), dir.path().join("several"));
+    record(&alone, &[1], None);
+    record(&several, &[1, DAY], Some("north"));
+    let open = |archive: &Path, node: Option<&str>| {
+        let spool = SpoolOptions { node: node.map(str::to_owned), ..SpoolOptions::default() };
+        Archive::create_with(archive, ArchiveOptions { spool, ..ArchiveOptions::default() }).map(drop)
+    };
+    open(&alone, None).unwrap();
+    open(&several, Some("south")).unwrap();
+    for (archive, node, said) in
+        [(&alone, Some("north"), "without a node's name"), (&several, None, "--node NAME")]
+    {
+        let error = open(archive, node).unwrap_err().to_string();
+        assert!(error.contains(said), "{error}");
+    }
+}
+
+#[test]
 fn what_is_held_stays() {
     let dir = tempfile::tempdir().unwrap();
     let archive = dir.path().join("archive");
