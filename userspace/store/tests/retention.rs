@@ -240,6 +240,22 @@ fn whom_nobody_may_know_any_more() {
 }
 
 #[test]
+fn what_only_recordings_have_means_no_other_calls() {
+    let dir = tempfile::tempdir().unwrap();
+    let archive = dir.path().join("archive");
+    record(&archive, &[1, 2, 3], None);
+    let found = |query: Query, rows| plan(&archive, &Wanted::Found(Box::new(query)), rows).unwrap();
+    let third = Query { call_id: Some(id(3).to_string()), ..Query::default() };
+    purge(&archive, &found(third, false), &order("retention"), || {}).unwrap();
+    let by_key = Query { trigger: Some("sip-info".to_owned()), ..Query::default() };
+    let none = found(by_key, true);
+    assert!(none.recordings.is_empty() && none.calls.is_empty(), "{:?}", none.calls);
+    let by_rule = Query { trigger: Some("rule".to_owned()), limit: Some(1), ..Query::default() };
+    let first = found(by_rule, true);
+    assert_eq!(first.calls.into_iter().collect::<Vec<_>>(), [id(1).to_string()]);
+}
+
+#[test]
 fn those_with_a_name_and_those_without_do_not_mix() {
     let dir = tempfile::tempdir().unwrap();
     let (alone, several) = (dir.path().join("alone"), dir.path().join("several"));

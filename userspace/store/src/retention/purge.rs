@@ -103,8 +103,8 @@ pub fn plan(archive: &Path, wanted: &Wanted, with_rows: bool) -> Result<Plan> {
             calls.retain(|row| time(row, "ended").is_some_and(|at| at < until));
             calls
         }
-        Wanted::Found(query) if with_rows && query.recording.is_none() => {
-            find(archive, &Query { table: Table::Calls, trigger: None, codec: None, ..*query.clone() })?
+        Wanted::Found(query) if with_rows && !is_of_recordings(query) => {
+            find(archive, &Query { table: Table::Calls, ..*query.clone() })?
         }
         _ => Vec::new(),
     };
@@ -182,6 +182,12 @@ fn rows_of_calls(archive: &Path, plan: &Plan, order: &Order) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether it is said what recordings must be like, or how many of them there may be: no other calls are meant than theirs.
+fn is_of_recordings(query: &Query) -> bool {
+    let Query { recording, trigger, codec, min_duration, limit, .. } = query;
+    recording.is_some() || trigger.is_some() || codec.is_some() || min_duration.is_some() || limit.is_some()
 }
 
 fn find(archive: &Path, query: &Query) -> Result<Vec<Map<String, Value>>> {
