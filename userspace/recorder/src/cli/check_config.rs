@@ -9,6 +9,7 @@ use spantape_core::recording_session::Carries;
 use spantape_core::rules::{Action, Beginning, LookBack, OnRefused, Paused, Rule};
 use spantape_core::time::SECOND;
 use spantape_core::trigger::feature_code::Effect;
+use spantape_store::retention::Retention;
 
 use crate::config;
 use crate::control::Settings;
@@ -27,7 +28,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let config::Configuration { engine: config, capture, audio, control, key_log } =
+    let config::Configuration { engine: config, capture, audio, control, key_log, node, retention } =
         config::load(Some(&args.file))?;
     println!("{} is valid. Of these rules the first that matches a call decides:", args.file.display());
     for (index, rule) in config.rules.iter().enumerate() {
@@ -65,6 +66,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     };
     println!("Codecs without a decoder here: decoded {decoder}");
     println!("Control: {}", listens(&control));
+    if let Some(node) = node {
+        println!("Archive: this recorder is `{node}`, one of several");
+    }
+    println!("Kept: {}", kept(&retention));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -79,6 +84,22 @@ fn listens(control: &Settings) -> String {
         .map(|tcp| format!("at {} with the token in {}", tcp.listen, tcp.token_file.display()));
     let ways: Vec<String> = [socket, tcp].into_iter().flatten().collect();
     if ways.is_empty() { "none".to_owned() } else { ways.join(", and ") }
+}
+
+fn kept(retention: &Retention) -> String {
+    if retention.is_for_ever() {
+        return "everything, for ever".to_owned();
+    }
+    let time =
+        |days: Option<u32>| days.map_or_else(|| "for ever".to_owned(), |days| format!("for {days} days"));
+    let rules =
+        retention.by_rule.iter().map(|(name, days)| format!(", those of `{name}` {}", time(Some(*days))));
+    let (recordings, rules, catalog) =
+        (time(retention.recordings), rules.collect::<String>(), time(retention.catalog));
+    format!(
+        "recordings {recordings}{rules}; what the catalog says of calls without one, {catalog}: \
+         `spantape purge` deletes the rest"
+    )
 }
 
 fn effect(rule: &Rule) -> String {

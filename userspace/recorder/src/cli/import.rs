@@ -14,10 +14,11 @@ use spantape_core::phone_file::{Audio, Extent, Layout, PhoneFile};
 use spantape_core::record::{CallRow, Completeness, EndReason, EventRow, Id, Party, RecordingRow};
 use spantape_core::time::{SECOND, Timestamp};
 use spantape_store::utc::rfc3339;
-use spantape_store::{Archive, ArchiveOptions, Query, rows};
+use spantape_store::{Archive, ArchiveOptions, Query, SpoolOptions, rows};
 
 use super::terminal::{clean, clean_json, reader_left};
 use super::{PARTLY, when};
+use crate::config;
 
 /// The trigger of what is imported.
 const NAME: &str = "import";
@@ -50,6 +51,9 @@ pub(crate) struct Args {
     /// Directory of recordings and catalog; created if it is not there
     #[arg(long, value_name = "DIR", env = "SPANTAPE_ARCHIVE")]
     archive: PathBuf,
+    /// What this recorder is called, of several that record into the archive
+    #[arg(long, value_name = "NAME", value_parser = config::node)]
+    node: Option<String>,
     /// All files are one recording, in this order
     #[arg(long)]
     join: bool,
@@ -225,7 +229,8 @@ struct Import<'a> {
 
 impl<'a> Import<'a> {
     fn new(args: &'a Args) -> Result<Import<'a>> {
-        let options = ArchiveOptions { repeatable: true, ..ArchiveOptions::default() };
+        let spool = SpoolOptions { node: args.node.clone(), ..SpoolOptions::default() };
+        let options = ArchiveOptions { spool, repeatable: true, ..ArchiveOptions::default() };
         let archive = Archive::create_with(&args.archive, options)?;
         let query = Query { trigger: Some(NAME.to_owned()), ..Query::default() };
         let mut known = HashSet::new();

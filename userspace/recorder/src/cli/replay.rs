@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use spantape_store::ArchiveOptions;
+use spantape_store::{ArchiveOptions, SpoolOptions};
 
 use super::{PARTLY, summary};
 use crate::config;
@@ -46,6 +46,9 @@ pub(crate) struct Args {
     /// What is recorded; without it, every call is
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// What this recorder is called, of several that record into the archive (`[archive] node`)
+    #[arg(long, value_name = "NAME", value_parser = config::node)]
+    node: Option<String>,
     /// Record RTP that belongs to no known call as well
     #[arg(long)]
     orphans: bool,
@@ -61,7 +64,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let config::Configuration { engine: mut config, audio, key_log, .. } =
+    let config::Configuration { engine: mut config, audio, key_log, node, .. } =
         config::load(args.config.as_deref())?;
     config.orphans |= args.orphans;
 
@@ -76,7 +79,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::from(PARTLY));
     }
     let mut logs = GenesysLogs::read(&args.genesys_log, config.rules.zone().clone())?;
-    let options = ArchiveOptions { repeatable: true, ..ArchiveOptions::default() };
+    let spool = SpoolOptions { node: args.node.clone().or(node), ..SpoolOptions::default() };
+    let options = ArchiveOptions { spool, repeatable: true, ..ArchiveOptions::default() };
     let mut pipeline = Pipeline::new(config, &audio, Haste::None, &args.archive, options)?;
     for path in args.keylog.iter().chain(&key_log) {
         pipeline.add_secrets(&KeyLogFile::all(path)?);

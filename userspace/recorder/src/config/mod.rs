@@ -1,6 +1,8 @@
 //! The configuration file: what is typed, and what it means to the engine.
 
+mod archive;
 mod audio;
+mod retention;
 mod triggers;
 mod value;
 
@@ -19,12 +21,15 @@ use spantape_core::trigger::Verb;
 use spantape_core::trigger::feature_code::{Code, Effect};
 use spantape_core::trigger::url_record::Template;
 use spantape_sieve::Ports;
+use spantape_store::retention::Retention;
 
 use triggers::{TypedRecorder, TypedUrl, recorders, url};
 use value::{
-    Bytes, Correlation, Duration, Keys, Network, OneOrMore, Patterns, Percent, TypedDays, TypedHours,
-    TypedLookBack, TypedRecipients, TypedZone,
+    Bytes, Correlation, DayCount, Duration, Keys, Network, OneOrMore, Patterns, Percent, TypedDays,
+    TypedHours, TypedLookBack, TypedZone,
 };
+
+pub(crate) use archive::node;
 
 use crate::control::{SOCKET, Settings, Tcp};
 use crate::finish::Audio;
@@ -42,7 +47,8 @@ struct File {
     record: Record,
     audio: audio::Typed,
     capture: TypedCapture,
-    archive: TypedArchive,
+    archive: archive::Typed,
+    retention: retention::Typed,
     control: TypedControl,
     srtp: TypedSrtp,
     correlation: Correlation,
@@ -86,15 +92,6 @@ struct TypedCapture {
     busy_poll: bool,
     pass_rest: bool,
     promiscuous: Option<bool>,
-}
-
-/// Where recordings are kept.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct TypedArchive {
-    reserve: Option<Bytes>,
-    /// Of age, for whom recordings are encrypted.
-    recipients: TypedRecipients,
 }
 
 /// What a recorder at work is told by hand.
@@ -158,6 +155,7 @@ struct TypedRule {
     paused: TypedPaused,
     #[serde(default)]
     feature_codes: TypedCodes,
+    retention_days: Option<DayCount>,
 }
 
 /// What parties may press, by what it does.
@@ -260,6 +258,10 @@ pub(crate) struct Configuration {
     pub(crate) control: Settings,
     /// A key log of DTLS, by which media is decrypted.
     pub(crate) key_log: Option<PathBuf>,
+    /// Which of several recorders into one archive this is.
+    pub(crate) node: Option<String>,
+    /// To whoever purges the archive.
+    pub(crate) retention: Retention,
 }
 
 /// How an interface is listened to.
@@ -305,6 +307,7 @@ fn parse(text: &str) -> Result<Configuration, toml::de::Error> {
     let urls = file.url.into_iter().map(url).collect::<Result<Vec<_>, _>>()?;
     let audio = Audio { recipients: file.archive.recipients.0, ..Audio::from(file.audio) };
     let control = control(file.control)?;
+    let retention = retention::retention(&file.retention, &file.rule)?;
     let engine = Config {
         sip_ports,
         hep_ports,
@@ -327,12 +330,13 @@ fn parse(text: &str) -> Result<Configuration, toml::de::Error> {
         max_tcp_flows: file.limits.tcp_connections.unwrap_or(defaults.max_tcp_flows).max(1),
         ..defaults
     };
-    Ok(Configuration { engine, capture, audio, control, key_log: file.srtp.keylog })
+    let (key_log, node) = (file.srtp.keylog, file.archive.node);
+    Ok(Configuration { engine, capture, audio, control, key_log, node, retention })
 }
 
 fn capture(
     typed: TypedCapture,
-    archive: &TypedArchive,
+    archive: &archive::Typed,
     signalling: Signalling,
     sip_ports: &[u16],
 ) -> Capture {
@@ -588,7 +592,9 @@ mod tests {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
         let text = std::fs::read_to_string(path).unwrap();
         let example = text.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
-        for section in ["site", "record", "signalling", "capture", "control", "limits"] {
+        for section in
+            ["site", "record", "signalling", "capture", "archive", "retention", "control", "limits"]
+        {
             let (_, documented) = example.split_once(&format!("[{section}]")).expect(section);
             let documented = documented.split("\n[").next().unwrap_or_default();
             // The error lists the keys that there are.
@@ -649,6 +655,8 @@ mod tests {
             ("[[rule]]\nname = \"x\"\naction = \"all\"\npaused = \"skip\"", "line 4", "`silence` or `cut`"),
             ("[record]\nrtp_timeout = 5", "line 2", "expected a string"),
             ("[capture]\nring = \"64\"", "line 2", "64MiB"),
+            ("[archive]\nnode = \"a b\"", "line 2", "letters, digits"),
+            ("[retention]\ndays = 0", "line 2", "from 1 on"),
             ("[control]\nlisten = \"7373\"", "line 2", "socket address"),
             ("[capture]\nrtp = \"all\"", "line 2", "`heuristic` or `announced`"),
         ];

@@ -165,6 +165,19 @@ impl<'de> Deserialize<'de> for Percent {
     }
 }
 
+/// How many days something is kept.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DayCount(pub(super) u32);
+
+impl<'de> Deserialize<'de> for DayCount {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = i64::deserialize(deserializer)?;
+        let days = u32::try_from(number).ok().filter(|days| *days > 0);
+        let invalid = || D::Error::invalid_value(Unexpected::Signed(number), &"a number of days from 1 on");
+        days.map(DayCount).ok_or_else(invalid)
+    }
+}
+
 /// Keys of a telephone.
 #[derive(Debug)]
 pub(super) struct Keys(pub(super) String);

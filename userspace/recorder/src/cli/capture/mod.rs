@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use spantape_sieve::COUNT_NO_SOCKET;
-use spantape_store::ArchiveOptions;
+use spantape_store::{ArchiveOptions, SpoolOptions};
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -53,6 +53,9 @@ pub(crate) struct Args {
     /// What is recorded, and how; without it, every call is
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// What this recorder is called, of several that record into the archive (`[archive] node`)
+    #[arg(long, value_name = "NAME", value_parser = config::node)]
+    node: Option<String>,
     /// How frames are had from the interface
     #[arg(long, value_enum, default_value = "auto")]
     source: By,
@@ -99,7 +102,9 @@ async fn capture(args: &Args, configuration: Configuration) -> Result<ExitCode> 
     let shared = !interface.addresses.is_empty() && !how.pass_rest;
     how.pass_rest |= shared;
     let queue = usize::try_from(how.queue).unwrap_or(usize::MAX);
-    let options = ArchiveOptions { reserve: how.reserve, ..ArchiveOptions::default() };
+    let node = args.node.clone().or(configuration.node);
+    let spool = SpoolOptions { node, ..SpoolOptions::default() };
+    let options = ArchiveOptions { spool, reserve: how.reserve, ..ArchiveOptions::default() };
     let audio = &configuration.audio;
     let mut pipeline = Pipeline::new(configuration.engine, audio, Haste::Live, &args.archive, options)?;
     let mut key_log = configuration.key_log.as_deref().map(KeyLogFile::open).transpose()?;
