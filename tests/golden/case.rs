@@ -119,7 +119,7 @@ impl Archive {
         files
     }
 
-    /// All files, sorted, relative to the archive.
+    /// All files, sorted, relative to the archive, but for the log of who has searched it.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         let mut files = Vec::new();
         let mut folders = vec![self.path().to_owned()];
@@ -133,6 +133,7 @@ impl Archive {
                 }
             }
         }
+        files.retain(|file| !file.starts_with("journal"));
         files.sort();
         files
     }

@@ -16,7 +16,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, io};
+use crate::partition;
 use crate::seal::Entry;
+use crate::utc::Day;
 
 /// The directory's name.
 pub(crate) const DIRECTORY: &str = "journal";
@@ -39,7 +41,7 @@ pub struct Access {
     pub at: String,
     /// Who.
     pub by: String,
-    /// By which command: `search`, `show`, `play`, `export`.
+    /// By which command: `search`, `sql`, `show`, `play`, `export`.
     pub command: String,
     /// At what: a recording, or what was asked for.
     pub what: String,
@@ -111,6 +113,15 @@ pub fn read<T: DeserializeOwned>(archive: &Path, book: &Book) -> Result<(Vec<T>,
     Ok((entries, damaged))
 }
 
+/// The days of which there is an access log, oldest first.
+pub fn access_days(archive: &Path) -> Result<Vec<Day>> {
+    let names = partition::names(&archive.join(DIRECTORY))?;
+    let day = |name: &String| Day::parse(name.strip_prefix("access-")?.strip_suffix(".jsonl")?);
+    let mut days: Vec<Day> = names.iter().filter_map(day).collect();
+    days.sort();
+    Ok(days)
+}
+
 fn is_torn(file: &mut File) -> std::io::Result<bool> {
     if file.seek(SeekFrom::End(0))? == 0 {
         return Ok(false);
@@ -141,5 +152,17 @@ mod tests {
         fs::write(&path, [&whole[..], &whole[..20]].concat()).unwrap();
         append(dir.path(), &book, &access("c")).unwrap();
         assert_eq!(read(dir.path(), &book).unwrap(), (vec![access("a\nb"), access("c")], 1));
+    }
+
+    #[test]
+    fn days_of_the_access_log() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(access_days(dir.path()).unwrap().is_empty());
+        for day in ["2026-12-01", "2026-11-30", "x"] {
+            append(dir.path(), &Book::Access(day.to_owned()), &access("a")).unwrap();
+        }
+        append(dir.path(), &Book::Deletions, &access("a")).unwrap();
+        let days: Vec<String> = access_days(dir.path()).unwrap().iter().map(Day::to_string).collect();
+        assert_eq!(days, ["2026-11-30", "2026-12-01"]);
     }
 }

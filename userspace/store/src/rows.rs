@@ -31,9 +31,14 @@ pub fn csv_header(schema: &SchemaRef) -> String {
 /// The rows as lines of a CSV file (RFC 4180), without line ends.
 pub fn csv_lines(batch: &RecordBatch) -> impl Iterator<Item = String> {
     (0..batch.num_rows()).map(|row| {
-        let cells: Vec<String> = batch.columns().iter().map(|column| csv_quoted(text(column, row))).collect();
+        let cells: Vec<String> = batch.columns().iter().map(|column| csv_cell(text(column, row))).collect();
         cells.join(",")
     })
+}
+
+/// A cell of a CSV file (RFC 4180).
+pub fn csv_cell(cell: String) -> String {
+    if cell.contains([',', '"', '\n', '\r']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell }
 }
 
 /// The named columns of each row as text; empty where there is no value or no such column.
@@ -103,11 +108,6 @@ fn text(column: &ArrayRef, row: usize) -> String {
         Value::String(text) => text,
         value => value.to_string(),
     }
-}
-
-/// A cell of a CSV file (RFC 4180).
-pub fn csv_quoted(cell: String) -> String {
-    if cell.contains([',', '"', '\n', '\r']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell }
 }
 
 /// Control characters, and those that are not seen but change how others are.

@@ -17,10 +17,10 @@ use spantape_store::seal::{self, SecretKey};
 use spantape_store::{Query, Table, rows};
 use tempfile::NamedTempFile;
 
-use super::PARTLY;
+use super::filter::Filter;
 use super::identity::{Identity, inside, open};
-use super::search::Filter;
 use super::terminal::clean;
+use super::{PARTLY, access};
 use crate::config;
 use crate::decode::{Ffmpeg, redecode};
 use crate::export::vcon::{self, Media};
@@ -102,6 +102,7 @@ const IN_PATHS: &percent_encoding::AsciiSet =
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let work = Work::new(args)?;
+    access::note(&args.archive, "export", &format!("{}{}", args.filter, access::into(&args.target)));
     let rows = find(&args.archive, &args.filter.query(Table::Recordings))?;
     if rows.is_empty() {
         eprintln!("spantape: nothing matches");
@@ -424,7 +425,7 @@ fn csv(rows: &[Row]) -> String {
     for row in rows {
         let cell = |value: Option<&Value>| match value {
             None | Some(Value::Null) => String::new(),
-            Some(Value::String(text)) => rows::csv_quoted(text.clone()),
+            Some(Value::String(text)) => rows::csv_cell(text.clone()),
             Some(other) => other.to_string(),
         };
         let exported = row.get("exported").and_then(|exported| exported.get("file"));

@@ -1,15 +1,19 @@
 //! The command line. One file a command: what is typed (`Args`) and what it does (`run`).
 
+mod access;
 mod capture;
 mod check_config;
 mod ctl;
 mod decode_sandbox;
 mod doctor;
 mod export;
+mod filter;
 mod identity;
 mod import;
 mod keygen;
 mod ladder;
+mod listing;
+mod operator;
 mod picture;
 mod play;
 mod quality;
@@ -56,6 +60,7 @@ enum Command {
     Seal(seal::Args),
     Verify(verify::Args),
     Keygen(keygen::Args),
+    Access(access::Args),
     Ctl(ctl::Args),
     CheckConfig(check_config::Args),
     Doctor(doctor::Args),
@@ -80,6 +85,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Seal(args) => seal::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Keygen(args) => keygen::run(&args),
+        Command::Access(args) => access::run(&args),
         Command::Ctl(args) => ctl::run(&args),
     };
     result.unwrap_or_else(|error| {

@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::identity::Identity;
 use super::terminal::reader_left;
-use super::{PARTLY, show, when};
+use super::{PARTLY, access, show, when};
 use crate::decode::in_path;
 use crate::encode::Sound;
 
@@ -67,6 +67,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let Some((archive, recording)) = show::locate(&args.recording, args.archive.as_deref())? else {
         return Ok(ExitCode::from(PARTLY));
     };
+    access::note(&archive, "play", &recording.text("recording_id"));
     let sound = args.identity.sound(&archive, &recording)?;
     let excerpt = Excerpt::of(sound, args.side, args.from)?;
     let is_terminal = io::stdout().is_terminal();

@@ -8,12 +8,12 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::ValueEnum;
 use serde_json::Value;
-use spantape_core::time::{SECOND, Timestamp};
-use spantape_store::{Query, Rows, Table, rows};
+use spantape_core::time::SECOND;
+use spantape_store::{Rows, Table, rows};
 
-use super::PARTLY;
+use super::filter::Filter;
 use super::terminal::{Column, Screen, clean, clean_json, reader_left};
-use super::when;
+use super::{PARTLY, access, when};
 
 /// Search the catalog of an archive.
 ///
@@ -46,45 +46,6 @@ pub(crate) struct Args {
     into: Option<PathBuf>,
 }
 
-/// What rows must be like, in any table.
-#[derive(clap::Args, Clone, Debug, Default)]
-pub(super) struct Filter {
-    /// Who called: user part of the URI, exact or with `*` and `?`
-    #[arg(long, value_name = "USER")]
-    from: Option<String>,
-    /// Who was called
-    #[arg(long, value_name = "USER")]
-    to: Option<String>,
-    /// Who took part, on either side
-    #[arg(long, value_name = "USER")]
-    party: Option<String>,
-    /// SIP Call-ID, exact or with `*` and `?`, or the call's `call_uid`
-    #[arg(long, value_name = "ID")]
-    call_id: Option<String>,
-    /// All that belongs together: the `conversation_id` of the calls
-    #[arg(long, value_name = "ID")]
-    conversation: Option<String>,
-    /// Leave out what was over before: `2026-11-22`, `2026-11-22 14:30` (UTC), RFC 3339, or `2h ago`
-    #[arg(long, value_name = "TIME", value_parser = when::moment)]
-    since: Option<Timestamp>,
-    /// Leave out what began then or later; a date is its first moment
-    #[arg(long, value_name = "TIME", value_parser = when::moment)]
-    until: Option<Timestamp>,
-    /// Shortest duration: `10s`, `2m`, or plain seconds
-    #[arg(long, value_name = "DURATION", value_parser = when::seconds)]
-    min_duration: Option<f64>,
-    /// What caused the recording: `rule`, `sip-info`, `orphan`…; in the table `events`, each trigger of that name,
-    /// taken or refused
-    #[arg(long, value_name = "NAME")]
-    trigger: Option<String>,
-    /// A codec that is heard: `g722`, `PCMU/8000`
-    #[arg(long, value_name = "NAME")]
-    codec: Option<String>,
-    /// Not more than so many, the earliest
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    limit: Option<u32>,
-}
-
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 enum Format {
     /// For reading, as wide as the terminal
@@ -101,6 +62,7 @@ enum Format {
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let query = args.filter.query(args.table.parse().map_err(anyhow::Error::msg)?);
+    access::note(&args.archive, "search", &args.what());
     let rows = query.run(&args.archive)?;
     let found = match (&args.into, args.format) {
         (Some(path), format) => save(path, rows, query.table, format),
@@ -122,24 +84,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(PARTLY))
 }
 
-impl Filter {
-    /// What is asked of a table.
-    pub(super) fn query(&self, table: Table) -> Query {
-        Query {
-            table,
-            from: self.from.clone(),
-            to: self.to.clone(),
-            party: self.party.clone(),
-            call_id: self.call_id.clone(),
-            conversation: self.conversation.clone(),
-            since: self.since,
-            until: self.until,
-            min_duration: self.min_duration,
-            trigger: self.trigger.clone(),
-            codec: self.codec.clone(),
-            limit: self.limit.and_then(|limit| usize::try_from(limit).ok()),
-            ..Query::default()
+impl Args {
+    /// What is asked for, as the access log has it.
+    fn what(&self) -> String {
+        let mut what = self.filter.to_string();
+        if self.table != Table::default().as_str() {
+            what.push_str(&format!(" --table {}", self.table));
         }
+        what.push_str(&self.into.as_deref().map(access::into).unwrap_or_default());
+        what
     }
 }
 
@@ -376,6 +329,7 @@ const SHORT_ID: usize = 8;
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use spantape_store::Query;
 
     use super::super::testing;
     use super::*;
@@ -457,6 +411,17 @@ mod tests {
             found.flat_map(|batch| rows::csv_lines(&batch.unwrap()).collect::<Vec<_>>()).collect()
         };
         assert_eq!(lines(find(dir.path())), lines(find(archive.path())));
+    }
+
+    #[test]
+    fn what_the_access_log_has() {
+        let what = |options: &str| {
+            let start = ["search", "--archive", "a"];
+            Cli::try_parse_from(start.into_iter().chain(options.split_whitespace())).unwrap().args.what()
+        };
+        assert_eq!(what(""), "everything");
+        assert_eq!(what("--from 1 --table calls --format json"), "--from 1 --table calls");
+        assert_eq!(what("--into /tmp/x.csv"), "everything --into /tmp/x.csv");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use spantape_store::{Query, Table, rows};
 
 use super::identity::Identity;
 use super::terminal::{Screen, clean, clean_json, reader_left};
-use super::{PARTLY, picture, report, when};
+use super::{PARTLY, access, picture, report, when};
 
 /// Show one recording: parties, signalling, streams, triggers, completeness, waveform.
 ///
@@ -47,6 +47,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let Some((archive, recording)) = locate(&args.recording, args.archive.as_deref())? else {
         return Ok(ExitCode::from(PARTLY));
     };
+    access::note(&archive, "show", &recording.text("recording_id"));
     let found = Found::gather(&archive, recording)?;
     if let Some(file) = &args.png {
         let picture = picture::draw(&found, args.identity.sound(&archive, &found.recording))?;
