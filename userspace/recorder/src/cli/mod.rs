@@ -8,6 +8,7 @@ mod decode_sandbox;
 mod doctor;
 mod export;
 mod filter;
+mod hold;
 mod identity;
 mod import;
 mod keygen;
@@ -60,6 +61,7 @@ enum Command {
     Seal(seal::Args),
     Verify(verify::Args),
     Keygen(keygen::Args),
+    Hold(hold::Args),
     Access(access::Args),
     Ctl(ctl::Args),
     CheckConfig(check_config::Args),
@@ -85,6 +87,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Seal(args) => seal::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Keygen(args) => keygen::run(&args),
+        Command::Hold(args) => hold::run(&args),
         Command::Access(args) => access::run(&args),
         Command::Ctl(args) => ctl::run(&args),
     };

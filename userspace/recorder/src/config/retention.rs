@@ -41,7 +41,6 @@ pub(super) fn retention(typed: &Typed, rules: &[TypedRule]) -> Result<Retention,
 #[cfg(test)]
 mod tests {
     use super::super::parse;
-    use super::*;
 
     fn rule(name: &str, action: &str, days: u32) -> String {
         format!("[[rule]]\nname = \"{name}\"\naction = \"{action}\"\nretention_days = {days}\n")
