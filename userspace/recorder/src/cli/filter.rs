@@ -67,6 +67,16 @@ impl Filter {
         }
     }
 
+    /// Whether nothing is said.
+    pub(super) fn is_empty(&self) -> bool {
+        self.limit.is_none() && !self.has_conditions()
+    }
+
+    /// Whether anything is said but how many there may be.
+    pub(super) fn has_conditions(&self) -> bool {
+        !self.conditions().is_empty()
+    }
+
     /// What is said, but how many there may be.
     fn conditions(&self) -> Vec<String> {
         let text = |name: &str, text: &Option<String>| Some(format!("--{name} {}", word(text.as_deref()?)));
@@ -123,11 +133,15 @@ mod tests {
     fn as_it_could_have_been_typed() {
         let typed = |typed: &[&str]| Cli::try_parse_from(["x"].iter().chain(typed).copied()).unwrap().filter;
         assert_eq!(typed(&[]).to_string(), "everything");
-        assert_eq!(typed(&["--limit", "5"]).to_string(), "--limit 5");
+        assert!(typed(&[]).is_empty());
+        let few = typed(&["--limit", "5"]);
+        assert_eq!(few.to_string(), "--limit 5");
+        assert!(!few.is_empty() && !few.has_conditions());
         let all =
             typed(&["--since", "2026-11-22", "--to", "+4930*", "--min-duration", "2m", "--party", "1009"]);
         let told = "--to '+4930*' --party 1009 --since 2026-11-22T00:00:00.000Z --min-duration 120";
         assert_eq!(all.to_string(), told);
+        assert!(all.has_conditions());
         // It says the same when it is typed.
         let again = [
             "--to",

@@ -17,6 +17,7 @@ mod listing;
 mod operator;
 mod picture;
 mod play;
+mod purge;
 mod quality;
 mod replay;
 mod report;
@@ -62,6 +63,7 @@ enum Command {
     Verify(verify::Args),
     Keygen(keygen::Args),
     Hold(hold::Args),
+    Purge(purge::Args),
     Access(access::Args),
     Ctl(ctl::Args),
     CheckConfig(check_config::Args),
@@ -88,6 +90,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Verify(args) => verify::run(&args),
         Command::Keygen(args) => keygen::run(&args),
         Command::Hold(args) => hold::run(&args),
+        Command::Purge(args) => purge::run(&args),
         Command::Access(args) => access::run(&args),
         Command::Ctl(args) => ctl::run(&args),
     };

@@ -4,6 +4,8 @@ use std::fs;
 
 use nix::unistd::{Uid, User};
 use spantape_core::time::{MILLISECOND, Timestamp};
+use spantape_store::repack::Order;
+use spantape_store::utc::rfc3339;
 
 /// The user that this process belongs to; where somebody has logged in as another one, both: `root (login alice)`.
 pub(super) fn name() -> String {
@@ -14,6 +16,11 @@ pub(super) fn name() -> String {
 /// Now, in whole milliseconds.
 pub(super) fn now() -> Timestamp {
     Timestamp(jiff::Timestamp::now().as_millisecond().saturating_mul(MILLISECOND))
+}
+
+/// What tombstones say of what is done now, for that reason.
+pub(super) fn order(reason: &str) -> Order {
+    Order { at: rfc3339(now()), by: name(), reason: reason.to_owned() }
 }
 
 /// Whether a user is the one, or one of the two, that [`name`] has told.
@@ -67,7 +74,9 @@ mod tests {
 
     #[test]
     fn when_it_is() {
-        let at = now();
-        assert!(at.0 % MILLISECOND == 0 && now().since(at) >= 0);
+        let order = order("compaction");
+        assert_eq!(order.reason, "compaction");
+        let at = spantape_store::utc::parse(&order.at).unwrap();
+        assert!(order.at.len() == 24 && now().since(at) >= 0, "{}", order.at);
     }
 }
