@@ -3,6 +3,7 @@
 mod access;
 mod capture;
 mod check_config;
+mod compact;
 mod ctl;
 mod decode_sandbox;
 mod doctor;
@@ -64,6 +65,7 @@ enum Command {
     Keygen(keygen::Args),
     Hold(hold::Args),
     Purge(purge::Args),
+    Compact(compact::Args),
     Access(access::Args),
     Ctl(ctl::Args),
     CheckConfig(check_config::Args),
@@ -91,6 +93,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Keygen(args) => keygen::run(&args),
         Command::Hold(args) => hold::run(&args),
         Command::Purge(args) => purge::run(&args),
+        Command::Compact(args) => compact::run(&args),
         Command::Access(args) => access::run(&args),
         Command::Ctl(args) => ctl::run(&args),
     };
