@@ -9,6 +9,7 @@ mod export;
 mod formats;
 mod genesys_log;
 mod import;
+mod keep;
 mod play;
 mod trace;
 
