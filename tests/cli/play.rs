@@ -63,7 +63,7 @@ fn what_cannot_be_played() {
     std::fs::remove_file(&file).unwrap();
     let id = file.file_stem().unwrap().to_str().unwrap().rsplit('_').next().unwrap();
     let (code, said) = play(&[id, "--archive", text(archive.path())]);
-    assert!(code == Some(2) && said.contains("cannot read"), "{said}");
+    assert!(code == Some(2) && said.contains("it cannot be heard"), "{said}");
 }
 
 #[test]

@@ -562,6 +562,8 @@ mod tests {
     fn control() {
         let control = |text: &str| parse(text).map(|configuration| configuration.control);
         let usual = control("").unwrap();
+        let of_node = usual.of_node(Some("north"));
+        assert_eq!(of_node.socket, Some("control-north.sock".into()));
         assert_eq!((usual.socket, usual.demanded), (Some(SOCKET.into()), false));
         let none = control("[control]\nsocket = \"\"").unwrap();
         assert!(none.socket.is_none() && none.tcp.is_none());
@@ -655,7 +657,7 @@ mod tests {
             ("[[rule]]\nname = \"x\"\naction = \"all\"\npaused = \"skip\"", "line 4", "`silence` or `cut`"),
             ("[record]\nrtp_timeout = 5", "line 2", "expected a string"),
             ("[capture]\nring = \"64\"", "line 2", "64MiB"),
-            ("[archive]\nnode = \"a b\"", "line 2", "letters, digits"),
+            ("[archive]\nnode = \"a b\"", "line 2", "small letters"),
             ("[retention]\ndays = 0", "line 2", "from 1 on"),
             ("[control]\nlisten = \"7373\"", "line 2", "socket address"),
             ("[capture]\nrtp = \"all\"", "line 2", "`heuristic` or `announced`"),

@@ -42,6 +42,17 @@ pub(crate) struct Settings {
     pub(crate) tcp: Option<Tcp>,
 }
 
+impl Settings {
+    /// Of one of several recorders: nobody takes the other's place at the socket that all of them would have.
+    pub(crate) fn of_node(&self, node: Option<&str>) -> Settings {
+        let mut own = self.clone();
+        if let (Some(node), Some(socket), false) = (node, &mut own.socket, self.demanded) {
+            *socket = format!("control-{node}.sock").into();
+        }
+        own
+    }
+}
+
 /// Where it listens for those who have the token in that file.
 #[derive(Clone, Debug)]
 pub(crate) struct Tcp {

@@ -103,6 +103,7 @@ async fn capture(args: &Args, configuration: Configuration) -> Result<ExitCode> 
     how.pass_rest |= shared;
     let queue = usize::try_from(how.queue).unwrap_or(usize::MAX);
     let node = args.node.clone().or(configuration.node);
+    let settings = configuration.control.of_node(node.as_deref());
     let spool = SpoolOptions { node, ..SpoolOptions::default() };
     let options = ArchiveOptions { spool, reserve: how.reserve, ..ArchiveOptions::default() };
     let audio = &configuration.audio;
@@ -113,7 +114,7 @@ async fn capture(args: &Args, configuration: Configuration) -> Result<ExitCode> 
     }
     let mut ear = listen(args.source, &interface, &how).await?;
     let watch = LinkWatch::new(interface.index)?;
-    let control = control::Server::bind(&configuration.control, &args.archive)?;
+    let control = control::Server::bind(&settings, &args.archive)?;
     privileges::give_up(&args.archive, || ear.count.is_readable())?;
 
     let (done, mut completed) = mpsc::channel(UNPRINTED);
