@@ -165,6 +165,7 @@ impl Archive {
                 row.get("file").and_then(Value::as_str).filter(|_| *table == Table::Recordings)
             {
                 remove_others(path, file)?;
+                look_again(&finished, row)?;
                 encrypt_logged(&finished, row, &mut replaced)?;
             }
             match catalog.logged(*table, row)? {
@@ -540,6 +541,29 @@ impl Archive {
 
 fn recording_row(row: &RecordingRow, saved: &Saved) -> Map<String, Value> {
     json_row(RECORDINGS, &(row.clone(), saved.clone()))
+}
+
+/// A recording beside which packets were kept may have been decoded since the log was told of it.
+fn look_again(finished: &Finished, row: &mut Map<String, Value>) -> Result<()> {
+    let text = |row: &Map<String, Value>, column: &str| {
+        row.get(column).and_then(Value::as_str).unwrap_or_default().to_owned()
+    };
+    let packets = ["caller_rtpdump", "callee_rtpdump"].map(|column| (column, text(row, column)));
+    let path = finished.path(&text(row, "file"));
+    if packets.iter().all(|(_, file)| file.is_empty()) || !path.exists() {
+        return Ok(());
+    }
+    for (column, file) in packets {
+        if !file.is_empty() && !finished.path(&file).exists() {
+            row.insert(column.to_owned(), "".into());
+        }
+    }
+    let bytes = std::fs::metadata(&path).map_err(error::io("look at", &path))?.len();
+    row.insert("bytes".to_owned(), bytes.into());
+    if row.get("sha256").is_some_and(Value::is_string) {
+        row.insert("sha256".to_owned(), seal::hash(&path)?.into());
+    }
+    Ok(())
 }
 
 /// A recording that the log names in clear was waiting to be encrypted.

@@ -4,11 +4,13 @@
 //! groups those are read whose statistics and bloom filters allow a match; of a row group those pages
 //! whose statistics do; and of a page's rows only those that pass have their other columns decoded.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
@@ -78,6 +80,8 @@ pub struct Rows {
     table: Table,
     predicates: Arc<[Predicate]>,
     days: std::vec::IntoIter<Day>,
+    /// Answers of days that have been read ahead, the next one first.
+    ahead: VecDeque<Result<(Option<RecordBatch>, QueryStats)>>,
     left: usize,
     stats: QueryStats,
 }
@@ -99,6 +103,7 @@ impl Query {
             table: self.table,
             predicates: predicates.into(),
             days: days.into_iter(),
+            ahead: VecDeque::new(),
             left: self.limit.unwrap_or(usize::MAX),
             stats,
         })
@@ -215,9 +220,57 @@ impl Rows {
         self.stats
     }
 
-    /// The rows of one day, sorted.
-    fn day(&mut self, day: Day) -> Result<Option<RecordBatch>> {
-        self.stats.partitions += 1;
+    /// The rows of the next day that has any.
+    fn next_day(&mut self) -> Option<Result<RecordBatch>> {
+        while self.left > 0 {
+            if self.ahead.is_empty() {
+                self.read_ahead();
+            }
+            match self.ahead.pop_front()? {
+                Err(error) => return Some(Err(error)),
+                Ok((rows, stats)) => {
+                    self.stats.add(stats);
+                    let Some(rows) = rows else { continue };
+                    let rows = rows.slice(0, rows.num_rows().min(self.left));
+                    self.left -= rows.num_rows();
+                    return Some(Ok(rows));
+                }
+            }
+        }
+        None
+    }
+
+    /// Reads some days, on all cores: most of the time goes into looking at files that turn out to have nothing.
+    fn read_ahead(&mut self) {
+        let days: Vec<Day> = self.days.by_ref().take(DAYS_AHEAD).collect();
+        let threads = thread::available_parallelism().map_or(1, usize::from).min(days.len());
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let mut done = Vec::new();
+            while let Some(&day) = days.get(next.fetch_add(1, Ordering::Relaxed)) {
+                done.push((day, self.day(day)));
+            }
+            done
+        };
+        let mut answers = thread::scope(|scope| {
+            let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+            let mut answers = work();
+            for other in others {
+                match other.join() {
+                    Ok(more) => answers.extend(more),
+                    // As if this thread had read it: whoever catches that, may.
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+            answers
+        });
+        answers.sort_unstable_by_key(|(day, _)| *day);
+        self.ahead = answers.into_iter().map(|(_, answer)| answer).collect();
+    }
+
+    /// The rows of one day, sorted, and what was read for them.
+    fn day(&self, day: Day) -> Result<(Option<RecordBatch>, QueryStats)> {
+        let mut stats = QueryStats { partitions: 1, ..QueryStats::default() };
         let dir = partition::directory(&self.archive, self.table, day, None);
         let (mut found, mut sources) = (Vec::new(), 0);
         for path in partition::all_parts(&self.archive, self.table, day)? {
@@ -226,19 +279,17 @@ impl Rows {
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 file => file.map_err(io("open", &path))?,
             };
-            self.stats.parts += 1;
-            let batches = scan::part(file, &self.predicates, self.left, &mut self.stats);
+            stats.parts += 1;
+            let batches = scan::part(file, &self.predicates, self.left, &mut stats);
             let batches = batches.map_err(parquet("read", &path))?;
             sources += usize::from(!batches.is_empty());
             found.extend(batches);
         }
-        let Some(schema) = found.first().map(RecordBatch::schema) else { return Ok(None) };
+        let Some(schema) = found.first().map(RecordBatch::schema) else { return Ok((None, stats)) };
         let all = concat_batches(&schema, &found).map_err(parquet("read", &dir))?;
         let sorted = |all| scan::sort(self.table, all).map_err(parquet("read", &dir));
         let all = if sources > 1 { sorted(&all)? } else { all };
-        let all = all.slice(0, all.num_rows().min(self.left));
-        self.left -= all.num_rows();
-        Ok(Some(all))
+        Ok((Some(all), stats))
     }
 }
 
@@ -246,15 +297,22 @@ impl Iterator for Rows {
     type Item = Result<RecordBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        while self.left > 0 {
-            let day = self.days.next()?;
-            if let Some(answer) = self.day(day).transpose() {
-                return Some(answer);
-            }
-        }
-        None
+        self.next_day()
     }
 }
+
+impl QueryStats {
+    fn add(&mut self, other: QueryStats) {
+        self.partitions += other.partitions;
+        self.parts += other.parts;
+        self.row_groups_total += other.row_groups_total;
+        self.row_groups_read += other.row_groups_read;
+        self.rows_read += other.rows_read;
+    }
+}
+
+/// Days that are read at a time, before the first of them is handed out.
+const DAYS_AHEAD: usize = 8;
 
 /// What began so many days before `since` and was not over by then is still found.
 const LOOK_BACK_DAYS: i64 = 7;

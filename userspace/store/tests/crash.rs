@@ -10,11 +10,14 @@ use std::path::Path;
 
 use examples::{at, call, recording};
 use sha2::{Digest, Sha256};
+use spantape_core::codec::Codec;
 use spantape_core::event::{Part, Signal, Signalled};
 use spantape_core::media::TapeId;
-use spantape_core::record::{EndReason, Id, RecordingRow};
+use spantape_core::record::{EndReason, Id, RecordingRow, Side};
+use spantape_core::rtp::Undecoded;
 use spantape_store::encrypt::{self, Identities, Recipients};
 use spantape_store::repack::{Order, compact};
+use spantape_store::seal::verify;
 use spantape_store::utc::Day;
 use spantape_store::{Archive, ArchiveOptions, Query, Saved, SpoolOptions, Table, rows};
 use tempfile::TempDir;
@@ -393,4 +396,43 @@ fn parts_that_were_not_finished() {
     let order = Order { at: String::new(), by: String::new(), reason: String::new() };
     compact(left.path(), Day::of(at(0)), &order, |_, _| {}).unwrap();
     assert_eq!(are_there(), [false, false, true]);
+}
+
+/// Decoded by another program, and killed before the catalog was told: the row is of the file that is there.
+#[test]
+fn a_recording_that_was_decoded_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut archive = Archive::create_with(dir.path(), live()).unwrap();
+    let row = RecordingRow { frames: 2, ..row() };
+    archive.open_tape(TAPE, 8000, 2, (0, 1)).unwrap();
+    let packet = Undecoded {
+        is_heard: false,
+        codec: Codec::from_static(18),
+        secure: false,
+        at: 0,
+        place: 0,
+        length: 0,
+        packet: vec![0x80, 18, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3],
+    };
+    let address = ([192, 0, 2, 9], 4000).into();
+    for _ in 0..8 {
+        archive.packet(TAPE, Side::Caller, (address, address), &packet).unwrap();
+    }
+    archive.write(TAPE, &[1, 2, 3, 4]).unwrap();
+    let mut saved = archive.save(TAPE, 0..2, &[], &row, true).unwrap().unwrap();
+    assert!(saved.rtpdump[0].is_some());
+    archive.write_log().unwrap();
+    let finished = archive.finished();
+    let mut scratch = finished.scratch().unwrap();
+    std::io::Write::write_all(&mut scratch, b"decoded").unwrap();
+    finished.replace(&saved, scratch, "wav").unwrap();
+    finished.remove_rtpdump(&mut saved, 0).unwrap();
+    drop(archive);
+    drop(Archive::create_with(dir.path(), live()).unwrap());
+    let report = verify(dir.path(), None, |_| {}).unwrap();
+    assert!(report.findings.is_empty(), "{:?}", report.findings);
+    assert_eq!(
+        (report.rows, column(dir.path(), Table::Recordings, "caller_rtpdump").remove(0)),
+        (1, String::new())
+    );
 }
