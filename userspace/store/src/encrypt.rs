@@ -19,6 +19,7 @@ use age::{DecryptError, Decryptor, Encryptor};
 
 use crate::error::{Error, Result, io as io_error};
 use crate::finished::Finished;
+use crate::place::Place;
 use crate::seal;
 use crate::spool::{self, Saved};
 
@@ -79,12 +80,9 @@ impl Identities {
     }
 
     /// Opens a file of a recording whose key lies at `key`, relative to the archive as `file` is.
-    fn open(&self, archive: &Path, file: &str, key: &str) -> Result<Box<dyn Clear>> {
-        let (path, key_path) = (archive.join(file), archive.join(key));
-        let sealed = File::open(&key_path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => Error::KeyDestroyed { path: path.clone() },
-            _ => io_error("open", &key_path)(error),
-        })?;
+    fn open(&self, archive: &Place, file: &str, key: &str) -> Result<Box<dyn Clear>> {
+        let (path, key_path) = (archive.path(file), archive.path(key));
+        let sealed = archive.file(key)?.ok_or_else(|| Error::KeyDestroyed { path: path.clone() })?;
         let recipients = self.0.iter().map(|identity| identity as &dyn age::Identity);
         let mut text = String::new();
         Decryptor::new_buffered(io::BufReader::new(sealed))
@@ -93,7 +91,7 @@ impl Identities {
             .map_err(cannot(&key_path))?;
         let own = Identity::from_str(text.trim())
             .map_err(|why| io_error("read", &key_path)(io::Error::new(io::ErrorKind::InvalidData, why)))?;
-        let file = File::open(&path).map_err(io_error("open", &path))?;
+        let file = found(archive, file)?;
         let reader = Decryptor::new_buffered(io::BufReader::new(file))
             .and_then(|decryptor| decryptor.decrypt(iter::once(&own as &dyn age::Identity)));
         Ok(Box::new(reader.map_err(cannot(&path))?))
@@ -102,19 +100,25 @@ impl Identities {
 
 /// Opens a file of a recording, in clear whether it is encrypted or not. `key` is what its row says, and empty if nothing is.
 pub fn open(
-    archive: &Path,
+    archive: impl Into<Place>,
     file: &str,
     key: &str,
     identities: Option<&Identities>,
 ) -> Result<Box<dyn Clear>> {
-    let path = archive.join(file);
+    let archive: Place = archive.into();
     if !file.ends_with(SUFFIX) {
-        return Ok(Box::new(File::open(&path).map_err(io_error("open", &path))?));
+        return Ok(Box::new(found(&archive, file)?));
     }
     match identities {
-        Some(identities) => identities.open(archive, file, key),
-        None => Err(Error::Encrypted { path }),
+        Some(identities) => identities.open(&archive, file, key),
+        None => Err(Error::Encrypted { path: archive.path(file) }),
     }
+}
+
+/// A file that must be there.
+fn found(archive: &Place, file: &str) -> Result<File> {
+    let missing = || io_error("open", &archive.path(file))(io::ErrorKind::NotFound.into());
+    archive.file(file)?.ok_or_else(missing)
 }
 
 /// The name of a file in clear.

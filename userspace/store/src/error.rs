@@ -43,6 +43,20 @@ pub enum Error {
         /// What is missing.
         reason: &'static str,
     },
+    /// That is no object store.
+    #[error("{url} can be no archive: {reason}")]
+    NoStore {
+        /// What was named.
+        url: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A name leads out of the archive.
+    #[error("the catalog names a file outside of the archive: {name}")]
+    Outside {
+        /// It.
+        name: String,
+    },
     /// Another process writes to the archive.
     #[error("{} is in use: another process records into this archive; stop it, or name another directory with `--archive`", path.display())]
     Busy {

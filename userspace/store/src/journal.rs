@@ -9,7 +9,7 @@
 //! Each line is a JSON object. Lines are only added, so a [`seal`](crate::seal) of such a file is one of its beginning.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, io};
 use crate::partition;
+use crate::place::{Place, must_be_directory};
 use crate::seal::Entry;
 use crate::utc::Day;
 
@@ -65,17 +66,21 @@ pub struct Deletion {
 
 impl Book {
     fn path(&self, archive: &Path) -> PathBuf {
-        let name = match self {
+        archive.join(DIRECTORY).join(self.name())
+    }
+
+    fn name(&self) -> String {
+        match self {
             Book::Access(day) => format!("access-{day}.jsonl"),
             Book::Holds => "holds.jsonl".to_owned(),
             Book::Deletions => "deletions.jsonl".to_owned(),
-        };
-        archive.join(DIRECTORY).join(name)
+        }
     }
 }
 
 /// Adds a line. On return of all but accesses it is on the disk.
 pub fn append(archive: &Path, book: &Book, entry: &impl Serialize) -> Result<()> {
+    must_be_directory(archive)?;
     let path = book.path(archive);
     let dir = archive.join(DIRECTORY);
     fs::create_dir_all(&dir).map_err(io("create", &dir))?;
@@ -96,15 +101,17 @@ pub fn append(archive: &Path, book: &Book, entry: &impl Serialize) -> Result<()>
 }
 
 /// All lines, in order, and how many cannot be read.
-pub fn read<T: DeserializeOwned>(archive: &Path, book: &Book) -> Result<(Vec<T>, u64)> {
-    let path = book.path(archive);
-    let file = match File::open(&path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok((Vec::new(), 0)),
-        file => file.map_err(io("open", &path))?,
-    };
+pub fn read<T: DeserializeOwned>(archive: impl Into<Place>, book: &Book) -> Result<(Vec<T>, u64)> {
+    read_in(&archive.into(), DIRECTORY, book)
+}
+
+/// All lines of a book in a directory, in order, and how many cannot be read.
+pub(crate) fn read_in<T: DeserializeOwned>(place: &Place, dir: &str, book: &Book) -> Result<(Vec<T>, u64)> {
+    let name = format!("{dir}/{}", book.name());
+    let Some(file) = place.file(&name)? else { return Ok((Vec::new(), 0)) };
     let (mut entries, mut damaged) = (Vec::new(), 0);
     for line in BufReader::new(file).split(b'\n') {
-        let line = line.map_err(io("read", &path))?;
+        let line = line.map_err(|error| io("read", &place.path(&name))(error))?;
         match serde_json::from_slice(&line) {
             Ok(entry) => entries.push(entry),
             Err(_) => damaged += u64::from(!line.is_empty()),

@@ -4,6 +4,7 @@ use std::fs::{self, File, TryLockError};
 use std::path::Path;
 
 use crate::error::{Error, Result, io};
+use crate::place::must_be_directory;
 
 /// While it is held, nobody else removes parts of the catalog or seals it.
 #[derive(Debug)]
@@ -13,6 +14,7 @@ pub(crate) struct Lock {
 
 /// Locks what has been recorded.
 pub(crate) fn lock(archive: &Path) -> Result<Lock> {
+    must_be_directory(archive)?;
     let dir = archive.join("catalog");
     fs::create_dir_all(&dir).map_err(io("create", &dir))?;
     let path = dir.join(".keeper");

@@ -8,6 +8,8 @@
 //! <archive>/journal/                                         who has looked at what, what has gone and why (journal)
 //! <archive>/spool/                                           recordings still going on (spool)
 //! ```
+//!
+//! One that is recorded into is a directory. What is finished of it can be read from an object store as well (place, remote).
 
 pub mod catalog;
 mod columns;
@@ -19,9 +21,12 @@ mod keeper;
 mod log;
 mod packets;
 mod partition;
+mod place;
 mod predicate;
 pub mod query;
 mod records;
+#[cfg(feature = "remote")]
+mod remote;
 pub mod repack;
 pub mod retention;
 mod room;
@@ -60,7 +65,10 @@ pub use crate::catalog::Catalog;
 pub use crate::error::{Error, Result};
 pub use crate::finished::Finished;
 pub use crate::partition::check as check_archive;
+pub use crate::place::Place;
 pub use crate::query::{Query, QueryStats, Rows};
+#[cfg(feature = "remote")]
+pub use crate::remote::Remote;
 pub use crate::room::Shortage;
 pub use crate::schema::Table;
 pub use crate::spool::{Saved, Spool, SpoolOptions};
@@ -142,6 +150,7 @@ impl Archive {
     ///
     /// What an earlier process has not finished is finished first: see [`Archive::recovered`].
     pub fn create_with(path: &Path, options: ArchiveOptions) -> Result<Archive> {
+        place::must_be_directory(path)?;
         let node = options.spool.node.clone();
         partition::check_node(path, node.as_deref())?;
         let lock = spool::lock(path, node.as_deref())?;

@@ -10,20 +10,26 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result, io};
+use crate::place::Place;
 use crate::schema::Table;
 use crate::utc::Day;
 
 /// Where a recorder puts the rows of a day: one of several has a node's name.
 pub(crate) fn directory(archive: &Path, table: Table, day: Day, node: Option<&str>) -> PathBuf {
-    let day = table_directory(archive, table).join(format!("day={day}"));
+    let day = archive.join(name(table, day));
     node.map_or(day.clone(), |node| day.join(node_directory(node)))
+}
+
+/// Where the rows of a day lie within the archive.
+pub(crate) fn name(table: Table, day: Day) -> String {
+    format!("{}/day={day}", table_name(table))
 }
 
 /// Where the rows of a day lie, whoever has put them there.
 pub(crate) fn places(archive: &Path, table: Table, day: Day) -> Result<Vec<PathBuf>> {
     let day = directory(archive, table, day, None);
     let mut nodes = names(&day)?;
-    nodes.retain(|name| name.starts_with(NODE));
+    nodes.retain(|name| is_node(name));
     nodes.sort();
     let nodes: Vec<PathBuf> = nodes.iter().map(|name| day.join(name)).collect();
     Ok([vec![day], nodes].concat())
@@ -34,14 +40,19 @@ pub(crate) fn node_directory(node: &str) -> String {
     format!("{NODE}{node}")
 }
 
+/// Whether a directory of that name is a node's.
+pub(crate) fn is_node(name: &str) -> bool {
+    name.starts_with(NODE)
+}
+
 const NODE: &str = "node=";
 
 /// The days a table has rows of, oldest first.
-pub(crate) fn days(archive: &Path, table: Table) -> Result<Vec<Day>> {
-    let mut days: Vec<Day> = names(&table_directory(archive, table))?
-        .iter()
-        .filter_map(|name| name.strip_prefix("day=").and_then(Day::parse))
-        .collect();
+pub(crate) fn days(archive: impl Into<Place>, table: Table) -> Result<Vec<Day>> {
+    let archive: Place = archive.into();
+    let names = archive.names(&table_name(table))?;
+    let mut days: Vec<Day> =
+        names.iter().filter_map(|name| name.strip_prefix("day=").and_then(Day::parse)).collect();
     days.sort();
     Ok(days)
 }
@@ -49,7 +60,7 @@ pub(crate) fn days(archive: &Path, table: Table) -> Result<Vec<Day>> {
 /// The parts of a day by name.
 pub(crate) fn parts(directory: &Path) -> Result<Vec<PathBuf>> {
     let mut names = names(directory)?;
-    names.retain(|name| name.starts_with("part-") && name.ends_with(".parquet"));
+    names.retain(|name| is_part(name));
     names.sort();
     Ok(names.iter().map(|name| directory.join(name)).collect())
 }
@@ -83,22 +94,29 @@ pub(crate) fn check_node(archive: &Path, node: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// Says what is wrong with a path that holds no catalog.
-pub fn check(archive: &Path) -> Result<()> {
-    let reason = if !archive.exists() {
-        "there is no such directory"
-    } else if !archive.is_dir() {
-        "it is not a directory"
-    } else if !archive.join("catalog").is_dir() {
-        "it has no directory `catalog`"
-    } else {
-        return Ok(());
-    };
-    Err(Error::NoArchive { path: archive.to_owned(), reason })
+/// Whether a file of that name is a part.
+pub(crate) fn is_part(name: &str) -> bool {
+    name.starts_with("part-") && name.ends_with(".parquet")
 }
 
-fn table_directory(archive: &Path, table: Table) -> PathBuf {
-    archive.join("catalog").join(table.as_str())
+/// Says what is wrong with a place that holds no catalog.
+pub fn check(archive: impl Into<Place>) -> Result<()> {
+    let place: Place = archive.into();
+    let reason = match &place {
+        Place::Local(archive) if !archive.exists() => "there is no such directory",
+        Place::Local(archive) if !archive.is_dir() => "it is not a directory",
+        Place::Local(archive) if !archive.join("catalog").is_dir() => "it has no directory `catalog`",
+        Place::Local(_) => return Ok(()),
+        #[cfg(feature = "remote")]
+        Place::Remote(remote) if remote.names("catalog")?.is_empty() => "there is nothing below `catalog/`",
+        #[cfg(feature = "remote")]
+        Place::Remote(_) => return Ok(()),
+    };
+    Err(Error::NoArchive { path: place.path(""), reason })
+}
+
+fn table_name(table: Table) -> String {
+    format!("catalog/{}", table.as_str())
 }
 
 /// Names in a directory; none if it is not there.

@@ -7,7 +7,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::fs::File;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -18,7 +18,10 @@ use spantape_core::time::Timestamp;
 
 use crate::error::{Error, Result, io, parquet};
 use crate::partition;
+use crate::place::Place;
 use crate::predicate::{Predicate, Test};
+#[cfg(feature = "remote")]
+use crate::remote::{Ranged, Remote};
 use crate::rows;
 use crate::scan;
 use crate::schema::{TIME_COLUMN, Table};
@@ -76,30 +79,31 @@ pub struct QueryStats {
 /// The rows found, in order of time; one batch a day.
 #[derive(Debug)]
 pub struct Rows {
-    archive: PathBuf,
+    archive: Place,
     table: Table,
     predicates: Arc<[Predicate]>,
     days: std::vec::IntoIter<Day>,
     /// Answers of days that have been read ahead, the next one first.
-    ahead: VecDeque<Result<(Option<RecordBatch>, QueryStats)>>,
+    ahead: VecDeque<Result<Answer>>,
     left: usize,
     stats: QueryStats,
 }
 
 impl Query {
     /// Starts the search. Files are read as the rows are taken.
-    pub fn run(&self, archive: &Path) -> Result<Rows> {
-        partition::check(archive)?;
+    pub fn run(&self, archive: impl Into<Place>) -> Result<Rows> {
+        let archive: Place = archive.into();
+        partition::check(&archive)?;
         let mut stats = QueryStats::default();
         let mut predicates = self.predicates()?;
         if self.asks_of_calls() && !self.has("from_user") {
-            predicates.push(self.calls(archive, &mut stats)?);
+            predicates.push(self.calls(&archive, &mut stats)?);
         }
         let (first, last) = self.days();
-        let mut days = partition::days(archive, self.table)?;
+        let mut days = partition::days(&archive, self.table)?;
         days.retain(|&day| first.is_none_or(|first| first <= day) && last.is_none_or(|last| day <= last));
         Ok(Rows {
-            archive: archive.to_owned(),
+            archive,
             table: self.table,
             predicates: predicates.into(),
             days: days.into_iter(),
@@ -164,7 +168,7 @@ impl Query {
     }
 
     /// Streams and events do not name parties and conversation: they are those of the calls that do.
-    fn calls(&self, archive: &Path, stats: &mut QueryStats) -> Result<Predicate> {
+    fn calls(&self, archive: &Place, stats: &mut QueryStats) -> Result<Predicate> {
         let calls = Query {
             table: Table::Calls,
             from: self.from.clone(),
@@ -240,15 +244,24 @@ impl Rows {
         None
     }
 
-    /// Reads some days, on all cores: most of the time goes into looking at files that turn out to have nothing.
+    /// Reads some days.
     fn read_ahead(&mut self) {
         let days: Vec<Day> = self.days.by_ref().take(DAYS_AHEAD).collect();
+        self.ahead = match &self.archive {
+            Place::Local(archive) => self.local(archive, &days),
+            #[cfg(feature = "remote")]
+            Place::Remote(remote) => self.remote(remote, &days),
+        };
+    }
+
+    /// Days in a directory, on all cores: most of the time goes into looking at files that turn out to have nothing.
+    fn local(&self, archive: &Path, days: &[Day]) -> VecDeque<Result<Answer>> {
         let threads = thread::available_parallelism().map_or(1, usize::from).min(days.len());
         let next = AtomicUsize::new(0);
         let work = || {
             let mut done = Vec::new();
             while let Some(&day) = days.get(next.fetch_add(1, Ordering::Relaxed)) {
-                done.push((day, self.day(day)));
+                done.push((day, self.local_day(archive, day)));
             }
             done
         };
@@ -265,15 +278,13 @@ impl Rows {
             answers
         });
         answers.sort_unstable_by_key(|(day, _)| *day);
-        self.ahead = answers.into_iter().map(|(_, answer)| answer).collect();
+        answers.into_iter().map(|(_, answer)| answer).collect()
     }
 
-    /// The rows of one day, sorted, and what was read for them.
-    fn day(&self, day: Day) -> Result<(Option<RecordBatch>, QueryStats)> {
+    fn local_day(&self, archive: &Path, day: Day) -> Result<Answer> {
         let mut stats = QueryStats { partitions: 1, ..QueryStats::default() };
-        let dir = partition::directory(&self.archive, self.table, day, None);
-        let (mut found, mut sources) = (Vec::new(), 0);
-        for path in partition::all_parts(&self.archive, self.table, day)? {
+        let mut found = Vec::new();
+        for path in partition::all_parts(archive, self.table, day)? {
             let file = match File::open(&path) {
                 // Thrown away by retention meanwhile.
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
@@ -281,15 +292,50 @@ impl Rows {
             };
             stats.parts += 1;
             let batches = scan::part(file, &self.predicates, self.left, &mut stats);
-            let batches = batches.map_err(parquet("read", &path))?;
-            sources += usize::from(!batches.is_empty());
-            found.extend(batches);
+            found.push(batches.map_err(parquet("read", &path))?);
         }
-        let Some(schema) = found.first().map(RecordBatch::schema) else { return Ok((None, stats)) };
-        let all = concat_batches(&schema, &found).map_err(parquet("read", &dir))?;
-        let sorted = |all| scan::sort(self.table, all).map_err(parquet("read", &dir));
-        let all = if sources > 1 { sorted(&all)? } else { all };
-        Ok((Some(all), stats))
+        Ok((self.sorted(day, &found)?, stats))
+    }
+
+    /// Days on an object store, whose parts are all asked for at once.
+    #[cfg(feature = "remote")]
+    fn remote(&self, remote: &Remote, days: &[Day]) -> VecDeque<Result<Answer>> {
+        let dirs: Vec<String> = days.iter().map(|&day| partition::name(self.table, day)).collect();
+        let parts = remote.parts(&dirs).and_then(|parts| {
+            Ranged::begin(parts.iter().flatten())?;
+            Ok(parts)
+        });
+        match parts {
+            Ok(parts) => days.iter().zip(&parts).map(|(&day, parts)| self.remote_day(day, parts)).collect(),
+            Err(error) => VecDeque::from([Err(error)]),
+        }
+    }
+
+    /// A part that goes meanwhile is an error: what takes its place is not known yet.
+    #[cfg(feature = "remote")]
+    fn remote_day(&self, day: Day, parts: &[Ranged]) -> Result<Answer> {
+        let mut stats = QueryStats { partitions: 1, ..QueryStats::default() };
+        let mut found = Vec::new();
+        for (index, part) in parts.iter().enumerate() {
+            if !part.is_begun() {
+                Ranged::begin(parts[index..].iter())?;
+            }
+            stats.parts += 1;
+            let batches = scan::part(part.clone(), &self.predicates, self.left, &mut stats);
+            found.push(batches.map_err(|error| part.failed(error))?);
+        }
+        Ok((self.sorted(day, &found)?, stats))
+    }
+
+    /// What the parts of a day have, in order.
+    fn sorted(&self, day: Day, found: &[Vec<RecordBatch>]) -> Result<Option<RecordBatch>> {
+        let sources = found.iter().filter(|batches| !batches.is_empty()).count();
+        let found = found.concat();
+        let Some(schema) = found.first().map(RecordBatch::schema) else { return Ok(None) };
+        let all = concat_batches(&schema, &found);
+        let all = all.and_then(|all| if sources > 1 { scan::sort(self.table, &all) } else { Ok(all) });
+        let dir = self.archive.path(&partition::name(self.table, day));
+        all.map(Some).map_err(parquet("read", &dir))
     }
 }
 
@@ -310,6 +356,9 @@ impl QueryStats {
         self.rows_read += other.rows_read;
     }
 }
+
+/// The rows of a day, if it has any, and what was read for them.
+type Answer = (Option<RecordBatch>, QueryStats);
 
 /// Days that are read at a time, before the first of them is handed out.
 const DAYS_AHEAD: usize = 8;

@@ -8,6 +8,7 @@ use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::{SortColumn, filter_record_batch, lexsort_to_indices, take_record_batch};
 use arrow::error::ArrowError;
+use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::arrow::arrow_reader::{
@@ -16,6 +17,7 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::PageIndexPolicy;
+use parquet::file::reader::{ChunkReader, Length};
 
 use crate::error;
 use crate::predicate::Predicate;
@@ -23,12 +25,13 @@ use crate::query::QueryStats;
 use crate::schema::{TIME_COLUMN, Table};
 
 /// The first `limit` rows of a part that pass all predicates.
-pub(crate) fn part(
-    file: File,
+pub(crate) fn part<R: ChunkReader + 'static>(
+    file: R,
     predicates: &Arc<[Predicate]>,
     limit: usize,
     stats: &mut QueryStats,
 ) -> Result<Vec<RecordBatch>> {
+    let file = Shared(Arc::new(file));
     let metadata =
         ArrowReaderMetadata::load(&file, ArrowReaderOptions::new().with_skip_arrow_metadata(true))?;
     stats.row_groups_total += metadata.metadata().num_row_groups();
@@ -99,11 +102,42 @@ pub(crate) fn count(path: &Path) -> error::Result<usize> {
 /// All rows of a part.
 pub(crate) fn whole(path: &Path) -> error::Result<Vec<RecordBatch>> {
     let file = File::open(path).map_err(error::io("open", path))?;
+    batches(file).map_err(error::parquet("read", path))
+}
+
+/// All rows of a part.
+pub(crate) fn batches<R: ChunkReader + 'static>(file: R) -> Result<Vec<RecordBatch>> {
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-    let batches = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options)
+    ParquetRecordBatchReaderBuilder::try_new_with_options(file, options)
         .and_then(|builder| builder.with_batch_size(8192).build())
-        .and_then(|reader| Ok(reader.collect::<Result<Vec<_>, _>>()?));
-    batches.map_err(error::parquet("read", path))
+        .and_then(|reader| Ok(reader.collect::<Result<Vec<_>, _>>()?))
+}
+
+/// A part that is read by several.
+struct Shared<R>(Arc<R>);
+
+impl<R> Clone for Shared<R> {
+    fn clone(&self) -> Shared<R> {
+        Shared(self.0.clone())
+    }
+}
+
+impl<R: ChunkReader> Length for Shared<R> {
+    fn len(&self) -> u64 {
+        self.0.len()
+    }
+}
+
+impl<R: ChunkReader> ChunkReader for Shared<R> {
+    type T = R::T;
+
+    fn get_read(&self, start: u64) -> Result<R::T> {
+        self.0.get_read(start)
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {
+        self.0.get_bytes(start, length)
+    }
 }
 
 /// Row groups whose statistics allow a match.
@@ -125,8 +159,8 @@ fn by_statistics(metadata: &ArrowReaderMetadata, predicates: &[Predicate]) -> Re
 }
 
 /// Of these row groups those whose bloom filters allow a match.
-fn by_bloom_filter(
-    file: &File,
+fn by_bloom_filter<R: ChunkReader + 'static>(
+    file: &Shared<R>,
     metadata: &ArrowReaderMetadata,
     predicates: &[Predicate],
     groups: Vec<usize>,
@@ -135,7 +169,7 @@ fn by_bloom_filter(
     if groups.is_empty() {
         return Ok(keep);
     }
-    let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file.try_clone()?, metadata.clone());
+    let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file.clone(), metadata.clone());
     'groups: for group in groups {
         for predicate in predicates {
             let Some(values) = predicate.test.values() else { continue };

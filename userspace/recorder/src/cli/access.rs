@@ -6,9 +6,9 @@ use std::process::ExitCode;
 
 use serde_json::{Map, Value};
 use spantape_core::time::Timestamp;
-use spantape_store::check_archive;
 use spantape_store::journal::{self, Access, Book};
 use spantape_store::utc::{Day, rfc3339};
+use spantape_store::{Place, check_archive};
 
 use super::listing::{self, Field, Format, field};
 use super::terminal::{Screen, reader_left};
@@ -68,15 +68,26 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// Notes that an archive is looked at. Where that cannot be written, as in one that may only be read, it is said, and no
 /// reason not to look.
-pub(super) fn note(archive: &Path, command: &str, what: &str) {
+pub(super) fn note(archive: impl Into<Place>, command: &str, what: &str) {
+    let archive: Place = archive.into();
+    let archive = match archive {
+        Place::Local(archive) => archive,
+        #[cfg(feature = "remote")]
+        Place::Remote(_) => {
+            eprintln!(
+                "spantape: warning: this access is not logged: of an object store the store keeps its own log"
+            );
+            return;
+        }
+    };
     // What is no archive gets no journal: whoever looks says what it lacks.
-    if check_archive(archive).is_err() {
+    if check_archive(&archive).is_err() {
         return;
     }
     let at = operator::now();
     let (command, what) = (command.to_owned(), what.to_owned());
     let access = Access { at: rfc3339(at), by: operator::name(), command, what };
-    if let Err(error) = journal::append(archive, &Book::Access(Day::of(at).to_string()), &access) {
+    if let Err(error) = journal::append(&archive, &Book::Access(Day::of(at).to_string()), &access) {
         eprintln!("spantape: warning: this access is not logged: {error}");
     }
 }

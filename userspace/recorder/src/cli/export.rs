@@ -1,7 +1,7 @@
 //! `spantape export`: recordings, and what is known of them, for somebody else.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs::{self, File};
+use std::fs;
 use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,11 +14,11 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha512};
 use spantape_store::encrypt::{Identities, clear_name};
 use spantape_store::seal::{self, SecretKey};
-use spantape_store::{Query, Table, rows};
+use spantape_store::{Place, Query, Table, rows};
 use tempfile::NamedTempFile;
 
 use super::filter::Filter;
-use super::identity::{Identity, inside, open};
+use super::identity::{Identity, open};
 use super::terminal::clean;
 use super::{PARTLY, access};
 use crate::config;
@@ -47,7 +47,7 @@ What comes out, file by file: docs/export.md.
 Exit code: 0 all that was found has been copied, 1 nothing was found or something could not be decoded, 2 it could not be
 done.")]
 pub(crate) struct Args {
-    /// The archive
+    /// The archive: a directory, or s3://BUCKET/PREFIX
     #[arg(long, value_name = "DIR", env = "SPANTAPE_ARCHIVE")]
     archive: PathBuf,
     #[command(flatten)]
@@ -102,8 +102,8 @@ const IN_PATHS: &percent_encoding::AsciiSet =
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let work = Work::new(args)?;
-    access::note(&args.archive, "export", &format!("{}{}", args.filter, access::into(&args.target)));
-    let rows = find(&args.archive, &args.filter.query(Table::Recordings))?;
+    access::note(&work.archive, "export", &format!("{}{}", args.filter, access::into(&args.target)));
+    let rows = find(&work.archive, &args.filter.query(Table::Recordings))?;
     if rows.is_empty() {
         eprintln!("spantape: nothing matches");
         return Ok(ExitCode::from(PARTLY));
@@ -124,7 +124,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         work.vcons(&folder, &exported, &calls)?;
     } else {
         work.tables(&folder, &exported, &calls)?;
-        proof(&args.archive, &folder, &rows)?;
+        proof(&work.archive, &folder, &rows)?;
     }
     let bar = bytes_bar("hashing");
     match args.format {
@@ -170,6 +170,7 @@ impl Args {
 /// What it takes.
 struct Work<'a> {
     args: &'a Args,
+    archive: Place,
     identities: Option<Identities>,
     key: Option<SecretKey>,
     ffmpeg: Option<Ffmpeg>,
@@ -183,6 +184,7 @@ impl<'a> Work<'a> {
         }
         Ok(Work {
             args,
+            archive: Place::named(&args.archive)?,
             identities: args.identity.read()?,
             key: args.sign.as_deref().map(SecretKey::read).transpose()?,
             ffmpeg: decoder(args)?,
@@ -244,7 +246,7 @@ impl<'a> Work<'a> {
         let trace = Path::new(clear_name(&file)).with_extension("pcap");
         let trace = trace.to_string_lossy();
         for trace in [format!("{trace}.age"), trace.into_owned()] {
-            if inside(&self.args.archive, &trace)?.exists() {
+            if self.archive.has(&trace)? {
                 self.copy(folder, row, &trace)?;
                 break;
             }
@@ -263,10 +265,10 @@ impl<'a> Work<'a> {
         let beside = PACKETS.map(|column| text(row, column).to_owned());
         let all = [file.clone(), text(row, "key").to_owned(), trace].into_iter().chain(beside);
         for file in all.filter(|file| !file.is_empty()) {
-            let path = inside(&self.args.archive, &file)?;
             let name = name(&file)?;
-            if path.exists() && !folder.has(name) {
-                let mut from = File::open(&path).with_context(|| format!("open {}", path.display()))?;
+            if !folder.has(name)
+                && let Some(mut from) = self.archive.file(&file)?
+            {
                 folder.copy(&mut from, name)?;
             }
         }
@@ -284,7 +286,7 @@ impl<'a> Work<'a> {
     }
 
     fn open(&self, row: &Row, file: &str) -> Result<impl Read + Seek + use<>> {
-        open(&self.args.archive, file, text(row, "key"), self.identities.as_ref())
+        open(&self.archive, file, text(row, "key"), self.identities.as_ref())
     }
 
     /// Makes a copy of a recording into which its packets are decoded.
@@ -328,7 +330,7 @@ impl<'a> Work<'a> {
     }
 
     fn of_calls(&self, table: Table, calls: &Arc<HashSet<String>>) -> Result<Vec<Row>> {
-        find(&self.args.archive, &Query { table, calls: Some(calls.clone()), ..Query::default() })
+        find(&self.archive, &Query { table, calls: Some(calls.clone()), ..Query::default() })
     }
 
     /// Writes a vCon for each call. With a base URL the recordings stay beside it.
@@ -391,10 +393,9 @@ fn decoder(args: &Args) -> Result<Option<Ffmpeg>> {
 }
 
 /// The chain's manifests, and the proofs that these recordings were sealed.
-fn proof(archive: &Path, folder: &Folder, rows: &[Row]) -> Result<()> {
-    for path in seal::manifest_files(archive)? {
-        let bytes = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
-        folder.write(&format!("proof/manifests/{}", name(&path.to_string_lossy())?), &bytes)?;
+fn proof(archive: &Place, folder: &Folder, rows: &[Row]) -> Result<()> {
+    for (name, bytes) in seal::manifest_files(archive)? {
+        folder.write(&format!("proof/manifests/{name}"), &bytes)?;
     }
     let of = |column: &'static str| rows.iter().map(move |row| text(row, column).to_owned());
     let proofs = seal::prove(archive, &of("file").collect(), &of("recording_id").collect())?;
@@ -403,7 +404,7 @@ fn proof(archive: &Path, folder: &Folder, rows: &[Row]) -> Result<()> {
     folder.write("proof/proofs.jsonl", lines.as_bytes())
 }
 
-fn find(archive: &Path, query: &Query) -> Result<Vec<Row>> {
+fn find(archive: &Place, query: &Query) -> Result<Vec<Row>> {
     let mut found = Vec::new();
     for batch in query.run(archive)? {
         found.extend(rows::objects(&batch?));

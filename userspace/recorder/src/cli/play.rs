@@ -37,7 +37,7 @@ pub(crate) struct Args {
     /// The recording: its id or the first digits of it, or its file
     #[arg(value_name = "RECORDING")]
     recording: String,
-    /// The archive that has it; not needed with the path of a file that lies in one
+    /// The archive that has it, a directory or s3://BUCKET/PREFIX; not needed with the path of a file that lies in one
     #[arg(long, value_name = "DIR", env = "SPANTAPE_ARCHIVE")]
     archive: Option<PathBuf>,
     /// Where to begin: `1:30`, `1:02:03`, `90s`, or plain seconds

@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::ValueEnum;
 use serde_json::Value;
 use spantape_core::time::SECOND;
-use spantape_store::{Rows, Table, rows};
+use spantape_store::{Place, Rows, Table, rows};
 
 use super::filter::Filter;
 use super::terminal::{Column, Screen, clean, clean_json, reader_left};
@@ -28,9 +28,10 @@ Examples:
   spantape search --archive tape --table calls --conversation 3357caa874a18f39bf59b8d72a2c0887
   spantape search --archive tape --table events --trigger url-record --since '1h ago'
   spantape search --archive tape --trigger sip-info --format jsonl | jq -r .file
-  spantape search --archive tape --table calls --since 2026-11-01 --format parquet --into november.parquet")]
+  spantape search --archive tape --table calls --since 2026-11-01 --format parquet --into november.parquet
+  spantape search --archive s3://recordings/site-1 --party 1009")]
 pub(crate) struct Args {
-    /// The archive to search
+    /// The archive to search: a directory, or s3://BUCKET/PREFIX
     #[arg(long, value_name = "DIR", env = "SPANTAPE_ARCHIVE")]
     archive: PathBuf,
     #[command(flatten)]
@@ -62,8 +63,9 @@ enum Format {
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let query = args.filter.query(args.table.parse().map_err(anyhow::Error::msg)?);
-    access::note(&args.archive, "search", &args.what());
-    let rows = query.run(&args.archive)?;
+    let archive = Place::named(&args.archive)?;
+    access::note(&archive, "search", &args.what());
+    let rows = query.run(archive)?;
     let found = match (&args.into, args.format) {
         (Some(path), format) => save(path, rows, query.table, format),
         (None, format) => {

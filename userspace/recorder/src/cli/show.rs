@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use serde_json::{Map, Value, json};
 use spantape_core::time::{SECOND, Timestamp};
-use spantape_store::{Query, Table, rows};
+use spantape_store::{Place, Query, Table, rows};
 
 use super::identity::Identity;
 use super::terminal::{Screen, clean, clean_json, reader_left};
@@ -30,7 +30,7 @@ pub(crate) struct Args {
     /// The recording: its id or the first digits of it, or its file
     #[arg(value_name = "RECORDING")]
     recording: String,
-    /// The archive that has it; not needed with the path of a file that lies in one
+    /// The archive that has it, a directory or s3://BUCKET/PREFIX; not needed with the path of a file that lies in one
     #[arg(long, value_name = "DIR", env = "SPANTAPE_ARCHIVE")]
     archive: Option<PathBuf>,
     /// Print one JSON object with all of it but the waveform
@@ -68,10 +68,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// The recording that is meant by an id, its first digits or a file, and its archive. Says so when there is none; fails when
 /// several match, or when nothing tells which archive is meant.
-pub(super) fn locate(wanted: &str, named: Option<&Path>) -> anyhow::Result<Option<(PathBuf, Record)>> {
+pub(super) fn locate(wanted: &str, named: Option<&Path>) -> anyhow::Result<Option<(Place, Record)>> {
     let archive = archive(wanted, named)?;
     let Some(recording) = find(&archive, wanted)? else {
-        eprintln!("spantape: no recording `{}` in {}", clean(wanted), archive.display());
+        eprintln!("spantape: no recording `{}` in {archive}", clean(wanted));
         return Ok(None);
     };
     Ok(Some((archive, recording)))
@@ -137,15 +137,17 @@ impl Record {
 }
 
 impl Found {
-    pub(super) fn gather(archive: &Path, recording: Record) -> anyhow::Result<Found> {
+    pub(super) fn gather(archive: impl Into<Place>, recording: Record) -> anyhow::Result<Found> {
+        let archive: Place = archive.into();
         let uid = recording.text("call_uid");
-        let (start, end) = recording.time("start").zip(recording.time("ended")).with_context(|| {
-            format!("the catalog of {} does not tell the recording's times", archive.display())
-        })?;
+        let (start, end) = recording
+            .time("start")
+            .zip(recording.time("ended"))
+            .with_context(|| format!("the catalog of {archive} does not tell the recording's times"))?;
         let of_call = |table, since: Timestamp, until: Timestamp| -> anyhow::Result<Vec<Record>> {
             let (since, until) = (Some(since), Some(until));
             let query = Query { table, call_id: Some(uid.clone()), since, until, ..Query::default() };
-            let mut rows = collect(archive, &query)?;
+            let mut rows = collect(&archive, &query)?;
             // A phone may choose a Call-ID that looks like the call of another.
             rows.retain(|row| row.text("call_uid") == uid);
             Ok(rows)
@@ -161,7 +163,7 @@ impl Found {
         let id = Some(recording.text("conversation_id")).filter(|id| !id.is_empty());
         let together =
             Query { table: Table::Calls, conversation: id.clone(), since, until, ..Query::default() };
-        let mut conversation = if id.is_some() { collect(archive, &together)? } else { Vec::new() };
+        let mut conversation = if id.is_some() { collect(&archive, &together)? } else { Vec::new() };
         conversation.retain(|other| other.text("call_uid") != uid);
         Ok(Found {
             call,
@@ -197,17 +199,21 @@ const MARGIN: i64 = 600 * SECOND;
 const NAMED: usize = 10;
 
 /// The archive that holds the file, if it is one; else the one that was named.
-fn archive(wanted: &str, named: Option<&Path>) -> anyhow::Result<PathBuf> {
+fn archive(wanted: &str, named: Option<&Path>) -> anyhow::Result<Place> {
     let file = fs::canonicalize(wanted).ok().filter(|path| path.is_file());
     let around = file.and_then(|path| {
         path.ancestors().skip(1).find(|dir| dir.join("catalog").is_dir()).map(Path::to_owned)
     });
-    around.or_else(|| named.map(Path::to_owned)).context(
+    if let Some(around) = around {
+        return Ok(around.into());
+    }
+    let named = named.context(
         "which archive? Name it by `--archive DIR` or SPANTAPE_ARCHIVE, or give the path of the recording's file",
-    )
+    )?;
+    Ok(Place::named(named)?)
 }
 
-fn find(archive: &Path, wanted: &str) -> anyhow::Result<Option<Record>> {
+fn find(archive: impl Into<Place>, wanted: &str) -> anyhow::Result<Option<Record>> {
     let query = Query { recording: Some(wanted.to_owned()), limit: Some(NAMED + 1), ..Query::default() };
     let mut found = collect(archive, &query)?;
     if found.len() <= 1 {
@@ -225,7 +231,7 @@ fn find(archive: &Path, wanted: &str) -> anyhow::Result<Option<Record>> {
     bail!("several recordings begin with `{}`; give more digits:{list}", clean(wanted));
 }
 
-fn collect(archive: &Path, query: &Query) -> anyhow::Result<Vec<Record>> {
+fn collect(archive: impl Into<Place>, query: &Query) -> anyhow::Result<Vec<Record>> {
     let mut records = Vec::new();
     for batch in query.run(archive)? {
         records.extend(rows::objects(&batch?).map(Record));
@@ -252,7 +258,7 @@ mod tests {
         let error = find(dir.path(), "ab").err().unwrap().to_string();
         assert!(error.contains("give more digits") && error.lines().count() == 4, "{error}");
         let found = archive(whole.to_str().unwrap(), None).unwrap();
-        assert_eq!(found, fs::canonicalize(dir.path()).unwrap());
+        assert_eq!(found.path(""), fs::canonicalize(dir.path()).unwrap());
         assert!(archive("ab", None).unwrap_err().to_string().contains("--archive"));
     }
 

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use serde_json::json;
+use spantape_store::Place;
 use spantape_store::seal::{self, PublicKey};
 
 use super::PARTLY;
@@ -27,7 +28,7 @@ pub(crate) struct Args {
     #[arg(value_name = "EXPORT", required_unless_present = "archive", conflicts_with = "archive")]
     export: Option<PathBuf>,
 
-    /// The archive
+    /// The archive: a directory, or s3://BUCKET/PREFIX, all of which is read
     #[arg(long, value_name = "DIR")]
     archive: Option<PathBuf>,
 
@@ -53,7 +54,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
     let progress = |bytes| bar.inc(bytes);
     let report = match (&args.archive, &args.export) {
-        (Some(archive), _) => seal::verify(archive, trusted.as_ref(), progress)?,
+        (Some(archive), _) => seal::verify(Place::named(archive)?, trusted.as_ref(), progress)?,
         (None, Some(export)) => seal::verify_export(export, trusted.as_ref(), progress)?,
         (None, None) => anyhow::bail!("name an archive or an export"),
     };

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
@@ -11,7 +11,8 @@ use super::tree::{Proof, Tree};
 use super::{Change, Entry, Manifest, Removal, Row, SecretKey, files, grows, hash_as_far_as, hash_of};
 use crate::error::{Error, Result, io};
 use crate::journal::{self, Book, Deletion};
-use crate::{keeper, repack, rows, scan, spool};
+use crate::place::{Place, file_name};
+use crate::{keeper, partition, repack, rows, scan, spool};
 
 /// What a manifest has sealed.
 #[derive(Debug)]
@@ -30,6 +31,9 @@ pub struct Sealed {
 
 /// A manifest as it was found.
 pub(super) struct Link {
+    place: Place,
+    /// Its file, within that place.
+    file: String,
     pub(super) path: PathBuf,
     pub(super) name: String,
     pub(super) bytes: Vec<u8>,
@@ -40,12 +44,13 @@ pub(super) struct Link {
 
 impl Link {
     /// The lines of its list of changes; `None` if that is not the list that it was made for.
-    pub(super) fn changes(&self) -> Option<Vec<String>> {
-        let manifest = self.manifest.as_ref()?;
-        let text = fs::read_to_string(changes_path(&self.path)).ok()?;
+    pub(super) fn changes(&self) -> Result<Option<Vec<String>>> {
+        let Some(manifest) = &self.manifest else { return Ok(None) };
+        let text = self.place.read_one(&changes_name(&self.file))?;
+        let Some(text) = text.and_then(|text| String::from_utf8(text).ok()) else { return Ok(None) };
         let lines: Vec<String> = text.lines().map(str::to_owned).collect();
         let root = Tree::of(lines.iter().map(String::as_str)).root();
-        (lines.len() as u64 == manifest.changes && root == manifest.root).then_some(lines)
+        Ok((lines.len() as u64 == manifest.changes && root == manifest.root).then_some(lines))
     }
 }
 
@@ -61,7 +66,7 @@ pub fn seal(archive: &Path, key: &SecretKey, now: &str) -> Result<Option<Sealed>
     let links = links(archive)?;
     let known = known(&links)?;
     let mut changes = Vec::new();
-    let there: BTreeMap<String, u64> = files(archive)?.into_iter().collect();
+    let there: BTreeMap<String, u64> = files(&archive.into())?.into_iter().collect();
     for (path, &bytes) in &there {
         match known.get(path) {
             None => {}
@@ -76,7 +81,7 @@ pub fn seal(archive: &Path, key: &SecretKey, now: &str) -> Result<Option<Sealed>
         }
     }
     let added = changes.iter().filter(|change| matches!(change, Change::Added(_))).count() as u64;
-    let tombstones = Tombstones::read(archive)?;
+    let tombstones = Tombstones::read(&archive.into())?;
     let gone = known.into_values().filter(|entry| !there.contains_key(&entry.path));
     let removed: Vec<Removal> = gone.map(|entry| tombstones.removal(entry, now)).collect();
     changes.extend(removed.iter().cloned().map(Change::Removed));
@@ -109,11 +114,15 @@ pub fn seal(archive: &Path, key: &SecretKey, now: &str) -> Result<Option<Sealed>
 
 /// Proofs that files and rows of recordings, by path and by id, were sealed; of what was sealed more than once, the last
 /// counts, and of what was not there is none.
-pub fn prove(archive: &Path, paths: &HashSet<String>, recordings: &HashSet<String>) -> Result<Vec<Proof>> {
+pub fn prove(
+    archive: impl Into<Place>,
+    paths: &HashSet<String>,
+    recordings: &HashSet<String>,
+) -> Result<Vec<Proof>> {
     let mut proofs = BTreeMap::new();
-    for link in links(archive)? {
+    for link in links_in(&archive.into(), MANIFESTS)? {
         let unreadable = || Error::NoManifest { path: link.path.clone() };
-        let lines = link.changes().ok_or_else(unreadable)?;
+        let lines = link.changes()?.ok_or_else(unreadable)?;
         let manifest = link.manifest.as_ref().ok_or_else(unreadable)?;
         let wanted = |line: &String| match serde_json::from_str(line).ok()? {
             Change::Added(entry) if paths.contains(&entry.path) => Some((0, entry.path)),
@@ -134,28 +143,31 @@ pub fn prove(archive: &Path, paths: &HashSet<String>, recordings: &HashSet<Strin
     Ok(proofs.into_values().collect())
 }
 
-/// The manifests, their signatures and time stamps: all that is needed to check a [`Proof`].
-pub fn manifest_files(archive: &Path) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for link in links(archive)? {
-        let beside = [".sig", ".tsr"].map(|suffix| with_suffix(&link.path, suffix));
-        found.push(link.path);
-        found.extend(beside.into_iter().filter(|path| path.exists()));
-    }
-    Ok(found)
+/// The manifests, their signatures and time stamps, by their names: all that is needed to check a [`Proof`].
+pub fn manifest_files(archive: impl Into<Place>) -> Result<Vec<(String, Vec<u8>)>> {
+    let archive: Place = archive.into();
+    let mut names = archive.names(MANIFESTS)?;
+    names.retain(|name| [".json", ".sig", ".tsr"].iter().any(|end| name.ends_with(end)));
+    names.retain(|name| !name.starts_with('.'));
+    names.sort();
+    let found = archive.read(&names.iter().map(|name| format!("{MANIFESTS}/{name}")).collect::<Vec<_>>())?;
+    Ok(names.into_iter().zip(found).filter_map(|(name, bytes)| Some((name, bytes?))).collect())
 }
 
 /// What tombstones say of files.
 pub(super) struct Tombstones(HashMap<String, Deletion>);
 
 impl Tombstones {
-    pub(super) fn read(archive: &Path) -> Result<Tombstones> {
-        let (deletions, _) = journal::read::<Deletion>(archive, &Book::Deletions)?;
-        let by_path = deletions.into_iter().flat_map(|deletion| {
-            let paths: Vec<String> = deletion.files.iter().map(|entry| entry.path.clone()).collect();
-            paths.into_iter().map(move |path| (path, deletion.clone()))
-        });
-        Ok(Tombstones(by_path.collect()))
+    pub(super) fn read(archive: &Place) -> Result<Tombstones> {
+        let mut by_path = HashMap::new();
+        for dir in of_each_node(archive, journal::DIRECTORY)? {
+            let (deletions, _) = journal::read_in::<Deletion>(archive, &dir, &Book::Deletions)?;
+            for deletion in deletions {
+                let paths = deletion.files.iter().map(|entry| (entry.path.clone(), deletion.clone()));
+                by_path.extend(paths);
+            }
+        }
+        Ok(Tombstones(by_path))
     }
 
     /// Whether a file has gone for a reason.
@@ -179,7 +191,7 @@ pub(super) const UNKNOWN: &str = "unknown";
 fn known(links: &[Link]) -> Result<BTreeMap<String, Entry>> {
     let mut known = BTreeMap::new();
     for link in links {
-        let lines = link.changes().ok_or_else(|| Error::NoManifest { path: link.path.clone() })?;
+        let lines = link.changes()?.ok_or_else(|| Error::NoManifest { path: link.path.clone() })?;
         lines
             .iter()
             .filter_map(|line| serde_json::from_str(line).ok())
@@ -198,7 +210,7 @@ pub(super) fn apply(known: &mut BTreeMap<String, Entry>, change: Change) {
 }
 
 /// Whether a file has rows of the table of recordings.
-pub(super) fn is_part_of_recordings(path: &str) -> bool {
+pub(crate) fn is_part_of_recordings(path: &str) -> bool {
     path.starts_with("catalog/recordings/") && path.ends_with(".parquet")
 }
 
@@ -210,35 +222,44 @@ fn rows(part: &Path) -> Result<Vec<Row>> {
 
 /// Where the manifests of an archive lie.
 pub(super) fn directory(archive: &Path) -> PathBuf {
-    archive.join("manifests")
+    archive.join(MANIFESTS)
 }
+
+/// The directory's name.
+pub(crate) const MANIFESTS: &str = "manifests";
 
 /// The manifests of an archive, in the order of their names.
 pub(super) fn links(archive: &Path) -> Result<Vec<Link>> {
-    links_in(&directory(archive))
+    links_in(&archive.into(), MANIFESTS)
 }
 
-/// The manifests in a directory, in the order of their names.
-pub(super) fn links_in(dir: &Path) -> Result<Vec<Link>> {
-    let entries = match fs::read_dir(dir) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(io("read", dir))?,
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        names.extend(entry.map_err(io("read", dir))?.file_name().into_string().ok());
-    }
+/// A directory, and those of nodes in it, where several archives have been copied to one place.
+pub(super) fn of_each_node(place: &Place, dir: &str) -> Result<Vec<String>> {
+    let mut dirs: Vec<String> = place.names(dir)?.iter().map(|name| format!("{dir}/{name}")).collect();
+    dirs.retain(|dir| partition::is_node(file_name(dir)));
+    dirs.sort();
+    dirs.insert(0, dir.to_owned());
+    Ok(dirs)
+}
+
+/// The manifests in a directory of a place, in the order of their names.
+pub(super) fn links_in(place: &Place, dir: &str) -> Result<Vec<Link>> {
+    let mut names = place.names(dir)?;
     names.retain(|name| name.ends_with(".json") && !name.starts_with('.'));
     names.sort();
-    let link = |name: String| {
-        let path = dir.join(&name);
-        let bytes = fs::read(&path).map_err(io("read", &path))?;
+    let files: Vec<String> = names.iter().map(|name| format!("{dir}/{name}")).collect();
+    let signatures: Vec<String> = files.iter().map(|file| format!("{file}.sig")).collect();
+    let (found, signatures) = (place.read(&files)?, place.read(&signatures)?);
+    let mut links = Vec::new();
+    for (((name, file), bytes), signature) in names.into_iter().zip(files).zip(found).zip(signatures) {
+        let bytes = bytes.unwrap_or_default();
         let manifest = serde_json::from_slice(&bytes).ok();
         let manifest = manifest.filter(|manifest: &Manifest| manifest.format == Manifest::FORMAT);
-        let signature = fs::read_to_string(with_suffix(&path, ".sig")).ok();
-        Ok(Link { path, name, bytes, manifest, signature })
-    };
-    names.into_iter().map(link).collect()
+        let signature = signature.and_then(|signature| String::from_utf8(signature).ok());
+        let (place, path) = (place.clone(), place.path(&file));
+        links.push(Link { place, file, path, name, bytes, manifest, signature });
+    }
+    Ok(links)
 }
 
 pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
@@ -250,6 +271,11 @@ pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 /// Where a manifest's changes are listed.
 pub(super) fn changes_path(manifest: &Path) -> PathBuf {
     manifest.with_extension("changes.jsonl")
+}
+
+/// Likewise, by name.
+pub(crate) fn changes_name(manifest: &str) -> String {
+    format!("{}.changes.jsonl", manifest.strip_suffix(".json").unwrap_or(manifest))
 }
 
 /// Writes a file that must not be there.

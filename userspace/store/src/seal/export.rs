@@ -58,8 +58,8 @@ pub fn verify_export(
     sums(export, lists, &hashes, &mut report)?;
     signature(export, lists[lists.len() - 1], trusted, &mut report)?;
 
-    let links = links_in(&export.join("proof/manifests"))?;
-    chain(&links, trusted, &mut report);
+    let links = links_in(&export.into(), "proof/manifests")?;
+    chain("manifests", &links, trusted, &mut report);
     let manifests = links.iter().filter_map(|link| link.manifest.as_ref());
     let manifests: HashMap<u64, _> = manifests.map(|manifest| (manifest.number, manifest)).collect();
     let mut proved = Proved::default();

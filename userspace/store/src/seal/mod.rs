@@ -13,6 +13,9 @@
 //! of the manifest before it. So who has the last one, or its hash, can tell whether anything that was sealed has been changed,
 //! removed, or put in order anew since; and of a single recording it can be proved that it was sealed, without the archive and
 //! without a word about the others.
+//!
+//! Where several archives were copied to one place, each has a chain and a journal of its own there, in directories called
+//! `node=<name>`.
 
 mod chain;
 mod export;
@@ -21,8 +24,8 @@ mod time_stamp;
 mod tree;
 mod verify;
 
-use std::fs::{self, File};
-use std::io::{ErrorKind, Read};
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -31,6 +34,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Result, io};
 use crate::journal;
+use crate::place::Place;
 
 pub use chain::{Sealed, manifest_files, prove, seal};
 pub use export::{Exported, verify_export};
@@ -126,33 +130,9 @@ fn grows(path: &str) -> bool {
     path.strip_prefix(journal::DIRECTORY).is_some_and(|rest| rest.starts_with('/'))
 }
 
-/// The files of an archive that are sealed, in order of their paths; what is not finished has a name that begins with a
-/// dot and is none of them.
-fn files(archive: &Path) -> Result<Vec<(String, u64)>> {
-    let mut found = Vec::new();
-    let mut open: Vec<String> = SEALED.map(str::to_owned).to_vec();
-    while let Some(path) = open.pop() {
-        let dir = archive.join(&path);
-        let entries = match fs::read_dir(&dir) {
-            Err(error) if error.kind() == ErrorKind::NotFound => continue,
-            entries => entries.map_err(io("read", &dir))?,
-        };
-        for entry in entries {
-            let entry = entry.map_err(io("read", &dir))?;
-            let Ok(name) = entry.file_name().into_string() else { continue };
-            let path = format!("{path}/{name}");
-            let kind = entry.file_type().map_err(io("look at", &dir))?;
-            if kind.is_dir() {
-                open.push(path);
-            } else if !name.starts_with('.') {
-                // Gone since: by retention, or into another part.
-                let Ok(metadata) = entry.metadata() else { continue };
-                found.push((path, metadata.len()));
-            }
-        }
-    }
-    found.sort();
-    Ok(found)
+/// The files of an archive that are sealed, in order of their paths.
+fn files(archive: &Place) -> Result<Vec<(String, u64)>> {
+    archive.files(&SEALED)
 }
 
 /// The SHA-256 of a file in hex.
@@ -161,7 +141,7 @@ pub(crate) fn hash(path: &Path) -> Result<String> {
 }
 
 /// The SHA-256 of a file's beginning in hex.
-fn hash_as_far_as(path: &Path, bytes: u64) -> Result<String> {
+pub(crate) fn hash_as_far_as(path: &Path, bytes: u64) -> Result<String> {
     let mut file = File::open(path).map_err(io("open", path))?.take(bytes);
     let mut hash = Sha256::new();
     let mut block = vec![0; 1 << 18];
@@ -173,7 +153,7 @@ fn hash_as_far_as(path: &Path, bytes: u64) -> Result<String> {
     }
 }
 
-fn hash_of(bytes: &[u8]) -> String {
+pub(crate) fn hash_of(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 

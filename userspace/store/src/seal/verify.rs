@@ -2,15 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
-use std::panic::catch_unwind;
-use std::path::Path;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use bytes::Bytes;
 use serde_json::{Map, Value};
 
-use super::chain::{Link, Tombstones, UNKNOWN, apply, is_part_of_recordings, links};
-use super::{Change, PublicKey, Row, files, grows, hash, hash_as_far_as, hash_of};
+use super::chain::{
+    Link, MANIFESTS, Tombstones, UNKNOWN, apply, is_part_of_recordings, links_in, of_each_node,
+};
+use super::{Change, Entry, PublicKey, Removal, Row, files, grows, hash_of};
 use crate::error::Result;
-use crate::{rows, scan};
+use crate::place::Place;
+use crate::{journal, rows, scan};
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,52 +88,64 @@ pub struct Report {
 /// Looks at everything that was sealed, and at every recording that the catalog names. With `trusted`, manifests that
 /// another key has signed are findings; without it each is only held against the key that it names itself. `progress` is told
 /// the bytes that have been read.
-pub fn verify(archive: &Path, trusted: Option<&PublicKey>, mut progress: impl FnMut(u64)) -> Result<Report> {
+pub fn verify(
+    archive: impl Into<Place>,
+    trusted: Option<&PublicKey>,
+    mut progress: impl FnMut(u64),
+) -> Result<Report> {
+    let archive: Place = archive.into();
     let mut report = Report::default();
-    let links = links(archive)?;
-    chain(&links, trusted, &mut report);
     let mut known = BTreeMap::new();
     let mut sealed_rows = HashMap::new();
-    for link in links.iter().filter(|link| link.manifest.is_some()) {
-        let Some(lines) = link.changes() else {
-            report.findings.push(Finding::List(format!("manifests/{}", link.name)));
-            continue;
-        };
-        for change in lines.iter().filter_map(|line| serde_json::from_str(line).ok()) {
-            match &change {
-                // What was sealed of it first counts.
-                Change::Row(row) => _ = sealed_rows.entry(key(&row.recording_id)).or_insert(key(&row.sha256)),
-                Change::Removed(gone) if gone.reason == UNKNOWN => {
-                    report.findings.push(Finding::Unexplained(gone.entry.path.clone()));
+    for dir in of_each_node(&archive, MANIFESTS)? {
+        let node = dir.strip_prefix(MANIFESTS).unwrap_or_default();
+        let links = links_in(&archive, &dir)?;
+        chain(&dir, &links, trusted, &mut report);
+        for link in links.iter().filter(|link| link.manifest.is_some()) {
+            let Some(lines) = link.changes()? else {
+                report.findings.push(Finding::List(format!("{dir}/{}", link.name)));
+                continue;
+            };
+            for change in lines.iter().filter_map(|line| serde_json::from_str(line).ok()) {
+                let change = of_node(node, change);
+                match &change {
+                    // What was sealed of it first counts.
+                    Change::Row(row) => {
+                        sealed_rows.entry(key(&row.recording_id)).or_insert(key(&row.sha256));
+                    }
+                    Change::Removed(gone) if gone.reason == UNKNOWN => {
+                        report.findings.push(Finding::Unexplained(gone.entry.path.clone()));
+                    }
+                    _ => {}
                 }
-                _ => {}
+                apply(&mut known, change);
             }
-            apply(&mut known, change);
         }
     }
 
-    let there: BTreeMap<String, u64> = files(archive)?.into_iter().collect();
+    let there: BTreeMap<String, u64> = files(&archive)?.into_iter().collect();
     report.unsealed = there.keys().filter(|path| !known.contains_key(*path)).cloned().collect();
-    let tombstones = Tombstones::read(archive)?;
-    let mut hashes = BTreeMap::new();
+    let tombstones = Tombstones::read(&archive)?;
+    let mut sealed = Vec::new();
     for entry in known.into_values() {
         match there.get(&entry.path) {
             None if tombstones.tell(&entry.path) => {}
             None => report.findings.push(Finding::Missing(entry.path)),
-            Some(&bytes) => {
-                let is_whole = bytes == entry.bytes || grows(&entry.path) && bytes > entry.bytes;
-                let path = archive.join(&entry.path);
-                let found =
-                    if grows(&entry.path) { hash_as_far_as(&path, entry.bytes)? } else { hash(&path)? };
-                progress(bytes);
-                if found == entry.sha256 && is_whole {
-                    (report.files, report.bytes) = (report.files + 1, report.bytes + bytes);
-                } else {
-                    report.findings.push(Finding::Changed(entry.path.clone()));
-                }
-                hashes.insert(entry.path, found);
-            }
+            Some(&bytes) => sealed.push((entry, bytes)),
         }
+    }
+    let as_far_as = |(entry, bytes): &(Entry, u64)| if grows(&entry.path) { entry.bytes } else { *bytes };
+    let wanted: Vec<_> = sealed.iter().map(|sealed| (sealed.0.path.as_str(), as_far_as(sealed))).collect();
+    let found = archive.hashes(&wanted, &mut progress)?;
+    let mut hashes = BTreeMap::new();
+    for ((entry, bytes), found) in sealed.into_iter().zip(found) {
+        let is_whole = bytes == entry.bytes || grows(&entry.path) && bytes > entry.bytes;
+        if found == entry.sha256 && is_whole {
+            (report.files, report.bytes) = (report.files + 1, report.bytes + bytes);
+        } else {
+            report.findings.push(Finding::Changed(entry.path.clone()));
+        }
+        hashes.insert(entry.path, found);
     }
     let changed = report.findings.iter().filter_map(|finding| match finding {
         Finding::Changed(path) => Some(path.clone()),
@@ -143,15 +158,31 @@ pub fn verify(archive: &Path, trusted: Option<&PublicKey>, mut progress: impl Fn
     Ok(report)
 }
 
-/// Whether manifests follow each other, and who has signed them.
-pub(super) fn chain(links: &[Link], trusted: Option<&PublicKey>, report: &mut Report) {
+/// A change as it is to be understood where the journal of its archive is that of a node, whose directory that is.
+fn of_node(node: &str, change: Change) -> Change {
+    let at_home = |entry: Entry| match entry.path.strip_prefix(journal::DIRECTORY) {
+        Some(rest) if grows(&entry.path) => {
+            Entry { path: format!("{}{node}{rest}", journal::DIRECTORY), ..entry }
+        }
+        _ => entry,
+    };
+    match change {
+        Change::Added(entry) => Change::Added(at_home(entry)),
+        Change::Removed(gone) => Change::Removed(Removal { entry: at_home(gone.entry), ..gone }),
+        Change::Row(row) => Change::Row(row),
+    }
+}
+
+/// Whether manifests follow each other, and who has signed them. `dir` is where they are said to lie.
+pub(super) fn chain(dir: &str, links: &[Link], trusted: Option<&PublicKey>, report: &mut Report) {
+    let mut previous = None;
     for (index, link) in links.iter().enumerate() {
-        let name = format!("manifests/{}", link.name);
+        let name = format!("{dir}/{}", link.name);
         let hash = hash_of(&link.bytes);
         match &link.manifest {
             None => report.findings.push(Finding::Unreadable(name)),
             Some(manifest) => {
-                if manifest.number != index as u64 + 1 || manifest.previous.as_ref() != report.hashes.last() {
+                if manifest.number != index as u64 + 1 || manifest.previous != previous {
                     report.findings.push(Finding::Broken(name.clone()));
                 }
                 let key = PublicKey::from_hex(&manifest.key);
@@ -164,13 +195,14 @@ pub(super) fn chain(links: &[Link], trusted: Option<&PublicKey>, report: &mut Re
                 report.keys.extend(key.map(|key| key.fingerprint()));
             }
         }
+        previous = Some(hash.clone());
         report.hashes.push(hash);
     }
 }
 
 /// What has been found out until the rows are looked at.
-struct Scene<'a> {
-    archive: &'a Path,
+struct Scene {
+    archive: Place,
     there: BTreeMap<String, u64>,
     changed: BTreeSet<String>,
     hashes: BTreeMap<String, String>,
@@ -179,7 +211,7 @@ struct Scene<'a> {
     sealed_rows: HashMap<u128, u128>,
 }
 
-impl Scene<'_> {
+impl Scene {
     /// The catalog says of each recording which file it is, and what its hash is.
     fn rows_and_files(&mut self, report: &mut Report, mut progress: impl FnMut(u64)) -> Result<()> {
         // What is not as it was sealed is a finding already, and not to be believed.
@@ -187,54 +219,56 @@ impl Scene<'_> {
             self.there.keys().filter(|path| is_part_of_recordings(path) && !self.changed.contains(*path));
         let parts: Vec<String> = parts.cloned().collect();
         for path in parts {
-            let part = self.archive.join(&path);
+            let part = Bytes::from(self.archive.read_one(&path)?.unwrap_or_default());
             // The readers of Parquet are not made for files that somebody has tampered with.
-            let Ok(Ok(batches)) = catch_unwind(|| scan::whole(&part)) else {
+            let Ok(Ok(batches)) = catch_unwind(AssertUnwindSafe(|| scan::batches(part))) else {
                 report.findings.push(Finding::Row(format!("{path}: cannot be read")));
                 continue;
             };
-            for row in batches.iter().flat_map(rows::objects) {
-                self.row(&row, report, &mut progress)?;
-            }
+            let rows: Vec<_> = batches.iter().flat_map(rows::objects).collect();
+            self.hash_files(&rows, &mut progress)?;
+            rows.iter().for_each(|row| self.row(row, report));
         }
         Ok(())
     }
 
-    fn row(
-        &mut self,
-        row: &Map<String, Value>,
-        report: &mut Report,
-        progress: &mut impl FnMut(u64),
-    ) -> Result<()> {
-        let text = |column: &str| row.get(column).and_then(Value::as_str).unwrap_or_default();
-        let (id, file, sha256) = (text("recording_id"), text("file"), text("sha256"));
+    /// Hashes the files of rows that no manifest has sealed.
+    fn hash_files(&mut self, rows: &[Map<String, Value>], progress: impl FnMut(u64)) -> Result<()> {
+        let files = rows.iter().filter(|row| !text(row, "sha256").is_empty()).map(|row| text(row, "file"));
+        let files: BTreeSet<&str> = files.filter(|file| !self.hashes.contains_key(*file)).collect();
+        let bytes = |file: &str| self.there.get(file).copied();
+        let wanted: Vec<_> = files.into_iter().filter_map(|file| Some((file, bytes(file)?))).collect();
+        let found = self.archive.hashes(&wanted, progress)?;
+        let files = wanted.into_iter().map(|(file, _)| file.to_owned());
+        self.hashes.extend(files.zip(found));
+        Ok(())
+    }
+
+    fn row(&self, row: &Map<String, Value>, report: &mut Report) {
+        let (id, file, sha256) = (text(row, "recording_id"), text(row, "file"), text(row, "sha256"));
         let mut find = |what: &str| report.findings.push(Finding::Row(format!("recording {id}: {what}")));
         let is_as_sealed =
             self.sealed_rows.get(&key(id)).is_none_or(|sealed| *sealed == key(&Row::of(row).sha256));
         if !is_as_sealed {
             find("its row is not the one that was sealed");
         }
-        let Some(&bytes) = self.there.get(file) else {
+        if !self.there.contains_key(file) {
             match self.tombstones.tell(file) {
                 true => report.deleted += 1,
                 false => find(&format!("its file {file} is missing")),
             }
-            return Ok(());
-        };
-        if sha256.is_empty() {
-            return Ok(());
-        }
-        if !self.hashes.contains_key(file) {
-            self.hashes.insert(file.to_owned(), hash(&self.archive.join(file))?);
-            progress(bytes);
-        }
-        if self.hashes.get(file).is_some_and(|found| found == sha256) {
+        } else if sha256.is_empty() {
+            // Nobody has said what it should be.
+        } else if self.hashes.get(file).is_some_and(|found| found == sha256) {
             report.rows += 1;
         } else {
             find(&format!("its file {file} is not the one that its row was written for"));
         }
-        Ok(())
     }
+}
+
+fn text<'a>(row: &'a Map<String, Value>, column: &str) -> &'a str {
+    row.get(column).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// The first 32 hex digits as a number: 128 bits of a hash are more than anybody can match.
