@@ -57,6 +57,12 @@ pub enum Error {
         /// It.
         name: String,
     },
+    /// What was copied there is of another archive.
+    #[error("{} is there already, of another archive: name each of them by `--node`, or copy this one to a URL of its own", path.display())]
+    OtherArchive {
+        /// What is not of this archive.
+        path: PathBuf,
+    },
     /// Another process writes to the archive.
     #[error("{} is in use: another process records into this archive; stop it, or name another directory with `--archive`", path.display())]
     Busy {

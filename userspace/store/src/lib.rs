@@ -9,10 +9,13 @@
 //! <archive>/spool/                                           recordings still going on (spool)
 //! ```
 //!
-//! One that is recorded into is a directory. What is finished of it can be read from an object store as well (place, remote).
+//! One that is recorded into is a directory. All but the spool can be copied to an object store and be read there (copy,
+//! place, remote).
 
 pub mod catalog;
 mod columns;
+#[cfg(feature = "remote")]
+pub mod copy;
 pub mod encrypt;
 pub mod error;
 pub mod finished;

@@ -4,6 +4,8 @@ mod access;
 mod capture;
 mod check_config;
 mod compact;
+#[cfg(feature = "remote")]
+mod copy;
 mod ctl;
 mod decode_sandbox;
 mod doctor;
@@ -67,6 +69,8 @@ enum Command {
     Purge(purge::Args),
     Compact(compact::Args),
     Access(access::Args),
+    #[cfg(feature = "remote")]
+    Copy(copy::Args),
     Ctl(ctl::Args),
     CheckConfig(check_config::Args),
     Doctor(doctor::Args),
@@ -95,6 +99,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Purge(args) => purge::run(&args),
         Command::Compact(args) => compact::run(&args),
         Command::Access(args) => access::run(&args),
+        #[cfg(feature = "remote")]
+        Command::Copy(args) => copy::run(&args),
         Command::Ctl(args) => ctl::run(&args),
     };
     result.unwrap_or_else(|error| {

@@ -4,6 +4,7 @@
 //! many are needed several at a time.
 
 mod ranged;
+mod send;
 
 use std::fmt;
 use std::fs::File;
@@ -32,6 +33,7 @@ use crate::place::file_name;
 use crate::seal::hex;
 
 pub(crate) use ranged::Ranged;
+pub(crate) use send::Outgoing;
 
 /// An archive on an object store.
 #[derive(Clone)]
@@ -202,6 +204,14 @@ impl Remote {
             }
             Ok::<_, Error>(found)
         })
+    }
+
+    /// The SHA-256 of an object of so many bytes, in hex: by its header, if it has one.
+    pub(crate) fn hash(&self, name: &str, bytes: u64) -> Result<String> {
+        match self.0.runtime.block_on(self.look(name))? {
+            Some((found, Some(hash))) if found == bytes => Ok(hash),
+            _ => Ok(self.hashes(&[(name, bytes)], |_| {})?.pop().unwrap_or_default()),
+        }
     }
 
     /// The bytes of an object, and its hash if it has a header that tells; `None` if it is not there.

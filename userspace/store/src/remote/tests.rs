@@ -41,6 +41,8 @@ fn what_objects_say() {
     assert!(remote.fetch("none").unwrap().is_none());
     let hashes = remote.hashes(&[("b/c", 3), ("b/c", 1), ("a", 0)], |_| {}).unwrap();
     assert_eq!(hashes, [b"b/c".as_slice(), b"b", b""].map(crate::seal::hash_of));
+    remote.remove(&names).unwrap();
+    assert!(remote.names("").unwrap().is_empty());
 }
 
 #[test]

@@ -6,6 +6,8 @@ mod purge;
 use std::collections::BTreeMap;
 
 pub use hold::{Held, Hold};
+#[cfg(feature = "remote")]
+pub(crate) use purge::files as files_of;
 pub use purge::{Doomed, Plan, Purged, Wanted, plan, purge};
 
 /// How many days what is kept; `None` is for ever.

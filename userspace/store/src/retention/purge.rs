@@ -203,7 +203,7 @@ fn held(holds: &[Hold], row: &Map<String, Value>) -> Option<String> {
 }
 
 /// The files of a recording that are there, its key last. A row that names one outside of the archive has none.
-fn files(archive: &Path, row: &Map<String, Value>) -> Vec<String> {
+pub(crate) fn files(archive: &Path, row: &Map<String, Value>) -> Vec<String> {
     let file = text(row, "file");
     let trace = spool::trace_name(file);
     let sealed = |name: &str| format!("{name}.age");

@@ -36,6 +36,8 @@ use crate::error::{Result, io};
 use crate::journal;
 use crate::place::Place;
 
+#[cfg(feature = "remote")]
+pub(crate) use chain::{MANIFESTS, changes_name, is_part_of_recordings};
 pub use chain::{Sealed, manifest_files, prove, seal};
 pub use export::{Exported, verify_export};
 pub use key::{PublicKey, SecretKey};
