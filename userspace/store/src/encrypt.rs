@@ -132,11 +132,21 @@ impl Finished {
         !self.recipients().is_empty()
     }
 
-    /// Encrypts a recording and what lies beside it. Those in clear stay until the catalog names the others.
+    /// Encrypts a recording and what lies beside it. Those in clear stay until the catalog names the others; of what cannot
+    /// be encrypted as a whole only they are left.
     pub fn encrypt(&self, saved: &Saved) -> Result<Saved> {
         if !self.encrypts() || saved.file.ends_with(SUFFIX) {
             return Ok(saved.clone());
         }
+        self.encrypt_all(saved).inspect_err(|_| {
+            let beside = spool::beside(&saved.file).into_iter().chain([saved.file.clone()]);
+            let made = beside.map(|name| format!("{name}{SUFFIX}")).chain([spool::key_name(&saved.file)]);
+            // What cannot be removed either is nothing without its key, and is written over the next time.
+            made.for_each(|name| _ = spool::remove(&self.path(&name)));
+        })
+    }
+
+    fn encrypt_all(&self, saved: &Saved) -> Result<Saved> {
         let own = Identity::generate();
         let key = spool::key_name(&saved.file);
         // First the key: without it what follows is nothing.

@@ -88,6 +88,10 @@ pub struct Archive {
     /// Tapes for which there was no room.
     refused: HashSet<TapeId>,
     shortage: Shortage,
+    /// Recordings that could not be encrypted yet, and so are in no catalog.
+    in_clear: Vec<(RecordingRow, Saved)>,
+    /// Files that something has taken the place of, and which could not be removed yet.
+    replaced: Vec<String>,
 }
 
 /// How an archive is opened.
@@ -167,18 +171,20 @@ impl Archive {
             recovered.removed = found.tapes.len() as u64;
         }
         recovered.signals = found.signals.iter().map(|(_, signal)| signal.clone()).collect();
-        let mut spool = Spool::go_on(path, options.spool, lock, found.tapes)?;
+        let mut spool = Spool::go_on(path, options.spool, lock, std::mem::take(&mut found.tapes))?;
         found.signals.iter().for_each(|(call, signal)| spool.signal(*call, signal));
         let mut catalog = Catalog::open(path)?.of_node(node);
         let mut replaced = Vec::new();
         let finished = spool.finished();
-        for (table, row) in &mut found.rows {
-            if let Some(file) =
-                row.get("file").and_then(Value::as_str).filter(|_| *table == Table::Recordings)
-            {
-                remove_others(path, file)?;
+        let mut rows = std::mem::take(&mut found.rows);
+        let mut resolved = Vec::new();
+        for (table, row) in &mut rows {
+            if *table == Table::Recordings {
+                find_again(&finished, row)?;
+                remove_others(path, row.get("file").and_then(Value::as_str).unwrap_or_default())?;
                 look_again(&finished, row)?;
                 encrypt_logged(&finished, row, &mut replaced)?;
+                resolved.push(row.clone());
             }
             match catalog.logged(*table, row)? {
                 true => recovered.rows += 1,
@@ -188,13 +194,20 @@ impl Archive {
         let unfinished = spool.unfinished();
         for &id in &unfinished {
             for (row, saved) in spool.finish_tape(id)? {
+                let id = Value::from(row.id.to_string());
+                if resolved.iter().any(|logged| logged.get("recording_id") == Some(&id)) {
+                    continue;
+                }
                 remove_others(path, &saved.file)?;
                 let saved = finished.encrypt(&saved)?;
                 replaced.extend(saved.replaces.iter().cloned());
                 catalog.recording(&row, &saved)?;
+                resolved.push(recording_row(&row, &saved));
                 recovered.recordings.push((row, saved));
             }
         }
+        // Should this process be killed in turn, the next one must not do once more what the catalog has by then.
+        log::add(&dir, &found, &resolved)?;
         catalog.flush()?;
         replaced.iter().try_for_each(|before| spool::remove(&finished.path(before)))?;
         // Until the catalog has them, their tapes are all that the next process could know them by.
@@ -209,6 +222,8 @@ impl Archive {
             room: Room::new(path, options.reserve),
             refused: HashSet::new(),
             shortage: Shortage::default(),
+            in_clear: Vec::new(),
+            replaced: Vec::new(),
         })
     }
 
@@ -402,18 +417,38 @@ impl Archive {
         Ok(Some(saved))
     }
 
-    /// See [`Catalog::recording`]. What it replaces is removed.
+    /// See [`Catalog::recording`]. What it replaces is removed. One that should be encrypted and could not be waits for
+    /// that: the next [`Archive::flush`] tries again, or the next process.
     pub fn recording(&mut self, row: &RecordingRow, saved: &Saved) -> Result<()> {
+        if self.spool.finished().encrypts() && !saved.file.ends_with(SUFFIX) {
+            let logged = self.log.awaited(row.id, recording_row(row, saved));
+            self.tolerate(logged)?;
+            self.in_clear.push((row.clone(), saved.clone()));
+            return Ok(());
+        }
         self.log.arrived(&row.id);
         let mut logged = self.log.row(Table::Recordings, recording_row(row, saved));
         if !saved.replaces.is_empty() {
-            // From here on the next process knows which of the two counts.
-            logged = logged.and_then(|()| self.log.write());
+            // From here on the next process knows which of the two counts. A replay makes both once more.
+            let written = if self.repeatable { Log::write } else { Log::sync };
+            logged = logged.and_then(|()| written(&mut self.log));
         }
-        self.add_logged(logged, |catalog| catalog.recording(row, saved))?;
+        let is_known = self.tolerate(logged)?;
+        self.add_logged(Ok(()), |catalog| catalog.recording(row, saved))?;
+        self.replaced.extend(saved.replaces.iter().cloned());
+        if is_known { self.remove_replaced() } else { Ok(()) }
+    }
+
+    /// Removes what something has taken the place of; what cannot be removed now is the next time.
+    fn remove_replaced(&mut self) -> Result<()> {
         let finished = self.spool.finished();
-        let removed = saved.replaces.iter().try_for_each(|before| spool::remove(&finished.path(before)));
-        self.tolerate(removed).map(drop)
+        for before in std::mem::take(&mut self.replaced) {
+            let removed = spool::remove(&finished.path(&before));
+            if !self.tolerate(removed)? {
+                self.replaced.push(before);
+            }
+        }
+        Ok(())
     }
 
     /// Makes a recording of a range of a tape ([`Archive::save`]) and adds it to the catalog.
@@ -478,12 +513,18 @@ impl Archive {
             self.tolerate(raised)?;
         }
         self.finish_postponed()?;
+        for (row, saved) in std::mem::take(&mut self.in_clear) {
+            let saved = self.encrypt(saved)?;
+            self.recording(&row, &saved)?;
+        }
         // So that the next process knows in which parts of the catalog this one was, should it be killed there.
         self.write_log()?;
         let flushed = self.catalog.flush();
         if self.tolerate(flushed)? {
             let begun = self.log.begin_anew();
-            self.tolerate(begun)?;
+            if self.tolerate(begun)? {
+                self.remove_replaced()?;
+            }
         }
         Ok(())
     }
@@ -523,7 +564,7 @@ impl Archive {
         Ok(())
     }
 
-    /// One that cannot be encrypted is still one that was made.
+    /// One that cannot be encrypted now stays in clear until it can.
     fn encrypt(&mut self, saved: Saved) -> Result<Saved> {
         match self.spool.finished().encrypt(&saved) {
             Ok(encrypted) => Ok(encrypted),
@@ -553,6 +594,30 @@ impl Archive {
 
 fn recording_row(row: &RecordingRow, saved: &Saved) -> Map<String, Value> {
     json_row(RECORDINGS, &(row.clone(), saved.clone()))
+}
+
+/// A recording may have become another file that the log was not told of, as where the disk was full.
+fn find_again(finished: &Finished, row: &mut Map<String, Value>) -> Result<()> {
+    let file = row.get("file").and_then(Value::as_str).unwrap_or_default().to_owned();
+    if finished.path(&file).exists() {
+        return Ok(());
+    }
+    let Some(there) = spool::siblings(&file).into_iter().find(|name| finished.path(name).exists()) else {
+        return Ok(());
+    };
+    let path = finished.path(&there);
+    let bytes = std::fs::metadata(&path).map_err(error::io("look at", &path))?.len();
+    row.insert("bytes".to_owned(), bytes.into());
+    if there.ends_with(SUFFIX) {
+        row.insert("key".to_owned(), spool::key_name(&there).into());
+        let content = row.get("sha256").cloned().unwrap_or_default();
+        row.insert("content_sha256".to_owned(), content);
+    }
+    if row.get("sha256").is_some_and(Value::is_string) {
+        row.insert("sha256".to_owned(), seal::hash(&path)?.into());
+    }
+    row.insert("file".to_owned(), there.into());
+    Ok(())
 }
 
 /// A recording beside which packets were kept may have been decoded since the log was told of it.

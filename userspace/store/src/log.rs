@@ -85,6 +85,26 @@ pub(crate) struct Contents {
     pub(crate) repeatable: bool,
     /// Lines that cannot be read, but for one at the end that was not finished.
     pub(crate) damaged: u64,
+    /// Bytes of all lines but that one.
+    length: u64,
+}
+
+/// Adds to a log that was read what has become of recordings since: of what is said twice of one, the last counts.
+pub(crate) fn add(spool: &Path, read: &Contents, recordings: &[Map<String, Value>]) -> Result<()> {
+    if recordings.is_empty() {
+        return Ok(());
+    }
+    let path = path_in(spool);
+    let entry = |row: &Map<String, Value>| {
+        line(&Entry::Row { table: Table::Recordings.to_string(), row: row.clone() })
+    };
+    let lines: Vec<u8> = recordings.iter().flat_map(entry).collect();
+    let file =
+        File::options().create(true).truncate(false).write(true).open(&path).map_err(io("open", &path))?;
+    file.set_len(read.length)
+        .and_then(|()| file.write_all_at(&lines, read.length))
+        .and_then(|()| file.sync_data())
+        .map_err(io("write", &path))
 }
 
 /// Reads a log. None is there before the first run.
@@ -104,6 +124,7 @@ pub(crate) fn read(spool: &Path) -> Result<Contents> {
         if read == 0 || line.last() != Some(&b'\n') {
             break;
         }
+        contents.length += read as u64;
         match serde_json::from_slice(&line) {
             Ok(entry) => contents.take(entry),
             Err(_) => contents.damaged += 1,
@@ -285,6 +306,12 @@ impl Log {
         self.written += self.collected.len() as u64;
         self.collected.clear();
         Ok(())
+    }
+
+    /// Writes what has been collected, so that it is there even if the machine stops.
+    pub(crate) fn sync(&mut self) -> Result<()> {
+        self.write()?;
+        self.file.sync_data().map_err(io("write", &path_in(&self.dir)))
     }
 
     /// Begins anew: the catalog has all rows.

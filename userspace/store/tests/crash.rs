@@ -436,3 +436,68 @@ fn a_recording_that_was_decoded_meanwhile() {
         (1, String::new())
     );
 }
+
+/// Killed when the catalog has the encrypted recording, and the one in clear is still there.
+#[test]
+fn what_the_catalog_has_is_not_encrypted_once_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut archive = Archive::create_with(dir.path(), for_somebody()).unwrap();
+    let row = RecordingRow { frames: 100, ..recording(1) };
+    archive.open_tape(TAPE, 8000, 2, (0, 1)).unwrap();
+    archive.write(TAPE, &[7; 200]).unwrap();
+    let saved = archive.save(TAPE, 0..100, &[], &row, true).unwrap().unwrap();
+    archive.write_log().unwrap();
+    drop(archive);
+    let clear = fs::read(dir.path().join(&saved.file)).unwrap();
+    let log = dir.path().join("spool/log");
+    let before = fs::read(&log).unwrap();
+    drop(Archive::create_with(dir.path(), for_somebody()).unwrap());
+    // As it is between the catalog's flush and the removal: the log has been added to, and not begun anew.
+    let file = column(dir.path(), Table::Recordings, "file").remove(0);
+    let row = Query::default().run(dir.path()).unwrap().next().unwrap().unwrap();
+    let mut row = rows::objects(&row).next().unwrap();
+    row.insert("start".to_owned(), (at(1).0 / 1000).into());
+    row.insert("ended".to_owned(), (at(1).0 / 1000).into());
+    let added = serde_json::json!({"row": {"table": "recordings", "row": row}});
+    fs::write(&log, [&before[..], added.to_string().as_bytes(), b"\n"].concat()).unwrap();
+    fs::write(dir.path().join(&saved.file), clear).unwrap();
+    drop(Archive::create_with(dir.path(), for_somebody()).unwrap());
+    assert_eq!(column(dir.path(), Table::Recordings, "file"), [file]);
+    assert!(!dir.path().join(&saved.file).exists());
+    let report = verify(dir.path(), None, |_| {}).unwrap();
+    assert!(report.findings.is_empty(), "{:?}", report.findings);
+}
+
+#[test]
+fn what_cannot_be_encrypted_waits() {
+    let dir = tempfile::tempdir().unwrap();
+    // A file is where there should be a directory.
+    fs::write(dir.path().join("keys"), "").unwrap();
+    let mut archive = Archive::create_with(dir.path(), for_somebody()).unwrap();
+    let row = RecordingRow { frames: 100, ..recording(1) };
+    archive.open_tape(TAPE, 8000, 2, (0, 1)).unwrap();
+    archive.write(TAPE, &[7; 200]).unwrap();
+    archive.cut(TAPE, 0..100, &[], &row, true).unwrap();
+    archive.flush().unwrap();
+    assert!(column(dir.path(), Table::Recordings, "file").is_empty());
+    assert!(archive.shortage().failures > 0);
+    let killed = killed(dir.path());
+    for (path, mut archive) in [(dir.path(), Some(archive)), (killed.path(), None)] {
+        fs::remove_file(path.join("keys")).unwrap();
+        match &mut archive {
+            Some(archive) => archive.flush().unwrap(),
+            None => drop(Archive::create_with(path, for_somebody()).unwrap()),
+        }
+        let files = column(path, Table::Recordings, "file");
+        assert!(files.len() == 1 && files[0].ends_with(".wav.age"), "{files:?}");
+        assert!(!path.join(files[0].strip_suffix(".age").unwrap()).exists());
+    }
+}
+
+/// Recordings are encrypted, always for the same one.
+fn for_somebody() -> ArchiveOptions {
+    let mut recipients = Recipients::default();
+    recipients.add("age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p").unwrap();
+    let spool = SpoolOptions { recipients, ..SpoolOptions::default() };
+    ArchiveOptions { spool, ..ArchiveOptions::default() }
+}
