@@ -219,6 +219,24 @@ fn what_is_old_enough_goes_and_is_not_forgotten() {
 }
 
 #[test]
+fn more_days_than_there_have_been() {
+    let dir = tempfile::tempdir().unwrap();
+    let archive = dir.path().join("archive");
+    record(&archive, &[1, DAY], None);
+    for days in [106_751, 106_752, 365_000, u32::MAX] {
+        let retention = Retention {
+            recordings: Some(days),
+            by_rule: [("default".to_owned(), days)].into(),
+            catalog: Some(days),
+        };
+        for rows in [false, true] {
+            let found = plan(&archive, &Wanted::Expired(retention.clone(), at(9 * DAY)), rows).unwrap();
+            assert!(found.recordings.is_empty() && found.calls.is_empty(), "{days}");
+        }
+    }
+}
+
+#[test]
 fn whom_nobody_may_know_any_more() {
     let dir = tempfile::tempdir().unwrap();
     let archive = dir.path().join("archive");

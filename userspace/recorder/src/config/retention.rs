@@ -58,4 +58,19 @@ mod tests {
         let error = retention(&rule("board", "ignore", 90)).unwrap_err().to_string();
         assert!(error.contains("`board`") && error.contains("`retention.days`"), "{error}");
     }
+
+    #[test]
+    fn no_longer_than_can_be_told() {
+        assert!(parse("[retention]\ndays = 36500\n").is_ok());
+        for days in [0, 36_501, 106_752, 365_000, u32::MAX] {
+            for text in [
+                format!("[retention]\ndays = {days}\n"),
+                format!("[retention]\ncatalog_days = {days}\n"),
+                rule("sales", "all", days),
+            ] {
+                let error = parse(&text).unwrap_err().to_string();
+                assert!(error.contains("from 1 to 36500"), "{error}");
+            }
+        }
+    }
 }

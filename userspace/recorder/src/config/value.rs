@@ -165,6 +165,9 @@ impl<'de> Deserialize<'de> for Percent {
     }
 }
 
+/// Days that something may be kept at most: a hundred years. Longer is for ever, which is said by saying nothing.
+const LONGEST_KEPT: u32 = 36_500;
+
 /// How many days something is kept.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DayCount(pub(super) u32);
@@ -172,8 +175,9 @@ pub(super) struct DayCount(pub(super) u32);
 impl<'de> Deserialize<'de> for DayCount {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let number = i64::deserialize(deserializer)?;
-        let days = u32::try_from(number).ok().filter(|days| *days > 0);
-        let invalid = || D::Error::invalid_value(Unexpected::Signed(number), &"a number of days from 1 on");
+        let days = u32::try_from(number).ok().filter(|days| (1..=LONGEST_KEPT).contains(days));
+        let expected = "a number of days from 1 to 36500; without it, something is kept for ever";
+        let invalid = || D::Error::invalid_value(Unexpected::Signed(number), &expected);
         days.map(DayCount).ok_or_else(invalid)
     }
 }

@@ -229,7 +229,7 @@ fn entry(archive: &Path, row: &Map<String, Value>, file: &str) -> Result<Entry> 
 }
 
 fn days_before(now: Timestamp, days: u32) -> Timestamp {
-    Timestamp(now.0.saturating_sub(i64::from(days) * 86_400 * SECOND))
+    Timestamp(now.0.saturating_sub(i64::from(days).saturating_mul(86_400 * SECOND)))
 }
 
 fn text<'a>(row: &'a Map<String, Value>, column: &str) -> &'a str {
