@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, UInt64Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::{SortColumn, filter_record_batch, lexsort_to_indices, take_record_batch};
 use arrow::error::ArrowError;
@@ -73,13 +73,16 @@ pub(crate) fn part<R: ChunkReader + 'static>(
 }
 
 /// Rows in order, each once. Parts of a day overlap in time when several engines wrote them, or several replays; and where
-/// parts are being compacted, the old ones and the new one may be there at once.
+/// parts are being compacted, the old ones and the new one may be there at once. Of two rows with one id the first stays.
 pub(crate) fn sort(table: Table, rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     let key = |name: &str| -> Result<SortColumn, ArrowError> {
         let values = rows.column(rows.schema().index_of(name)?).clone();
         Ok(SortColumn { values, options: None })
     };
-    let order = lexsort_to_indices(&[key(TIME_COLUMN)?, key(table.id_column())?], None)?;
+    // The sort is not stable by itself.
+    let places = Arc::new(UInt64Array::from_iter_values(0..rows.num_rows() as u64));
+    let place = SortColumn { values: places, options: None };
+    let order = lexsort_to_indices(&[key(TIME_COLUMN)?, key(table.id_column())?, place], None)?;
     let sorted = take_record_batch(rows, &order)?;
     let ids = sorted.column(sorted.schema().index_of(table.id_column())?).as_string_opt::<i32>();
     let Some(ids) = ids else { return Ok(sorted) };
@@ -239,4 +242,26 @@ fn row_filter(metadata: &ArrowReaderMetadata, predicate: &Predicate) -> Box<dyn 
 
 fn converter<'a>(metadata: &'a ArrowReaderMetadata, name: &str) -> Result<StatisticsConverter<'a>> {
     StatisticsConverter::try_new(name, metadata.schema(), metadata.parquet_schema())
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, StringArray, TimestampMicrosecondArray};
+
+    use super::*;
+
+    #[test]
+    fn of_two_rows_with_one_id_the_first_stays() {
+        let text = |texts: Vec<String>| Arc::new(StringArray::from(texts)) as ArrayRef;
+        let rows = 5_000;
+        let time = TimestampMicrosecondArray::from(vec![7; rows]).with_timezone("UTC");
+        let batch = RecordBatch::try_from_iter([
+            (TIME_COLUMN, Arc::new(time) as ArrayRef),
+            ("call_uid", text((0..rows).map(|row| format!("{}", row % 10)).collect())),
+            ("text", text((0..rows).map(|row| row.to_string()).collect())),
+        ]);
+        let sorted = sort(Table::Calls, &batch.unwrap()).unwrap();
+        let texts: Vec<&str> = sorted.column(2).as_string::<i32>().iter().flatten().collect();
+        assert_eq!(texts, ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]);
+    }
 }
