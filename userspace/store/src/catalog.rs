@@ -286,7 +286,7 @@ impl Part {
             return Ok(());
         }
         let file = match File::open(&self.path) {
-            // Thrown away by retention meanwhile.
+            // Purged or compacted meanwhile: a row that is added once more is found once, and compacted into one.
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             file => file.map_err(io("open", &self.path))?,
         };

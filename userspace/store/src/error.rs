@@ -87,6 +87,24 @@ pub enum Error {
         /// The archive.
         path: PathBuf,
     },
+    /// Which parts take the place of which cannot be told.
+    #[error("{} cannot be read: of the parts beside it, those named `.part-….parquet.new` were to take the place of others; as long as no part is missing that `spantape verify` knows, remove this file, and what was not finished is begun anew", path.display())]
+    DamagedSwitch {
+        /// The file that should tell.
+        path: PathBuf,
+    },
+    /// Which rows were to go cannot be told.
+    #[error("{} cannot be read: it names calls whose rows a `spantape purge --rows` had begun to take out; remove it, and purge again", path.display())]
+    DamagedPurge {
+        /// The file that should tell.
+        path: PathBuf,
+    },
+    /// The parts of a day do not stay.
+    #[error("parts of the catalog in {} go again and again while they are searched: another process compacts or purges this archive; try again when it has finished", path.display())]
+    Restless {
+        /// The day.
+        path: PathBuf,
+    },
     /// The tape was never opened, or is closed.
     #[error("tape {0} is not open; this is a fault of spantape, please report it")]
     NoTape(TapeId),

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
@@ -281,20 +282,33 @@ impl Rows {
         answers.into_iter().map(|(_, answer)| answer).collect()
     }
 
+    /// A part that goes while the day is read has gone into another one, which may not have been there yet: the day is
+    /// read once more.
     fn local_day(&self, archive: &Path, day: Day) -> Result<Answer> {
+        for _ in 0..TRIES {
+            if let Some(answer) = self.local_day_once(archive, day)? {
+                return Ok(answer);
+            }
+            thread::sleep(PAUSE);
+        }
+        Err(Error::Restless { path: archive.join(partition::name(self.table, day)) })
+    }
+
+    /// `None` if a part has gone meanwhile.
+    fn local_day_once(&self, archive: &Path, day: Day) -> Result<Option<Answer>> {
         let mut stats = QueryStats { partitions: 1, ..QueryStats::default() };
         let mut found = Vec::new();
         for path in partition::all_parts(archive, self.table, day)? {
             let file = match File::open(&path) {
-                // Thrown away by retention meanwhile.
-                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                // Compacted or purged meanwhile.
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
                 file => file.map_err(io("open", &path))?,
             };
             stats.parts += 1;
             let batches = scan::part(file, &self.predicates, self.left, &mut stats);
             found.push(batches.map_err(parquet("read", &path))?);
         }
-        Ok((self.sorted(day, &found)?, stats))
+        Ok(Some((self.sorted(day, &found)?, stats)))
     }
 
     /// Days on an object store, whose parts are all asked for at once.
@@ -362,6 +376,10 @@ type Answer = (Option<RecordBatch>, QueryStats);
 
 /// Days that are read at a time, before the first of them is handed out.
 const DAYS_AHEAD: usize = 8;
+
+/// How often a day is read whose parts go meanwhile, and how long is waited in between. Compacting changes a day once.
+const TRIES: usize = 20;
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// What began so many days before `since` and was not over by then is still found.
 const LOOK_BACK_DAYS: i64 = 7;

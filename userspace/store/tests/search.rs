@@ -4,11 +4,15 @@
 
 mod examples;
 
+use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::thread;
 use std::time::Instant;
 
 use examples::{at, call, event, id, recording, stream};
 use serde_json::Value;
+use spantape_store::repack::{Order, compact};
+use spantape_store::utc::Day;
 use spantape_store::{Catalog, Query, QueryStats, Saved, Table, rows};
 use tempfile::TempDir;
 
@@ -269,4 +273,37 @@ fn little_is_read() {
     assert_eq!((found, stats.row_groups_read), (500, groups));
     let (found, _) = look_up("limit", &Query { limit: Some(10), ..Query::default() });
     assert_eq!(found, 10);
+}
+
+#[test]
+fn parts_that_go_while_they_are_searched() {
+    let dir = tempfile::tempdir().unwrap();
+    let order = Order { at: String::new(), by: String::new(), reason: "compaction".to_owned() };
+    let count = |archive: &Path| find(archive, &Query::default()).0.len();
+    let mut recorded = 0;
+    for round in 0..10u64 {
+        let mut catalog = Catalog::open(dir.path()).unwrap();
+        for n in 0..10 {
+            let n = round * 10 + n;
+            let mut row = recording(n);
+            row.id = id(n);
+            catalog.recording(&row, &saved(n)).unwrap();
+            catalog.flush().unwrap();
+            recorded += 1;
+        }
+        thread::scope(|scope| {
+            let compacting =
+                scope.spawn(|| compact(dir.path(), Day::of(at(2 * DAY)), &order, |_, _| {}).unwrap());
+            while !compacting.is_finished() {
+                assert_eq!(count(dir.path()), recorded);
+            }
+        });
+        assert_eq!(count(dir.path()), recorded);
+    }
+    // A part that never is there, although it has a name, is not taken for one without rows.
+    let day = dir.path().join("catalog/recordings").join(format!("day={}", Day::of(at(0))));
+    symlink("nowhere", day.join("part-0000000000000000.parquet")).unwrap();
+    let found = Query::default().run(dir.path()).unwrap().next().unwrap();
+    let error = found.unwrap_err().to_string();
+    assert!(error.contains("try again"), "{error}");
 }
