@@ -62,6 +62,9 @@ pub struct Deletion {
     pub recording: Option<String>,
     /// The files that have gone.
     pub files: Vec<Entry>,
+    /// Recordings whose rows have been taken out of the catalog.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rows: Vec<String>,
 }
 
 impl Book {

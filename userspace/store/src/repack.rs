@@ -23,7 +23,7 @@ use spantape_core::time::{SECOND, Timestamp};
 use tempfile::NamedTempFile;
 
 use crate::catalog::{parse_id, properties};
-use crate::error::{Result, io, parquet};
+use crate::error::{Error, Result, io, parquet};
 use crate::journal::{self, Book, Deletion};
 use crate::partition;
 use crate::predicate::{Predicate, Test};
@@ -56,7 +56,8 @@ pub struct Order {
 
 impl Order {
     pub(crate) fn tombstone(&self, recording: Option<String>, files: Vec<Entry>) -> Deletion {
-        Deletion { at: self.at.clone(), by: self.by.clone(), reason: self.reason.clone(), recording, files }
+        let (at, by, reason) = (self.at.clone(), self.by.clone(), self.reason.clone());
+        Deletion { at, by, reason, recording, files, rows: Vec::new() }
     }
 }
 
@@ -103,7 +104,7 @@ pub fn compact(
     Ok(done)
 }
 
-/// Takes rows out of a day of a table, and tells how many. The lock is held by who calls.
+/// Takes rows out of a day of a table; of recordings, tombstones tell whose. The lock is held by who calls.
 pub(crate) fn remove_rows(
     archive: &Path,
     table: Table,
@@ -131,10 +132,10 @@ pub(crate) fn recover(archive: &Path) -> Result<()> {
                     Err(error) if error.kind() == ErrorKind::NotFound => {}
                     text => {
                         let text = text.map_err(io("read", &path))?;
-                        // Half of one was never renamed into place.
-                        if let Ok(switch) = serde_json::from_slice::<Switch>(&text) {
-                            switch.carry_out(archive, &dir)?;
-                        }
+                        // Half of one was never renamed into place: the disk has damaged it, and the new parts may be all
+                        // that there is.
+                        let switch = serde_json::from_slice::<Switch>(&text);
+                        switch.map_err(|_| Error::DamagedSwitch { path })?.carry_out(archive, &dir)?;
                     }
                 }
                 let is_left = |name: &&String| name.ends_with(NEW) || name.starts_with(UNFINISHED);
@@ -172,6 +173,7 @@ impl Place<'_> {
         order: &Order,
     ) -> Result<Option<u64>> {
         let mut writer = Writer { place: self, open: None, new: Vec::new() };
+        let mut removed = Vec::new();
         for slice in self.slices(parts)? {
             let mut found = Vec::new();
             for path in parts {
@@ -180,10 +182,14 @@ impl Place<'_> {
                 found.extend(batches.map_err(parquet("read", path))?);
             }
             let Some(schema) = found.first().map(RecordBatch::schema) else { continue };
-            let rows = concat_batches(&schema, &found).and_then(|all| scan::sort(self.table, &all)).and_then(
-                |all| is_kept.map_or(Ok(all.clone()), |kept| filter_record_batch(&all, &kept(&all))),
-            );
-            writer.write(&rows.map_err(parquet("read", &self.dir))?)?;
+            let all = concat_batches(&schema, &found).and_then(|all| scan::sort(self.table, &all));
+            let mut all = all.map_err(parquet("read", &self.dir))?;
+            if let Some(is_kept) = is_kept {
+                let kept = is_kept(&all);
+                removed.extend(self.removed(&all, &kept));
+                all = filter_record_batch(&all, &kept).map_err(parquet("read", &self.dir))?;
+            }
+            writer.write(&all)?;
         }
         let new = writer.finish()?;
         let name = |path: &PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned());
@@ -208,9 +214,9 @@ impl Place<'_> {
         if gone.is_empty() && fresh.is_empty() {
             return Ok(None);
         }
-        let directory = File::open(&self.dir).and_then(|dir| dir.sync_all());
-        directory.map_err(io("write", &self.dir))?;
-        let switch = Switch { new: fresh, tombstone: order.tombstone(None, gone) };
+        sync(&self.dir)?;
+        let tombstone = Deletion { rows: removed, ..order.tombstone(None, gone) };
+        let switch = Switch { new: fresh, tombstone };
         let path = self.dir.join(SWITCH);
         let mut file =
             spool::new_file(&self.dir, UNFINISHED, ".tmp").map_err(io("create a file in", &self.dir))?;
@@ -218,8 +224,18 @@ impl Place<'_> {
         let text = serde_json::to_vec(&switch).unwrap_or_default();
         file.write_all(&text).and_then(|()| file.as_file().sync_data()).map_err(io("write", &path))?;
         file.persist(&path).map_err(|error| io("rename into place", &path)(error.error))?;
+        // From here on it counts, also if the power fails.
+        sync(&self.dir)?;
         switch.carry_out(self.archive, &self.dir)?;
         Ok(Some(after.len() as u64))
+    }
+
+    /// Of which recordings these rows are that are not kept. Of other tables' rows it is not told.
+    fn removed(&self, rows: &RecordBatch, kept: &BooleanArray) -> Vec<String> {
+        let ids = rows.column_by_name(Table::Recordings.id_column()).filter(|_| self.table == Table::Recordings);
+        let Some(ids) = ids.and_then(|ids| ids.as_string_opt::<i32>()) else { return Vec::new() };
+        let removed = (0..rows.num_rows()).filter(|&row| !kept.value(row));
+        removed.map(|row| ids.value(row).to_owned()).collect()
     }
 
     /// Times that together are the day, each with not too many rows to be sorted in memory.
@@ -256,15 +272,18 @@ impl Switch {
                 _ => {}
             }
         }
+        // The disk has the new ones by their names before it loses the old ones, and those before it forgets that they go.
+        sync(dir)?;
         let old = self.tombstone.files.iter().filter_map(|entry| entry.path.rsplit('/').next());
-        for path in old.map(|name| dir.join(name)).chain([dir.join(SWITCH)]) {
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(io("remove", &path)(error)),
-                _ => {}
-            }
-        }
-        Ok(())
+        old.map(|name| dir.join(name)).try_for_each(|path| spool::remove(&path))?;
+        sync(dir)?;
+        spool::remove(&dir.join(SWITCH))
     }
+}
+
+/// Brings the names of a directory to the disk.
+pub(crate) fn sync(dir: &Path) -> Result<()> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(io("write", dir))
 }
 
 /// Writes sorted rows into parts.

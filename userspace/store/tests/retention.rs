@@ -157,6 +157,25 @@ fn what_was_not_finished_is_finished() {
 }
 
 #[test]
+fn a_switch_that_cannot_be_read_removes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let archive = dir.path().join("archive");
+    record(&archive, &[1, 2], None);
+    let day = archive.join("catalog/calls").join(format!("day={}", Day::of(at(1))));
+    let (switch, new) = (day.join(".switch.json"), day.join(".part-0123456789abcdef.parquet.new"));
+    fs::write(&switch, "{\"new\":[\"part-01").unwrap();
+    fs::write(&new, "rows").unwrap();
+    let compact = || compact(&archive, Day::of(at(DAY)), &order("compaction"), |_, _| {});
+    let error = compact().unwrap_err().to_string();
+    assert!(error.contains(".switch.json cannot be read") && error.contains("remove this file"), "{error}");
+    assert!(switch.exists() && new.exists());
+    fs::remove_file(&switch).unwrap();
+    compact().unwrap();
+    assert!(!new.exists());
+    assert_eq!((all(&archive, Table::Calls).len(), parts(&archive, Table::Calls)), (2, 1));
+}
+
+#[test]
 fn a_row_that_compaction_alters_is_noticed() {
     let dir = tempfile::tempdir().unwrap();
     let archive = dir.path().join("archive");
