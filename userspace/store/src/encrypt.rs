@@ -49,6 +49,11 @@ impl Recipients {
         Ok(())
     }
 
+    /// Who they are: `age1…` of each.
+    pub fn names(&self) -> impl Iterator<Item = String> {
+        self.0.iter().map(ToString::to_string)
+    }
+
     /// Whether there is nobody, and nothing is encrypted.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -9,6 +9,7 @@ use spantape_core::recording_session::Carries;
 use spantape_core::rules::{Action, Beginning, LookBack, OnRefused, Paused, Rule};
 use spantape_core::time::SECOND;
 use spantape_core::trigger::feature_code::Effect;
+use spantape_store::encrypt::Recipients;
 use spantape_store::retention::Retention;
 
 use crate::config;
@@ -66,9 +67,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     };
     println!("Codecs without a decoder here: decoded {decoder}");
     println!("Control: {}", listens(&control));
-    if let Some(node) = node {
-        println!("Archive: this recorder is `{node}`, one of several");
-    }
+    println!("Archive: {}", recorder(node.as_deref()));
+    println!("Recordings: {}", encrypted(&audio.recipients));
     println!("Kept: {}", kept(&retention));
     Ok(ExitCode::SUCCESS)
 }
@@ -84,6 +84,21 @@ fn listens(control: &Settings) -> String {
         .map(|tcp| format!("at {} with the token in {}", tcp.listen, tcp.token_file.display()));
     let ways: Vec<String> = [socket, tcp].into_iter().flatten().collect();
     if ways.is_empty() { "none".to_owned() } else { ways.join(", and ") }
+}
+
+fn recorder(node: Option<&str>) -> String {
+    node.map_or_else(
+        || "this recorder has no name: it is the only one that records into it".to_owned(),
+        |node| format!("this recorder is `{node}`, one of several"),
+    )
+}
+
+fn encrypted(recipients: &Recipients) -> String {
+    let names: Vec<String> = recipients.names().collect();
+    if names.is_empty() {
+        return "not encrypted: whoever can read the files can hear them".to_owned();
+    }
+    format!("encrypted, to be heard with the identity of {}", names.join(" or of "))
 }
 
 fn kept(retention: &Retention) -> String {
@@ -177,4 +192,20 @@ fn conditions(rule: &Rule) -> String {
         all.push(format!("codec is {}", rule.codec.join(" or ")));
     }
     if all.is_empty() { String::new() } else { format!(" if {}", all.join(" and ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_records_and_for_whom() {
+        assert!(recorder(None).contains("no name"));
+        assert_eq!(recorder(Some("north")), "this recorder is `north`, one of several");
+        let mut recipients = Recipients::default();
+        assert!(encrypted(&recipients).starts_with("not encrypted"));
+        let one = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
+        recipients.add(one).unwrap();
+        assert_eq!(encrypted(&recipients), format!("encrypted, to be heard with the identity of {one}"));
+    }
 }
