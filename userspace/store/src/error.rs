@@ -137,7 +137,7 @@ pub enum Error {
         name: String,
     },
     /// What is held cannot be told.
-    #[error("{lines} lines of journal/holds.jsonl in {} cannot be read: nothing is deleted until somebody has looked at them", path.display())]
+    #[error("{lines} lines of journal/holds.jsonl in {} cannot be read: nothing is deleted until somebody has looked at them; place again, by `spantape hold place`, what they were to hold, then take those lines out", path.display())]
     DamagedHolds {
         /// The archive.
         path: PathBuf,

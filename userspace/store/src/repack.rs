@@ -31,7 +31,7 @@ use crate::query::QueryStats;
 use crate::schema::{TIME_COLUMN, Table};
 use crate::seal::{Entry, hash, hex};
 use crate::utc::Day;
-use crate::{keeper, scan, spool};
+use crate::{keeper, retention, scan, spool};
 
 /// Rows of a part at most.
 const PART_ROWS: usize = 1 << 20;
@@ -44,7 +44,7 @@ const NEW: &str = ".new";
 const UNFINISHED: &str = ".repack-";
 
 /// Who has it done, when, and why: what a tombstone says of the old parts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Order {
     /// Moment, as RFC 3339.
     pub at: String,
@@ -124,6 +124,12 @@ pub(crate) fn remove_rows(
 
 /// Finishes what was not. The lock is held by who calls.
 pub(crate) fn recover(archive: &Path) -> Result<()> {
+    recover_parts(archive)?;
+    retention::recover(archive)
+}
+
+/// Finishes what was not of parts that were to take the place of others.
+fn recover_parts(archive: &Path) -> Result<()> {
     for table in Table::ALL {
         for day in partition::days(archive, table)? {
             for dir in partition::places(archive, table, day)? {
@@ -232,7 +238,8 @@ impl Place<'_> {
 
     /// Of which recordings these rows are that are not kept. Of other tables' rows it is not told.
     fn removed(&self, rows: &RecordBatch, kept: &BooleanArray) -> Vec<String> {
-        let ids = rows.column_by_name(Table::Recordings.id_column()).filter(|_| self.table == Table::Recordings);
+        let ids =
+            rows.column_by_name(Table::Recordings.id_column()).filter(|_| self.table == Table::Recordings);
         let Some(ids) = ids.and_then(|ids| ids.as_string_opt::<i32>()) else { return Vec::new() };
         let removed = (0..rows.num_rows()).filter(|&row| !kept.value(row));
         removed.map(|row| ids.value(row).to_owned()).collect()

@@ -349,3 +349,145 @@ fn what_is_held_stays() {
     fs::write(archive.join("journal/holds.jsonl"), "{\"placed\":\n").unwrap();
     assert!(plan(&archive, &expired, true).is_err());
 }
+
+/// Held by what is said of it.
+fn hold_of(name: &str, held: Held) -> Hold {
+    let text = |text: &str| text.to_owned();
+    Hold { name: text(name), at: String::new(), by: text("counsel"), reason: text("case 12"), held }
+}
+
+fn everything() -> Wanted {
+    Wanted::Found(Box::new(Query { party: Some("1009".to_owned()), ..Query::default() }))
+}
+
+#[test]
+fn a_recording_of_a_held_call_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let archive = dir.path().join("archive");
+    record(&archive, &[1, DAY], None);
+    // The recording of the first is over at 6, its call at 63.
+    let late = Held { since: Some(at(30)), until: Some(at(DAY)), ..Held::default() };
+    hold::place(&archive, &hold_of("late", late)).unwrap();
+    let found = plan(&archive, &everything(), true).unwrap();
+    assert_eq!((found.recordings.len(), found.held.len()), (1, 2));
+    purge(&archive, &found, &order("retention"), || {}).unwrap();
+    for table in [Table::Calls, Table::Recordings, Table::Streams, Table::Events] {
+        assert_eq!(all(&archive, table).len(), 1, "{table}");
+    }
+    let left = plan(&archive, &everything(), true).unwrap();
+    assert!(left.recordings.is_empty() && left.calls.is_empty());
+}
+
+#[test]
+fn a_recording_that_is_held_holds_its_call() {
+    let dir = tempfile::tempdir().unwrap();
+    let archive = dir.path().join("archive");
+    let mut recorder = Archive::create(&archive).unwrap();
+    let row = RecordingRow { id: id(7), call: id(1), frames: 100, end: at(6), ..recording(1) };
+    recorder.open_tape(TapeId(1), 8000, 2, (0, 1)).unwrap();
+    recorder.write(TapeId(1), &[1; 200]).unwrap();
+    recorder.cut(TapeId(1), 0..100, &[], &row, true).unwrap();
+    recorder.call(&call(1)).unwrap();
+    recorder.flush().unwrap();
+    drop(recorder);
+    let one = Held { call: Some(id(7).to_string()), ..Held::default() };
+    hold::place(&archive, &hold_of("one", one)).unwrap();
+    // Also when its files have gone.
+    for entry in fs::read_dir(archive.join("recordings/2023/11/14")).unwrap() {
+        fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    let found = plan(&archive, &everything(), true).unwrap();
+    assert!(found.recordings.is_empty() && found.calls.is_empty(), "{found:?}");
+    assert_eq!(found.held.len(), 2);
+}
+
+#[test]
+fn a_hold_that_is_placed_while_a_purge_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let archive = dir.path().join("archive");
+    record(&archive, &[1, DAY, 2 * DAY], None);
+    let found = plan(&archive, &everything(), true).unwrap();
+    assert_eq!((found.recordings.len(), found.calls.len()), (3, 3));
+    let call = |n: u64| Held { call: Some(id(n).to_string()), ..Held::default() };
+    hold::place(&archive, &hold_of("planned", call(DAY))).unwrap();
+    let purged = purge(&archive, &found, &order("retention"), || {}).unwrap();
+    assert_eq!((purged.recordings, purged.held, purged.calls), (2, 1, 2));
+    assert_eq!(all(&archive, Table::Calls)[0]["call_uid"], id(DAY).to_string());
+    let tombstones = fs::read_to_string(archive.join("journal/deletions.jsonl")).unwrap();
+    let [first, last] = [1, 2 * DAY].map(|n| format!("\"rows\":[\"{}\"]", id(n)));
+    assert!(tombstones.contains(&first) && tombstones.contains(&last), "{tombstones}");
+}
+
+#[test]
+fn a_purge_of_rows_that_was_killed_is_finished() {
+    let dir = tempfile::tempdir().unwrap();
+    let archive = dir.path().join("archive");
+    record(&archive, &[1, 2, 3], None);
+    let query = Query { party: Some("1009".to_owned()), ..Query::default() };
+    let gone = plan(&archive, &Wanted::Found(Box::new(query)), false).unwrap();
+    purge(&archive, &gone, &order("retention"), || {}).unwrap();
+    // Killed once it was written down whose rows go; since then one of the calls is held.
+    let calls = [1, 2].map(|n| id(n).to_string());
+    let started = serde_json::json!({
+        "order": {"at": "", "by": "", "reason": "erasure: x"}, "calls": calls, "recordings": calls,
+    });
+    let path = archive.join("catalog/.purge.json");
+    fs::write(&path, started.to_string()).unwrap();
+    let one = Held { call: Some(calls[0].clone()), ..Held::default() };
+    hold::place(&archive, &hold_of("one", one)).unwrap();
+    assert!(sealed(&dir, &archive).findings.is_empty());
+    assert!(!path.exists());
+    for table in [Table::Calls, Table::Recordings, Table::Streams, Table::Events] {
+        let rows = all(&archive, table);
+        let uids: Vec<_> = rows.iter().map(|row| row["call_uid"].as_str().unwrap()).collect();
+        assert_eq!(uids, [id(1).to_string(), id(3).to_string()], "{table}");
+    }
+    fs::write(&path, "{").unwrap();
+    let error = compact(&archive, Day::of(at(1)), &order("compaction"), |_, _| {}).unwrap_err().to_string();
+    assert!(error.contains("purge again") && path.exists(), "{error}");
+}
+
+#[test]
+fn every_form_of_a_recording_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let archive = dir.path().join("archive");
+    record(&archive, &[1, DAY], None);
+    let file = |row: &Map<String, Value>| row["file"].as_str().unwrap().to_owned();
+    let rows = all(&archive, Table::Recordings);
+    let (stem, other) = (file(&rows[0]).replace(".wav", ""), file(&rows[1]));
+    // As it is left by who was killed while encrypting.
+    for end in ["wav.age", "flac", "pcap", "pcap.age", "caller.rtpdump", "callee.rtpdump.age"] {
+        fs::write(archive.join(format!("{stem}.{end}")), "x").unwrap();
+    }
+    let key = archive.join(stem.replace("recordings/", "keys/") + ".key");
+    fs::create_dir_all(key.parent().unwrap()).unwrap();
+    fs::write(&key, "x").unwrap();
+    let query = Query { call_id: Some(id(1).to_string()), ..Query::default() };
+    let found = plan(&archive, &Wanted::Found(Box::new(query)), false).unwrap();
+    assert_eq!(found.recordings[0].files.len(), 8);
+    assert!(found.recordings[0].files[7].starts_with("keys/"));
+    let purged = purge(&archive, &found, &order("retention"), || {}).unwrap();
+    assert_eq!((purged.recordings, purged.files), (1, 8));
+    let day = archive.join(&stem);
+    assert_eq!(fs::read_dir(day.parent().unwrap()).unwrap().count(), 0);
+    assert!(!key.exists() && archive.join(other).exists());
+}
+
+#[test]
+fn a_hold_that_was_written_in_part() {
+    let dir = tempfile::tempdir().unwrap();
+    let archive = dir.path().join("archive");
+    record(&archive, &[1], None);
+    let path = archive.join("journal/holds.jsonl");
+    let one = |name: &str| hold_of(name, Held::default());
+    hold::place(&archive, &one("first")).unwrap();
+    let whole = fs::read_to_string(&path).unwrap();
+    // Nobody has been told that it was placed.
+    fs::write(&path, format!("{whole}{}", &whole[..20])).unwrap();
+    assert_eq!(hold::in_force(&archive).unwrap(), [one("first")]);
+    hold::place(&archive, &one("second")).unwrap();
+    assert!(hold::place(&archive, &one("second")).is_err());
+    hold::lift(&archive, "first", String::new(), String::new(), String::new()).unwrap();
+    let error = plan(&archive, &everything(), false).unwrap_err().to_string();
+    assert!(error.contains("1 lines") && error.contains("spantape hold place"), "{error}");
+}

@@ -1,13 +1,16 @@
 //! Legal holds: what must stay, whatever else is said.
 
-use std::path::Path;
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use spantape_core::time::Timestamp;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, io};
 use crate::journal::{self, Book};
+use crate::place::must_be_directory;
 use crate::utc;
 
 /// What must stay: a call that fits all that is said here. Nothing said is everything.
@@ -50,9 +53,10 @@ enum Line {
     Lifted { name: String, at: String, by: String, reason: String },
 }
 
-/// Places a hold. A name that one in force has already is an error.
+/// Places a hold. A name that one in force has already is an error; lines that cannot be read are none.
 pub fn place(archive: &Path, hold: &Hold) -> Result<()> {
-    if in_force(archive)?.iter().any(|other| other.name == hold.name) {
+    let _lock = lock(archive)?;
+    if readable(archive)?.0.iter().any(|other| other.name == hold.name) {
         return Err(Error::HoldThere { name: hold.name.clone() });
     }
     journal::append(archive, &Book::Holds, &Line::Placed(hold.clone()))
@@ -60,7 +64,8 @@ pub fn place(archive: &Path, hold: &Hold) -> Result<()> {
 
 /// Lifts a hold that is in force.
 pub fn lift(archive: &Path, name: &str, at: String, by: String, reason: String) -> Result<()> {
-    if !in_force(archive)?.iter().any(|hold| hold.name == name) {
+    let _lock = lock(archive)?;
+    if !readable(archive)?.0.iter().any(|hold| hold.name == name) {
         return Err(Error::NoHold { name: name.to_owned() });
     }
     journal::append(archive, &Book::Holds, &Line::Lifted { name: name.to_owned(), at, by, reason })
@@ -68,18 +73,59 @@ pub fn lift(archive: &Path, name: &str, at: String, by: String, reason: String) 
 
 /// The holds that are in force, the oldest first. A line that cannot be read is an error: nothing may be deleted because of it.
 pub fn in_force(archive: &Path) -> Result<Vec<Hold>> {
-    let (lines, damaged) = journal::read(archive, &Book::Holds)?;
-    if damaged > 0 {
-        return Err(Error::DamagedHolds { path: archive.to_owned(), lines: damaged });
+    match readable(archive)? {
+        (holds, 0) => Ok(holds),
+        (_, lines) => Err(Error::DamagedHolds { path: archive.to_owned(), lines }),
     }
-    let mut holds: Vec<Hold> = Vec::new();
-    for line in lines {
-        match line {
-            Line::Placed(hold) => holds.push(hold),
-            Line::Lifted { name, .. } => holds.retain(|hold| hold.name != name),
+}
+
+/// While it is held, no hold is placed or lifted.
+#[derive(Debug)]
+pub(super) struct Lock {
+    _file: File,
+}
+
+/// Waits until nobody else has it.
+pub(super) fn lock(archive: &Path) -> Result<Lock> {
+    must_be_directory(archive)?;
+    let dir = archive.join(journal::DIRECTORY);
+    fs::create_dir_all(&dir).map_err(io("create", &dir))?;
+    let path = dir.join(".holds");
+    let file = File::options().create(true).append(true).open(&path).map_err(io("open", &path))?;
+    file.lock().map_err(io("lock", &path))?;
+    Ok(Lock { _file: file })
+}
+
+/// How long the journal of holds is, which only grows.
+pub(super) fn bytes(archive: &Path) -> Result<u64> {
+    let path = journal_path(archive);
+    match fs::metadata(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
+        metadata => Ok(metadata.map_err(io("look at", &path))?.len()),
+    }
+}
+
+/// The holds in force as far as they can be read, and how many lines cannot. Who was killed while writing the last line has
+/// never been told that a hold was placed: that line counts only if it is whole.
+fn readable(archive: &Path) -> Result<(Vec<Hold>, u64)> {
+    let path = journal_path(archive);
+    let text = match fs::read(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+        text => text.map_err(io("read", &path))?,
+    };
+    let (mut holds, mut damaged): (Vec<Hold>, u64) = (Vec::new(), 0);
+    for line in text.split_inclusive(|&byte| byte == b'\n').filter(|line| *line != b"\n") {
+        match serde_json::from_slice(line) {
+            Ok(Line::Placed(hold)) => holds.push(hold),
+            Ok(Line::Lifted { name, .. }) => holds.retain(|hold| hold.name != name),
+            Err(_) => damaged += u64::from(line.ends_with(b"\n")),
         }
     }
-    Ok(holds)
+    Ok((holds, damaged))
+}
+
+fn journal_path(archive: &Path) -> PathBuf {
+    archive.join(journal::DIRECTORY).join("holds.jsonl")
 }
 
 impl Held {

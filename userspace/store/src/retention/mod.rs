@@ -1,14 +1,17 @@
 //! How long what is kept, and that it goes: with a tombstone, and never what is under a legal hold.
 
 pub mod hold;
+mod kept;
 mod purge;
+mod rows_of_calls;
 
 use std::collections::BTreeMap;
 
 pub use hold::{Held, Hold};
 #[cfg(feature = "remote")]
-pub(crate) use purge::files as files_of;
+pub(crate) use purge::named as files_of;
 pub use purge::{Doomed, Plan, Purged, Wanted, plan, purge};
+pub(crate) use rows_of_calls::recover;
 
 /// How many days what is kept; `None` is for ever.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

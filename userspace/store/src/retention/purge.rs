@@ -2,25 +2,22 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
-use std::io::ErrorKind;
 use std::path::{Component, Path};
 use std::sync::Arc;
 
-use arrow::array::{AsArray, BooleanArray, RecordBatch};
-use arrow::buffer::BooleanBuffer;
 use serde_json::{Map, Value};
 use spantape_core::time::{SECOND, Timestamp};
 
-use super::Retention;
-use super::hold::{self, Hold};
+use super::kept::{Kept, Watch};
+use super::{Retention, hold, rows_of_calls};
+use crate::encrypt::{SUFFIX, clear_name};
 use crate::error::{Result, io};
 use crate::journal::{self, Book};
 use crate::query::Query;
 use crate::repack::{self, Order};
-use crate::schema::{TIME_COLUMN, Table};
+use crate::schema::Table;
 use crate::seal::{Entry, hash};
-use crate::utc::{self, Day};
-use crate::{keeper, rows, spool};
+use crate::{keeper, rows, spool, utc};
 
 /// What is to go.
 #[derive(Clone, Debug)]
@@ -64,6 +61,8 @@ pub struct Purged {
     pub bytes: u64,
     /// Calls whose rows have gone.
     pub calls: u64,
+    /// Recordings that were to go, and stay because they have been held since it was planned.
+    pub held: u64,
 }
 
 /// Says what would go. With `with_rows` also what the catalog says of calls that have no other recording.
@@ -84,17 +83,6 @@ pub fn plan(archive: &Path, wanted: &Wanted, with_rows: bool) -> Result<Plan> {
         },
         Wanted::Found(query) => find(archive, query)?,
     };
-    let mut going = HashSet::new();
-    for row in recordings {
-        let files = files(archive, &row);
-        if let Some(hold) = held(&holds, &row) {
-            plan.held.push((row, hold));
-        } else if !files.is_empty() || with_rows {
-            let size = |file: &String| fs::metadata(archive.join(file)).map_or(0, |metadata| metadata.len());
-            going.insert(text(&row, "recording_id").to_owned());
-            plan.recordings.push(Doomed { bytes: files.iter().map(size).sum(), row, files });
-        }
-    }
     let calls = match wanted {
         Wanted::Expired(Retention { catalog: Some(days), .. }, now) => {
             let until = days_before(*now, *days);
@@ -108,9 +96,25 @@ pub fn plan(archive: &Path, wanted: &Wanted, with_rows: bool) -> Result<Plan> {
         }
         _ => Vec::new(),
     };
+    let uids_of = |rows: &[Map<String, Value>]| -> BTreeSet<String> {
+        rows.iter().map(|row| text(row, "call_uid").to_owned()).collect()
+    };
+    let of_any = uids_of(&recordings).into_iter().chain(uids_of(&calls)).collect();
+    let kept = Kept::of(archive, holds, &Arc::new(of_any))?;
+    let mut going = HashSet::new();
+    for row in recordings {
+        let files = files(archive, &row);
+        if let Some(hold) = kept.recording(&row) {
+            plan.held.push((row, hold));
+        } else if !files.is_empty() || with_rows {
+            let size = |file: &String| fs::metadata(archive.join(file)).map_or(0, |metadata| metadata.len());
+            going.insert(text(&row, "recording_id").to_owned());
+            plan.recordings.push(Doomed { bytes: files.iter().map(size).sum(), row, files });
+        }
+    }
     let mut uids: BTreeSet<String> = BTreeSet::new();
     for row in calls {
-        match held(&holds, &row) {
+        match kept.call(text(&row, "call_uid")) {
             Some(hold) => plan.held.push((row, hold)),
             None => _ = uids.insert(text(&row, "call_uid").to_owned()),
         }
@@ -118,8 +122,8 @@ pub fn plan(archive: &Path, wanted: &Wanted, with_rows: bool) -> Result<Plan> {
     if with_rows {
         uids.extend(plan.recordings.iter().map(|doomed| text(&doomed.row, "call_uid").to_owned()));
     }
-    // A call that keeps a recording keeps its rows.
-    let mut keep = HashSet::new();
+    // A call that keeps a recording keeps its rows, and so does one of which a recording is held that has gone.
+    let mut keep: HashSet<String> = uids.iter().filter(|uid| kept.call(uid).is_some()).cloned().collect();
     if !uids.is_empty() {
         let calls = Some(Arc::new(uids.iter().cloned().collect()));
         for row in find(archive, &Query { calls, ..Query::default() })? {
@@ -133,55 +137,41 @@ pub fn plan(archive: &Path, wanted: &Wanted, with_rows: bool) -> Result<Plan> {
     Ok(plan)
 }
 
-/// Carries a plan out. A tombstone is written before anything goes, so that whatever happens it is told; what was not
-/// finished is found again by the next plan. `progress` is told of each recording.
+/// Carries a plan out, but for what has been held since. A tombstone is written before anything goes, so that whatever
+/// happens it is told; recordings that were not finished are found again by the next plan, and rows of calls by the next
+/// one who looks after the archive. `progress` is told of each recording.
 pub fn purge(archive: &Path, plan: &Plan, order: &Order, mut progress: impl FnMut()) -> Result<Purged> {
     let _lock = keeper::lock(archive)?;
     repack::recover(archive)?;
     let mut purged = Purged::default();
-    for Doomed { row, files, bytes } in &plan.recordings {
+    let of_recordings = plan.recordings.iter().map(|doomed| text(&doomed.row, "call_uid").to_owned());
+    let mut watch = Watch::new(archive, of_recordings.chain(plan.calls.iter().cloned()).collect());
+    for Doomed { row, .. } in &plan.recordings {
+        // Who places a hold waits until this recording has gone, or is kept.
+        let _holds = hold::lock(archive)?;
+        if watch.kept()?.recording(row).is_some() {
+            purged.held += 1;
+            progress();
+            continue;
+        }
+        // It may be called otherwise since it was planned.
+        let files = files(archive, row);
         let entries = files.iter().map(|file| entry(archive, row, file)).collect::<Result<Vec<_>>>()?;
+        purged.bytes += entries.iter().map(|entry| entry.bytes).sum::<u64>();
         if !entries.is_empty() {
             let id = text(row, "recording_id").to_owned();
             journal::append(archive, &Book::Deletions, &order.tombstone(Some(id), entries))?;
         }
         // The key first: without it the rest is nothing.
         for file in files.iter().rev() {
-            let path = archive.join(file);
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(io("remove", &path)(error)),
-                _ => purged.files += 1,
-            }
+            spool::remove(&archive.join(file))?;
+            purged.files += 1;
         }
-        (purged.recordings, purged.bytes) = (purged.recordings + 1, purged.bytes + bytes);
+        purged.recordings += 1;
         progress();
     }
-    rows_of_calls(archive, plan, order)?;
-    purged.calls = plan.calls.len() as u64;
+    purged.calls = rows_of_calls::remove(archive, &plan.calls, &mut watch, order)?;
     Ok(purged)
-}
-
-/// Takes the rows of calls out of every table.
-fn rows_of_calls(archive: &Path, plan: &Plan, order: &Order) -> Result<()> {
-    if plan.calls.is_empty() {
-        return Ok(());
-    }
-    let calls: Arc<HashSet<String>> = Arc::new(plan.calls.iter().cloned().collect());
-    let is_kept = |batch: &RecordBatch| {
-        let uids = batch.column_by_name("call_uid").and_then(|column| column.as_string_opt::<i32>());
-        let kept = |row: usize| uids.is_none_or(|uids| !calls.contains(uids.value(row)));
-        BooleanArray::new(BooleanBuffer::collect_bool(batch.num_rows(), kept), None)
-    };
-    for table in Table::ALL {
-        let mut days = BTreeSet::new();
-        for row in find(archive, &Query { table, calls: Some(calls.clone()), ..Query::default() })? {
-            days.extend(time(&row, TIME_COLUMN).map(Day::of));
-        }
-        for day in days {
-            repack::remove_rows(archive, table, day, &is_kept, order)?;
-        }
-    }
-    Ok(())
 }
 
 /// Whether it is said what recordings must be like, or how many of them there may be: no other calls are meant than theirs.
@@ -190,7 +180,7 @@ fn is_of_recordings(query: &Query) -> bool {
     recording.is_some() || trigger.is_some() || codec.is_some() || min_duration.is_some() || limit.is_some()
 }
 
-fn find(archive: &Path, query: &Query) -> Result<Vec<Map<String, Value>>> {
+pub(super) fn find(archive: &Path, query: &Query) -> Result<Vec<Map<String, Value>>> {
     let mut found = Vec::new();
     for batch in query.run(archive)? {
         found.extend(rows::objects(&batch?));
@@ -198,19 +188,36 @@ fn find(archive: &Path, query: &Query) -> Result<Vec<Map<String, Value>>> {
     Ok(found)
 }
 
-fn held(holds: &[Hold], row: &Map<String, Value>) -> Option<String> {
-    holds.iter().find(|hold| hold.held.has(row)).map(|hold| hold.name.clone())
+/// The files of a recording that are there in any of the forms that it may have, its key last. Of one that was killed while
+/// it was encoded or encrypted, several are. A row that names one outside of the archive has none.
+pub(super) fn files(archive: &Path, row: &Map<String, Value>) -> Vec<String> {
+    let file = text(row, "file");
+    let named = ["caller_rtpdump", "callee_rtpdump"].map(|column| clear_name(text(row, column)).to_owned());
+    let beside = named.into_iter().chain(spool::beside(file));
+    let beside = beside.flat_map(|name| [format!("{name}{SUFFIX}"), name]);
+    let all = [file.to_owned()].into_iter().chain(spool::siblings(file)).chain(beside);
+    there(archive, all.chain([spool::key_name(file), text(row, "key").to_owned()]))
 }
 
-/// The files of a recording that are there, its key last. A row that names one outside of the archive has none.
-pub(crate) fn files(archive: &Path, row: &Map<String, Value>) -> Vec<String> {
+/// The files of a recording that are there as its row names them, its key last.
+#[cfg(feature = "remote")]
+pub(crate) fn named(archive: &Path, row: &Map<String, Value>) -> Vec<String> {
     let file = text(row, "file");
     let trace = spool::trace_name(file);
-    let sealed = |name: &str| format!("{name}.age");
     let names = ["caller_rtpdump", "callee_rtpdump"].map(|column| text(row, column).to_owned());
-    let all = [file.to_owned()].into_iter().chain(names).chain([trace.clone(), sealed(&trace)]);
-    let all = all.chain([text(row, "key").to_owned()]);
-    all.filter(|name| is_ours(name) && archive.join(name).is_file()).collect()
+    let all = [file.to_owned()].into_iter().chain(names).chain([format!("{trace}{SUFFIX}"), trace]);
+    there(archive, all.chain([text(row, "key").to_owned()]))
+}
+
+/// Those of these files that are there and ours, each once.
+fn there(archive: &Path, names: impl Iterator<Item = String>) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for name in names.filter(|name| is_ours(name) && archive.join(name).is_file()) {
+        if !found.contains(&name) {
+            found.push(name);
+        }
+    }
+    found
 }
 
 /// Whether a name that the catalog has leads to a recording or a key, and nowhere else.
@@ -232,10 +239,10 @@ fn days_before(now: Timestamp, days: u32) -> Timestamp {
     Timestamp(now.0.saturating_sub(i64::from(days).saturating_mul(86_400 * SECOND)))
 }
 
-fn text<'a>(row: &'a Map<String, Value>, column: &str) -> &'a str {
+pub(super) fn text<'a>(row: &'a Map<String, Value>, column: &str) -> &'a str {
     row.get(column).and_then(Value::as_str).unwrap_or_default()
 }
 
-fn time(row: &Map<String, Value>, column: &str) -> Option<Timestamp> {
+pub(super) fn time(row: &Map<String, Value>, column: &str) -> Option<Timestamp> {
     utc::parse(text(row, column))
 }
