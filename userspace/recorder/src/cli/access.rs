@@ -16,8 +16,8 @@ use super::{PARTLY, filter, operator, when};
 
 /// Show who has looked at what in an archive
 ///
-/// `search`, `sql`, `show`, `play` and `export` write a line into the archive's journal before they answer. The exit code
-/// is 0 when something was found, 1 when nothing was, and 2 when it could not be told.
+/// `search`, `sql`, `show`, `play`, `export`, and `purge` without --yes write a line into the archive's journal before they
+/// answer. The exit code is 0 when something was found, 1 when nothing was, and 2 when it could not be told.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -36,7 +36,7 @@ pub(crate) struct Args {
     /// What this user has looked at, also as another one after a login
     #[arg(long, value_name = "USER")]
     by: Option<String>,
-    /// What was looked at by this command: `search`, `sql`, `show`, `play` or `export`
+    /// What was looked at by this command: `search`, `sql`, `show`, `play`, `export` or `purge`
     #[arg(long, value_name = "NAME")]
     command: Option<String>,
     /// How to print what is found

@@ -11,9 +11,9 @@ use serde_json::{Map, Value};
 use spantape_store::retention::{self, Plan, Purged, Wanted};
 use spantape_store::{Table, check_archive};
 
-use super::filter::Filter;
+use super::filter::{Filter, word};
 use super::terminal::{Column, Screen, clean, reader_left};
-use super::{PARTLY, operator, when};
+use super::{PARTLY, access, operator, when};
 use crate::config;
 
 /// Delete recordings, and what the catalog says of calls: what was kept long enough, or must not be kept
@@ -51,6 +51,9 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     check_archive(&args.archive)?;
     let (wanted, reason) = args.wanted()?;
+    if !args.yes {
+        access::note(args.archive.as_path(), "purge", &args.what());
+    }
     let plan = retention::plan(&args.archive, &wanted, args.rows)?;
     let anything = !plan.recordings.is_empty() || !plan.calls.is_empty();
     let screen = Screen::stdout();
@@ -79,6 +82,13 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 }
 
 impl Args {
+    /// What is asked for, as the access log has it.
+    fn what(&self) -> String {
+        let config = self.config.as_ref().map(|path| format!("--config {}", word(&path.to_string_lossy())));
+        let what = config.unwrap_or_else(|| self.filter.to_string());
+        if self.rows { what + " --rows" } else { what }
+    }
+
     /// What is to go, and why.
     fn wanted(&self) -> Result<(Wanted, String)> {
         match (&self.config, &self.reason) {
@@ -121,13 +131,17 @@ fn total(plan: &Plan) -> Purged {
         files: plan.recordings.iter().map(|doomed| doomed.files.len() as u64).sum(),
         bytes: plan.recordings.iter().map(|doomed| doomed.bytes).sum(),
         calls: plan.calls.len() as u64,
+        held: 0,
     }
 }
 
-fn words(Purged { recordings, files, bytes, calls }: Purged) -> String {
+fn words(Purged { recordings, files, bytes, calls, held }: Purged) -> String {
     let mut words = format!("{recordings} recordings: {files} files, {}", megabytes(bytes));
     if calls > 0 {
         words.push_str(&format!("; what the catalog says of {calls} calls"));
+    }
+    if held > 0 {
+        words.push_str(&format!("; {held} recordings stay, which have been held meanwhile"));
     }
     words
 }
@@ -206,7 +220,9 @@ mod tests {
     use std::path::Path;
 
     use clap::Parser as _;
+    use spantape_store::journal::{self, Access, Book};
     use spantape_store::retention::{Held, Hold, hold};
+    use spantape_store::utc::Day;
 
     use super::super::{terminal, testing};
     use super::*;
@@ -243,6 +259,27 @@ mod tests {
             let error = wanted(options).unwrap_err().to_string();
             assert!(error.starts_with("nothing says what is to go"), "{error}");
         }
+    }
+
+    #[test]
+    fn to_say_what_would_go_is_to_look() {
+        let archive = testing::archive();
+        let accesses = || {
+            let days = journal::access_days(archive.path()).unwrap();
+            let read = |day: &Day| {
+                let book = Book::Access(day.to_string());
+                journal::read::<Access>(archive.path(), &book).unwrap().0
+            };
+            days.iter().flat_map(read).collect::<Vec<_>>()
+        };
+        let options = ["--party", "4711", "--reason", "x", "--rows"];
+        run(&parsed(archive.path(), &options)).unwrap();
+        let noted = accesses();
+        assert_eq!((noted[0].command.as_str(), noted[0].what.as_str()), ("purge", "--party 4711 --rows"));
+        run(&parsed(archive.path(), &[&options[..], &["--yes"]].concat())).unwrap();
+        assert_eq!(accesses().len(), 1, "of what has gone the tombstones tell");
+        let config = parsed(archive.path(), &["--config", "/etc/a b.toml"]);
+        assert_eq!(config.what(), "--config '/etc/a b.toml'");
     }
 
     #[test]
