@@ -180,6 +180,12 @@ pub enum Error {
         /// Where.
         path: PathBuf,
     },
+    /// What was sealed of a file that only grows is not there any more.
+    #[error("{} is not what was sealed of it: lines that were there are others now, or have gone; nothing is sealed until it has them again, so put it back from a copy", path.display())]
+    Rewritten {
+        /// The file.
+        path: PathBuf,
+    },
     /// What should be a time stamp is not one of this manifest.
     #[error("that is no time stamp that was granted for {}", path.display())]
     NoTimeStamp {

@@ -72,7 +72,7 @@ impl Book {
         archive.join(DIRECTORY).join(self.name())
     }
 
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         match self {
             Book::Access(day) => format!("access-{day}.jsonl"),
             Book::Holds => "holds.jsonl".to_owned(),
@@ -110,17 +110,31 @@ pub fn read<T: DeserializeOwned>(archive: impl Into<Place>, book: &Book) -> Resu
 
 /// All lines of a book in a directory, in order, and how many cannot be read.
 pub(crate) fn read_in<T: DeserializeOwned>(place: &Place, dir: &str, book: &Book) -> Result<(Vec<T>, u64)> {
+    let mut entries = Vec::new();
+    let damaged = each(place, dir, book, |entry, _| entries.push(entry))?;
+    Ok((entries, damaged))
+}
+
+/// Hands out each line of a book in a directory, in order, and where in the book it ends. Returns how many cannot be read.
+pub(crate) fn each<T: DeserializeOwned>(
+    place: &Place,
+    dir: &str,
+    book: &Book,
+    mut take: impl FnMut(T, u64),
+) -> Result<u64> {
     let name = format!("{dir}/{}", book.name());
-    let Some(file) = place.file(&name)? else { return Ok((Vec::new(), 0)) };
-    let (mut entries, mut damaged) = (Vec::new(), 0);
+    let Some(file) = place.file(&name)? else { return Ok(0) };
+    let (mut damaged, mut at) = (0, 0);
     for line in BufReader::new(file).split(b'\n') {
         let line = line.map_err(|error| io("read", &place.path(&name))(error))?;
+        let end = at + line.len() as u64;
         match serde_json::from_slice(&line) {
-            Ok(entry) => entries.push(entry),
+            Ok(entry) => take(entry, end),
             Err(_) => damaged += u64::from(!line.is_empty()),
         }
+        at = end + 1;
     }
-    Ok((entries, damaged))
+    Ok(damaged)
 }
 
 /// The days of which there is an access log, oldest first.
