@@ -1,18 +1,25 @@
 //! Sealing: one manifest more.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs;
-use std::io::Write;
+use std::collections::{BTreeMap, HashSet};
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use serde_json::{Map, Value};
 use tempfile::NamedTempFile;
 
+use super::known::{Held, Known, Tombstones, is_part_of_recordings, table_of_part};
 use super::tree::{Proof, Tree};
-use super::{Change, Entry, Manifest, Removal, Row, SecretKey, files, grows, hash_as_far_as, hash_of};
+use super::{
+    Change, Entry, Manifest, Removal, Row, SecretKey, files, grows, hash_as_far_as, hash_of,
+    hashes_of_beginnings,
+};
+use crate::encrypt::SUFFIX;
 use crate::error::{Error, Result, io};
-use crate::journal::{self, Book, Deletion};
-use crate::place::{Place, file_name};
-use crate::{keeper, partition, repack, rows, scan, spool};
+use crate::place::{Place, file_name, must_be_directory};
+use crate::schema::Table;
+use crate::{journal, keeper, partition, repack, rows, scan, spool};
 
 /// What a manifest has sealed.
 #[derive(Debug)]
@@ -58,32 +65,40 @@ impl Link {
 /// [journal](crate::journal) say why files have gone: one of which they do not speak has gone for `unknown` reasons, and is
 /// named so. Nothing new, no manifest.
 ///
-/// Files that are only just being written are left for the next time.
+/// Files that are only just being written are left for the next time: those of recordings until a row names them. A journal
+/// that is not what was sealed of it is an error.
 pub fn seal(archive: &Path, key: &SecretKey, now: &str) -> Result<Option<Sealed>> {
+    must_be_directory(archive)?;
+    partition::check(archive)?;
     let _lock = keeper::lock(archive)?;
     repack::recover(archive)?;
     let dir = directory(archive);
     let links = links(archive)?;
     let known = known(&links)?;
-    let mut changes = Vec::new();
     let there: BTreeMap<String, u64> = files(&archive.into())?.into_iter().collect();
+    let mut new = New { archive, changes: Vec::new(), named: HashSet::new() };
+    let mut waiting = Vec::new();
     for (path, &bytes) in &there {
-        match known.get(path) {
-            None => {}
-            Some(entry) if grows(path) && entry.bytes < bytes => {}
-            Some(_) => continue,
-        }
-        let file = archive.join(path);
-        let sha256 = hash_as_far_as(&file, if grows(path) { bytes } else { u64::MAX })?;
-        changes.push(Change::Added(Entry { path: path.clone(), bytes, sha256 }));
-        if is_part_of_recordings(path) {
-            changes.extend(rows(&file)?.into_iter().map(Change::Row));
+        match known.files.get(path) {
+            None if is_of_recording(path) => waiting.push((path, bytes)),
+            None => new.file(path, bytes)?,
+            Some(held) if grows(path) && held.entry.bytes < bytes => new.more(held, bytes)?,
+            Some(_) => {}
         }
     }
+    new.recordings(waiting, known.files.keys())?;
+    let New { mut changes, .. } = new;
     let added = changes.iter().filter(|change| matches!(change, Change::Added(_))).count() as u64;
-    let tombstones = Tombstones::read(&archive.into())?;
-    let gone = known.into_values().filter(|entry| !there.contains_key(&entry.path));
-    let removed: Vec<Removal> = gone.map(|entry| tombstones.removal(entry, now)).collect();
+    let tombstones = Tombstones::read(&archive.into(), &known)?;
+    let gone = known.files.into_values().filter(|held| !there.contains_key(&held.entry.path));
+    let removed = gone.map(|held| {
+        let (reason, at) = match tombstones.of(&held) {
+            Some(told) => (told.reason.clone(), told.at.clone()),
+            None => (UNKNOWN.to_owned(), now.to_owned()),
+        };
+        Removal { entry: held.entry, reason, at }
+    });
+    let removed: Vec<Removal> = removed.collect();
     changes.extend(removed.iter().cloned().map(Change::Removed));
     if changes.is_empty() {
         return Ok(None);
@@ -112,8 +127,8 @@ pub fn seal(archive: &Path, key: &SecretKey, now: &str) -> Result<Option<Sealed>
     Ok(Some(Sealed { path, hash: hash_of(&bytes), manifest, added, removed }))
 }
 
-/// Proofs that files and rows of recordings, by path and by id, were sealed; of what was sealed more than once, the last
-/// counts, and of what was not there is none.
+/// Proofs that files and rows of recordings, by path and by id, were sealed; of what was not there is none. Of files that
+/// were sealed more than once the last counts, of rows the first, as it does for [`verify`](super::verify()).
 pub fn prove(
     archive: impl Into<Place>,
     paths: &HashSet<String>,
@@ -126,7 +141,9 @@ pub fn prove(
         let manifest = link.manifest.as_ref().ok_or_else(unreadable)?;
         let wanted = |line: &String| match serde_json::from_str(line).ok()? {
             Change::Added(entry) if paths.contains(&entry.path) => Some((0, entry.path)),
-            Change::Row(row) if recordings.contains(&row.recording_id) => Some((1, row.recording_id)),
+            Change::Row(row) if row.table == Table::Recordings.as_str() && recordings.contains(&row.id) => {
+                Some((1, row.id))
+            }
             _ => None,
         };
         let found: Vec<_> = (0..).zip(&lines).filter_map(|(i, line)| Some((i, wanted(line)?))).collect();
@@ -137,7 +154,11 @@ pub fn prove(
         for (index, key) in found {
             let change = lines[index].clone();
             let path = tree.path(index);
-            proofs.insert(key, Proof { manifest: manifest.number, index: index as u64, change, path });
+            let proof = Proof { manifest: manifest.number, index: index as u64, change, path };
+            match key {
+                (1, _) => _ = proofs.entry(key).or_insert(proof),
+                _ => _ = proofs.insert(key, proof),
+            }
         }
     }
     Ok(proofs.into_values().collect())
@@ -154,33 +175,100 @@ pub fn manifest_files(archive: impl Into<Place>) -> Result<Vec<(String, Vec<u8>)
     Ok(names.into_iter().zip(found).filter_map(|(name, bytes)| Some((name, bytes?))).collect())
 }
 
-/// What tombstones say of files.
-pub(super) struct Tombstones(HashMap<String, Deletion>);
+/// What is new, while it is gathered.
+struct New<'a> {
+    archive: &'a Path,
+    changes: Vec<Change>,
+    /// Files that the rows name that have been read.
+    named: HashSet<String>,
+}
 
-impl Tombstones {
-    pub(super) fn read(archive: &Place) -> Result<Tombstones> {
-        let mut by_path = HashMap::new();
-        for dir in of_each_node(archive, journal::DIRECTORY)? {
-            let (deletions, _) = journal::read_in::<Deletion>(archive, &dir, &Book::Deletions)?;
-            for deletion in deletions {
-                let paths = deletion.files.iter().map(|entry| (entry.path.clone(), deletion.clone()));
-                by_path.extend(paths);
+impl New<'_> {
+    /// A file that has come, and its rows. One that has gone again is left out.
+    fn file(&mut self, path: &str, bytes: u64) -> Result<()> {
+        let file = self.archive.join(path);
+        let as_far_as = if grows(path) { bytes } else { u64::MAX };
+        let Some(sha256) = unless_gone(hash_as_far_as(&file, as_far_as))? else { return Ok(()) };
+        let mut changes = vec![Change::Added(Entry { path: path.to_owned(), bytes, sha256 })];
+        if let Some(table) = table_of_part(path) {
+            let Some(batches) = unless_gone(scan::whole(&file))? else { return Ok(()) };
+            for row in batches.iter().flat_map(rows::objects) {
+                if table == Table::Recordings {
+                    self.named.extend(names(&row));
+                }
+                changes.push(Change::Row(Row::of(table, &row)));
             }
         }
-        Ok(Tombstones(by_path))
+        self.changes.extend(changes);
+        Ok(())
     }
 
-    /// Whether a file has gone for a reason.
-    pub(super) fn tell(&self, path: &str) -> bool {
-        self.0.contains_key(path)
+    /// A file that has grown: what was sealed of it must be there still.
+    fn more(&mut self, held: &Held, bytes: u64) -> Result<()> {
+        let path = self.archive.join(&held.entry.path);
+        let lengths = [held.entry.bytes, bytes];
+        let file = unless_gone(File::open(&path).map_err(io("open", &path)))?;
+        let Some(file) = file else { return Ok(()) };
+        let hashes = hashes_of_beginnings(file, &lengths).map_err(io("read", &path))?;
+        match &hashes[..] {
+            [sealed, sha256] if *sealed == held.entry.sha256 => {
+                let entry = Entry { path: held.entry.path.clone(), bytes, sha256: sha256.clone() };
+                self.changes.push(Change::Added(entry));
+                Ok(())
+            }
+            _ => Err(Error::Rewritten { path }),
+        }
     }
 
-    fn removal(&self, entry: Entry, now: &str) -> Removal {
-        let (reason, at) = match self.0.get(&entry.path) {
-            Some(told) => (told.reason.clone(), told.at.clone()),
-            None => (UNKNOWN.to_owned(), now.to_owned()),
-        };
-        Removal { entry, reason, at }
+    /// The files of recordings that rows name. What they do not name is not finished, or is nobody's.
+    fn recordings<'a>(
+        &mut self,
+        mut waiting: Vec<(&String, u64)>,
+        sealed: impl Iterator<Item = &'a String>,
+    ) -> Result<()> {
+        let days = waiting.iter().filter(|(path, _)| !self.named.contains(*path));
+        let days: HashSet<String> = days.filter_map(|(path, _)| day_of(path)).collect();
+        if !days.is_empty() {
+            let is_of_them = |path: &&String| {
+                let day = path.split('/').nth(2).and_then(|name| name.strip_prefix("day="));
+                is_part_of_recordings(path) && day.is_some_and(|day| days.contains(day))
+            };
+            for path in sealed.filter(is_of_them) {
+                // One that cannot be read any more is not what was sealed, which `verify` tells.
+                let batches = scan::whole(&self.archive.join(path)).unwrap_or_default();
+                batches.iter().flat_map(rows::objects).for_each(|row| self.named.extend(names(&row)));
+            }
+        }
+        waiting.retain(|(path, _)| self.named.contains(*path));
+        waiting.into_iter().try_for_each(|(path, bytes)| self.file(path, bytes))
+    }
+}
+
+/// The files of a recording that its row names, and its trace.
+fn names(row: &Map<String, Value>) -> impl Iterator<Item = String> {
+    let text = |column: &str| row.get(column).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let trace = spool::trace_name(&text("file"));
+    let named = ["file", "caller_rtpdump", "callee_rtpdump", "key"].map(text);
+    named.into_iter().chain([format!("{trace}{SUFFIX}"), trace]).filter(|name| !name.is_empty())
+}
+
+/// Whether it is a recording's file, or its key.
+fn is_of_recording(path: &str) -> bool {
+    path.starts_with("recordings/") || path.starts_with("keys/")
+}
+
+/// The day of a recording, by where it lies.
+fn day_of(path: &str) -> Option<String> {
+    let mut parts = path.split('/').skip(1);
+    let (year, month, day) = (parts.next()?, parts.next()?, parts.next()?);
+    Some(format!("{year}-{month}-{day}"))
+}
+
+/// `None`: the file has gone meanwhile.
+fn unless_gone<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
+        result => result.map(Some),
     }
 }
 
@@ -188,36 +276,16 @@ impl Tombstones {
 pub(super) const UNKNOWN: &str = "unknown";
 
 /// What is sealed by manifests all of which can be read.
-fn known(links: &[Link]) -> Result<BTreeMap<String, Entry>> {
-    let mut known = BTreeMap::new();
+fn known(links: &[Link]) -> Result<Known> {
+    let mut known = Known::default();
+    let journal: Arc<str> = journal::DIRECTORY.into();
     for link in links {
         let lines = link.changes()?.ok_or_else(|| Error::NoManifest { path: link.path.clone() })?;
-        lines
-            .iter()
-            .filter_map(|line| serde_json::from_str(line).ok())
-            .for_each(|change| apply(&mut known, change));
+        let changes = lines.iter().filter_map(|line| serde_json::from_str::<Change>(line).ok());
+        // Rows are many, and nothing is to be known of them here.
+        known.take(&journal, changes.filter(|change| !matches!(change, Change::Row(_))).collect());
     }
     Ok(known)
-}
-
-/// What is sealed once a change has been.
-pub(super) fn apply(known: &mut BTreeMap<String, Entry>, change: Change) {
-    match change {
-        Change::Added(entry) => _ = known.insert(entry.path.clone(), entry),
-        Change::Removed(removal) => _ = known.remove(&removal.entry.path),
-        Change::Row(_) => {}
-    }
-}
-
-/// Whether a file has rows of the table of recordings.
-pub(crate) fn is_part_of_recordings(path: &str) -> bool {
-    path.starts_with("catalog/recordings/") && path.ends_with(".parquet")
-}
-
-/// The rows of a part of the table of recordings.
-fn rows(part: &Path) -> Result<Vec<Row>> {
-    let batches = scan::whole(part)?;
-    Ok(batches.iter().flat_map(rows::objects).map(|row| Row::of(&row)).collect())
 }
 
 /// Where the manifests of an archive lie.

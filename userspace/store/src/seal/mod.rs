@@ -8,8 +8,8 @@
 //!                     000002-2026-11-23.json          …
 //! ```
 //!
-//! Changes are files by their SHA-256 (recordings, parts of the catalog, the journal as far as it goes) and rows of the table
-//! of recordings by the SHA-256 of what they say. A manifest carries the root of the tree of hashes over them, and the SHA-256
+//! Changes are files by their SHA-256 (recordings, parts of the catalog, the journal as far as it goes) and rows of recordings,
+//! calls and events by the SHA-256 of what they say. A manifest carries the root of the tree of hashes over them, and the SHA-256
 //! of the manifest before it. So who has the last one, or its hash, can tell whether anything that was sealed has been changed,
 //! removed, or put in order anew since; and of a single recording it can be proved that it was sealed, without the archive and
 //! without a word about the others.
@@ -20,6 +20,7 @@
 mod chain;
 mod export;
 mod key;
+mod known;
 mod time_stamp;
 mod tree;
 mod verify;
@@ -35,12 +36,15 @@ use sha2::{Digest, Sha256};
 use crate::error::{Result, io};
 use crate::journal;
 use crate::place::Place;
+use crate::schema::Table;
 
 #[cfg(feature = "remote")]
-pub(crate) use chain::{MANIFESTS, changes_name, is_part_of_recordings};
+pub(crate) use chain::{MANIFESTS, changes_name};
 pub use chain::{Sealed, manifest_files, prove, seal};
 pub use export::{Exported, verify_export};
 pub use key::{PublicKey, SecretKey};
+#[cfg(feature = "remote")]
+pub(crate) use known::is_part_of_recordings;
 pub use time_stamp::{attach_time_stamp, time_stamp_request};
 pub use tree::Proof;
 pub use verify::{Finding, Report, verify};
@@ -78,7 +82,7 @@ pub enum Change {
     Added(Entry),
     /// A file has gone.
     Removed(Removal),
-    /// A row of the table of recordings has come.
+    /// A row of recordings, calls or events has come.
     Row(Row),
 }
 
@@ -93,23 +97,31 @@ pub struct Entry {
     pub sha256: String,
 }
 
-/// A row of the table of recordings.
+/// A row of the catalog.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row {
-    /// Of which recording.
-    pub recording_id: String,
+    /// Of which table; where none is named, that of recordings.
+    #[serde(default = "recordings")]
+    pub table: String,
+    /// What the table's [`id_column`](Table::id_column) says.
+    #[serde(alias = "recording_id")]
+    pub id: String,
     /// The SHA-256 of the row as a JSON object ([`rows::objects`](crate::rows::objects)) without spaces, names in order.
     pub sha256: String,
 }
 
 impl Row {
     /// Of a row as it is read from the catalog.
-    pub fn of(row: &Map<String, Value>) -> Row {
-        let recording_id = row.get("recording_id").and_then(Value::as_str).unwrap_or_default().to_owned();
+    pub fn of(table: Table, row: &Map<String, Value>) -> Row {
+        let id = row.get(table.id_column()).and_then(Value::as_str).unwrap_or_default().to_owned();
         // Texts and numbers only, which cannot fail.
         let text = serde_json::to_vec(row).unwrap_or_default();
-        Row { recording_id, sha256: hash_of(&text) }
+        Row { table: table.as_str().to_owned(), id, sha256: hash_of(&text) }
     }
+}
+
+fn recordings() -> String {
+    Table::Recordings.as_str().to_owned()
 }
 
 /// A file that the archive had.
@@ -153,6 +165,31 @@ pub(crate) fn hash_as_far_as(path: &Path, bytes: u64) -> Result<String> {
             read => hash.update(&block[..read]),
         }
     }
+}
+
+/// The SHA-256 of beginnings of a file, in hex, by their lengths, which are in order; none of those that it is too short for.
+fn hashes_of_beginnings(mut file: impl Read, lengths: &[u64]) -> std::io::Result<Vec<String>> {
+    let (mut hash, mut block) = (Sha256::new(), vec![0; 1 << 18]);
+    let (mut at, mut hashes) = (0, Vec::new());
+    for &length in lengths {
+        while at < length {
+            let wanted = usize::try_from(length - at).map_or(block.len(), |left| left.min(block.len()));
+            let read = file.read(&mut block[..wanted])?;
+            if read == 0 {
+                return Ok(hashes);
+            }
+            hash.update(&block[..read]);
+            at += read as u64;
+        }
+        hashes.push(hex(&hash.clone().finalize()));
+    }
+    Ok(hashes)
+}
+
+/// The first 32 hex digits as a number: 128 bits of a hash are more than anybody can match. Of what is none, the hash.
+fn key(text: &str) -> u128 {
+    let digits = |text: &str| text.get(..32).and_then(|digits| u128::from_str_radix(digits, 16).ok());
+    digits(text).unwrap_or_else(|| digits(&hash_of(text.as_bytes())).unwrap_or_default())
 }
 
 pub(crate) fn hash_of(bytes: &[u8]) -> String {
