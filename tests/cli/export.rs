@@ -282,3 +282,29 @@ fn keys_that_were_pressed_are_not_told() {
     assert_eq!(hidden.len(), told.len());
     assert!(hidden.iter().all(|text| text.starts_with("* (")), "{hidden:?}");
 }
+
+#[test]
+fn what_nothing_proves_is_told() {
+    let (archive, key) = sealed(&["plain-pcmu"]);
+    let dir = TempDir::new().unwrap();
+    let out = dir.path().join("out");
+    export(archive.path(), &out, &[]);
+    let (code, said) = verify(&out, &key);
+    assert!(code == 0 && said.contains("nothing contradicts what was sealed; "), "{said}");
+    let public = format!("{}.pub", text(&key));
+    let output = spantape(&["verify", text(&out), "--key", &public, "--sealed"]);
+    assert!(output.status.code() == Some(1) && stdout(&output).contains("calls.jsonl: nothing proves it"));
+    // Whoever exports may have another key than whoever seals.
+    let (other, again) = (dir.path().join("other.key"), dir.path().join("again"));
+    ok(&["keygen", "--to", text(&other)]);
+    export(archive.path(), &again, &["--sign", text(&other)]);
+    assert_eq!(verify(&again, &key).0, 1);
+    let signer = format!("{}.pub", text(&other));
+    let all = ["verify", text(&again), "--key", &public, "--signer", &signer, "--sealed"];
+    assert!(ok(&all).contains("all is as it was"));
+    // The hash may have been noted in short, and in capitals.
+    let report: Value = serde_json::from_str(&ok(&[&all[..], &["--json"]].concat())).unwrap();
+    let last = report["last"].as_str().unwrap().to_uppercase();
+    ok(&[&all[..], &["--last", &last[..16]]].concat());
+    assert_eq!(spantape(&[&all[..], &["--last", &last[..15]]].concat()).status.code(), Some(2));
+}

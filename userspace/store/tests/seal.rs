@@ -4,16 +4,21 @@
 
 mod examples;
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use examples::{call, recording};
+use examples::{call, event, id, recording};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 use spantape_core::media::TapeId;
 use spantape_core::record::RecordingRow;
+use spantape_store::journal::{self, Access, Book, Deletion};
 use spantape_store::seal::{
-    Finding, PublicKey, Report, SecretKey, attach_time_stamp, seal, time_stamp_request, verify,
+    Entry, Finding, PublicKey, Report, Row, SecretKey, attach_time_stamp, manifest_files, prove, seal,
+    time_stamp_request, verify, verify_export,
 };
-use spantape_store::{Archive, ArchiveOptions, SpoolOptions};
+use spantape_store::{Archive, ArchiveOptions, Query, SpoolOptions, Table, rows};
 use tempfile::TempDir;
 
 struct Scene {
@@ -178,4 +183,313 @@ fn time_stamps() {
     assert!(kept.ends_with("manifests/000002-2026-11-02.json.tsr"));
     assert!(time_stamp_request(&scene.archive(), Some(7)).is_err());
     assert!(scene.verify().findings.is_empty());
+}
+
+/// The wav of a recording, by its number.
+fn wav(scene: &Scene, n: usize) -> PathBuf {
+    let wavs =
+        files(&scene.archive()).into_iter().filter(|path| path.extension().is_some_and(|e| e == "wav"));
+    wavs.collect::<Vec<_>>().remove(n)
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn said(report: &Report) -> String {
+    report.findings.iter().map(|finding| format!("{finding}\n")).collect()
+}
+
+impl Scene {
+    fn entry(&self, path: &Path) -> Entry {
+        let bytes = fs::read(path).unwrap();
+        let inside = path.strip_prefix(self.archive()).unwrap().to_str().unwrap().to_owned();
+        Entry { path: inside, bytes: bytes.len() as u64, sha256: sha256(&bytes) }
+    }
+
+    fn tell(&self, files: Vec<Entry>, rows: Vec<String>) {
+        let text = |text: &str| text.to_owned();
+        let (at, by, reason) = (text("2026-11-30T00:00:00Z"), text("tester"), text("retention"));
+        let told = Deletion { at, by, reason, recording: None, files, rows };
+        journal::append(&self.archive(), &Book::Deletions, &told).unwrap();
+    }
+
+    fn look(&self, what: &str) {
+        let text = |text: &str| text.to_owned();
+        let access = Access { at: text("now"), by: text("root"), command: text("show"), what: text(what) };
+        journal::append(&self.archive(), &Book::Access(text("2026-11-30")), &access).unwrap();
+    }
+}
+
+#[test]
+fn a_tombstone_is_of_one_file() {
+    let scene = Scene::new();
+    let path = wav(&scene, 0);
+    let (entry, whole) = (scene.entry(&path), fs::read(&path).unwrap());
+    fs::remove_file(&path).unwrap();
+    scene.tell(vec![Entry { sha256: sha256(b"another"), ..entry.clone() }], Vec::new());
+    assert!(said(&scene.verify()).contains("missing"));
+    scene.tell(vec![entry], Vec::new());
+    let report = scene.verify();
+    assert!(report.findings.is_empty(), "{}", said(&report));
+    assert_eq!(report.deleted, 1);
+    assert!(report.unsealed.iter().any(|what| what.starts_with("tombstone of ")), "{:?}", report.unsealed);
+    scene.seal(3).unwrap();
+    let report = scene.verify();
+    assert!(
+        report.findings.is_empty() && report.unsealed.is_empty(),
+        "{}{:?}",
+        said(&report),
+        report.unsealed
+    );
+    // It is there again, and is sealed again: that it has gone once is no reason any more.
+    fs::write(&path, whole).unwrap();
+    scene.seal(4).unwrap();
+    fs::remove_file(&path).unwrap();
+    assert!(said(&scene.verify()).contains("missing"));
+}
+
+#[test]
+fn the_journal_is_excused_by_nobody() {
+    let scene = Scene::new();
+    scene.look("a");
+    scene.seal(3).unwrap();
+    let path = scene.archive().join("journal/access-2026-11-30.jsonl");
+    scene.tell(vec![scene.entry(&path)], Vec::new());
+    fs::remove_file(&path).unwrap();
+    assert!(said(&scene.verify()).contains("access-2026-11-30.jsonl: missing"));
+}
+
+#[test]
+fn what_the_journal_said_stays() {
+    let scene = Scene::new();
+    let path = scene.archive().join("journal/access-2026-11-30.jsonl");
+    for (day, what) in [(3, "aaa"), (4, "bbb")] {
+        scene.look(what);
+        scene.seal(day).unwrap();
+    }
+    assert!(scene.verify().findings.is_empty());
+    let whole = fs::read_to_string(&path).unwrap();
+    fs::write(&path, whole.replace("aaa", "ccc")).unwrap();
+    assert!(said(&scene.verify()).contains("changed since it was sealed"));
+    scene.look("ddd");
+    let refused = seal(&scene.archive(), &scene.key, "2026-11-05T00:00:00Z").unwrap_err().to_string();
+    assert!(refused.contains("access-2026-11-30.jsonl is not what was sealed of it"), "{refused}");
+    fs::write(&path, whole).unwrap();
+    scene.look("ddd");
+    scene.seal(5).unwrap();
+    assert!(scene.verify().findings.is_empty());
+}
+
+#[test]
+fn rows_do_not_go_unless_it_is_said() {
+    let scene = Scene::new();
+    let part = files(&scene.archive().join("catalog/recordings")).remove(0);
+    scene.tell(vec![scene.entry(&part)], Vec::new());
+    fs::remove_file(&part).unwrap();
+    let findings = scene.verify().findings;
+    assert!(
+        matches!(&findings[..], [Finding::Row(what)] if what.ends_with("its row is missing")),
+        "{findings:?}"
+    );
+    scene.tell(Vec::new(), vec![id(1).to_string(), id(2).to_string()]);
+    assert!(scene.verify().findings.is_empty());
+}
+
+#[test]
+fn calls_and_events_are_sealed_row_by_row() {
+    let scene = Scene::new();
+    let mut archive = Archive::create(&scene.archive()).unwrap();
+    archive.event(&event(1, "message")).unwrap();
+    archive.flush().unwrap();
+    drop(archive);
+    scene.seal(3).unwrap();
+    assert!(scene.verify().findings.is_empty());
+    // Somebody puts another part in the place of the one that was sealed, and says that it was compacted.
+    let forged = scene.dir.path().join("forged");
+    let mut other = Archive::create(&forged).unwrap();
+    let mut row = call(1);
+    row.from.user = "4711".to_owned();
+    other.call(&row).unwrap();
+    other.flush().unwrap();
+    drop(other);
+    let part = files(&scene.archive().join("catalog/calls")).remove(0);
+    let new = files(&forged.join("catalog/calls")).remove(0);
+    fs::copy(new, part.with_file_name("part-0000000000000000.parquet")).unwrap();
+    let report = scene.verify();
+    let wanted = format!("call {}: its row is not the one that was sealed", id(1));
+    assert!(said(&report).contains(&wanted), "{}", said(&report));
+}
+
+#[test]
+fn what_is_not_catalogued_is_not_sealed() {
+    let scene = Scene::new();
+    let wav = wav(&scene, 0);
+    let (beside, trace) = (wav.with_file_name("other.wav"), wav.with_extension("pcap"));
+    fs::write(&beside, "RIFF").unwrap();
+    assert!(scene.seal(3).is_none());
+    // A capture file goes with its recording, also where that was sealed long before.
+    fs::write(&trace, "pcap").unwrap();
+    assert_eq!(scene.seal(3).unwrap().added, 1);
+    assert_eq!(scene.verify().unsealed.len(), 1);
+}
+
+#[test]
+fn where_there_is_no_archive_nothing_is_sealed_or_verified() {
+    let scene = Scene::new();
+    let typo = scene.dir.path().join("typo");
+    assert!(seal(&typo, &scene.key, "2026-11-03T00:00:00Z").is_err() && !typo.exists());
+    assert!(verify(&typo, None, |_| {}).is_err());
+    fs::remove_dir_all(scene.archive().join("manifests")).unwrap();
+    assert_eq!(scene.verify().findings, [Finding::Missing("manifests".to_owned())]);
+    assert!(verify(&scene.archive(), None, |_| {}).unwrap().findings.is_empty());
+}
+
+#[test]
+fn rows_of_manifests_without_tables_are_of_recordings() {
+    let row: Row = serde_json::from_str(r#"{"recording_id":"a","sha256":"b"}"#).unwrap();
+    assert_eq!((row.table.as_str(), row.id.as_str(), row.sha256.as_str()), ("recordings", "a", "b"));
+}
+
+/// An export, of which every file is listed.
+struct Export<'a> {
+    scene: &'a Scene,
+    dir: TempDir,
+    rows: Vec<Map<String, Value>>,
+}
+
+impl Export<'_> {
+    fn new(scene: &Scene) -> Export<'_> {
+        let batches = Query { table: Table::Recordings, ..Query::default() }.run(scene.archive()).unwrap();
+        let rows = batches.flat_map(|batch| rows::objects(&batch.unwrap()).collect::<Vec<_>>()).collect();
+        let export = Export { scene, dir: tempfile::tempdir().unwrap(), rows };
+        let out = export.dir.path();
+        fs::create_dir_all(out.join("proof/manifests")).unwrap();
+        for (name, bytes) in manifest_files(scene.archive()).unwrap() {
+            fs::write(out.join("proof/manifests").join(name), bytes).unwrap();
+        }
+        let texts = |column: &str| -> HashSet<String> {
+            export.rows.iter().map(|row| row[column].as_str().unwrap().to_owned()).collect()
+        };
+        let proofs = prove(scene.archive(), &texts("file"), &texts("recording_id")).unwrap();
+        let lines: Vec<String> = proofs.iter().map(|proof| serde_json::to_string(proof).unwrap()).collect();
+        fs::write(out.join("proof/proofs.jsonl"), lines.join("\n")).unwrap();
+        for (n, row) in export.rows.iter().enumerate() {
+            let file = scene.archive().join(row["file"].as_str().unwrap());
+            fs::copy(file, out.join(format!("{n}.wav"))).unwrap();
+        }
+        export.as_made("archived", |line| line);
+        export
+    }
+
+    /// Says how the files were made, and lists all anew.
+    fn as_made(&self, how: &str, alter: impl Fn(String) -> String) {
+        let line = |(n, row): (usize, &Map<String, Value>)| {
+            let mut row = row.clone();
+            row.insert("exported".to_owned(), json!({ "file": format!("{n}.wav"), "how": how }));
+            alter(serde_json::to_string(&row).unwrap()) + "\n"
+        };
+        let lines: String = self.rows.iter().enumerate().map(line).collect();
+        fs::write(self.dir.path().join("recordings.jsonl"), lines).unwrap();
+        self.list();
+    }
+
+    fn list(&self) {
+        let out = self.dir.path();
+        let mut sums = String::new();
+        for path in files(out) {
+            let name = path.strip_prefix(out).unwrap().to_str().unwrap();
+            if !name.starts_with("SHA256SUMS") && path.is_file() {
+                sums.push_str(&format!("{}  {name}\n", sha256(&fs::read(&path).unwrap())));
+            }
+        }
+        fs::write(out.join("SHA256SUMS"), sums).unwrap();
+    }
+
+    fn sign(&self, key: &SecretKey) {
+        let sums = fs::read(self.dir.path().join("SHA256SUMS")).unwrap();
+        let signature = format!("{} {}\n", key.sign(&sums), key.public().to_hex());
+        fs::write(self.dir.path().join("SHA256SUMS.sig"), signature).unwrap();
+    }
+
+    fn verify(&self) -> Report {
+        verify_export(self.dir.path(), Some(&self.scene.public), None, |_| {}).unwrap()
+    }
+}
+
+#[test]
+fn how_a_file_was_made_is_not_believed() {
+    let scene = Scene::new();
+    let export = Export::new(&scene);
+    let report = export.verify();
+    assert!(
+        report.findings.is_empty() && report.unproved.is_empty(),
+        "{}{:?}",
+        said(&report),
+        report.unproved
+    );
+    assert_eq!((report.rows, report.derived), (2, 0));
+    for how in ["decoded", "decrypted", "found", "purged"] {
+        export.as_made(how, |line| line);
+        let report = export.verify();
+        assert!(said(&report).contains("nothing proves its file 0.wav"), "{how}: {}", said(&report));
+    }
+    export.as_made("decoded", |line| line);
+    export.sign(&scene.key);
+    let report = export.verify();
+    assert!(report.findings.is_empty(), "{}", said(&report));
+    assert_eq!(report.derived, 2);
+    let (other, _) = SecretKey::generate(&scene.dir.path().join("other")).unwrap();
+    export.sign(&other);
+    assert!(said(&export.verify()).contains("nothing proves its file"));
+    let by_other = verify_export(export.dir.path(), Some(&scene.public), Some(&other.public()), |_| {});
+    assert!(by_other.unwrap().findings.is_empty());
+    // What has gone needs no file.
+    fs::remove_file(export.dir.path().join("SHA256SUMS.sig")).unwrap();
+    export
+        .as_made("purged", |line| line.replace("\"file\":\"0.wav\",", "").replace("\"file\":\"1.wav\",", ""));
+    let report = export.verify();
+    assert!(report.findings.is_empty(), "{}", said(&report));
+    assert_eq!(report.deleted, 2);
+}
+
+#[test]
+fn of_an_export_something_must_be_proved() {
+    let scene = Scene::new();
+    let export = Export::new(&scene);
+    let out = export.dir.path();
+    fs::write(out.join("calls.jsonl"), "{}\n").unwrap();
+    export.list();
+    assert_eq!(export.verify().unproved, ["calls.jsonl"]);
+    export.sign(&scene.key);
+    assert!(export.verify().unproved.is_empty());
+    fs::remove_file(out.join("SHA256SUMS.sig")).unwrap();
+    // Another reader might take the first of two values.
+    export.as_made("archived", |line| line.replacen('{', "{\"from_user\":\"4711\",", 1));
+    assert!(said(&export.verify()).contains("a line that nobody has exported"));
+    export.as_made("archived", |line| line);
+    fs::write(out.join("proof/proofs.jsonl"), "").unwrap();
+    export.list();
+    assert!(said(&export.verify()).contains("nothing proves its row"));
+    let unkeyed = verify_export(out, None, None, |_| {}).unwrap();
+    assert!(unkeyed.findings.is_empty() && unkeyed.unsealed.len() == 2, "{}", said(&unkeyed));
+    fs::remove_file(out.join("recordings.jsonl")).unwrap();
+    export.list();
+    assert!(export.verify().findings.contains(&Finding::Missing("recordings.jsonl".to_owned())));
+}
+
+#[test]
+fn what_no_export_has_is_found() {
+    let scene = Scene::new();
+    let export = Export::new(&scene);
+    let out = export.dir.path();
+    std::os::unix::fs::symlink("/dev/zero", out.join("zero.wav")).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", out.join("proof/manifests/000003-2026-11-03.json")).unwrap();
+    assert!(said(&export.verify()).contains("zero.wav: is no file that an export has"));
+    fs::remove_file(out.join("zero.wav")).unwrap();
+    fs::remove_file(out.join("proof/manifests/000003-2026-11-03.json")).unwrap();
+    assert!(export.verify().findings.is_empty());
+    fs::write(out.join("manifest-sha256.txt"), "").unwrap();
+    export.list();
+    assert!(said(&export.verify()).contains("beside the lists of a bag"));
 }
