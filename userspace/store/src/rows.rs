@@ -41,6 +41,16 @@ pub fn csv_cell(cell: String) -> String {
     if cell.contains([',', '"', '\n', '\r']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell }
 }
 
+/// A cell of a CSV file that a spreadsheet opens: what it would take for a formula is kept from being one by a `'` before
+/// it. A number with its sign, as of a telephone, does no harm.
+pub fn spreadsheet_cell(cell: String) -> String {
+    let is_number = cell
+        .strip_prefix(['+', '-'])
+        .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()));
+    let is_formula = cell.starts_with(['=', '+', '-', '@', '\t', '\r']) && !is_number;
+    csv_cell(if is_formula { format!("'{cell}") } else { cell })
+}
+
 /// The named columns of each row as text; empty where there is no value or no such column.
 pub fn cells(batch: &RecordBatch, columns: &[&str]) -> impl Iterator<Item = Vec<String>> {
     let columns: Vec<Option<ArrayRef>> =
@@ -151,6 +161,27 @@ mod tests {
         assert_eq!(csv_header(&batch().schema()), "text,at,n,x,flag");
         let lines: Vec<String> = csv_lines(&batch()).collect();
         assert_eq!(lines, [r#""say ""a, b""",2023-11-14T22:13:20.000Z,-3,1.235,true"#, "é,,,,false"]);
+    }
+
+    #[test]
+    fn no_formulas() {
+        for (text, expected) in [
+            ("=1+1", "'=1+1"),
+            ("=SUM(A1,A2)", "\"'=SUM(A1,A2)\""),
+            ("@x", "'@x"),
+            ("-1+2", "'-1+2"),
+            ("+", "'+"),
+            ("\t=1", "'\t=1"),
+            ("\r=1", "\"'\r=1\""),
+            ("+4930123", "+4930123"),
+            ("1009", "1009"),
+            ("a=b", "a=b"),
+            ("", ""),
+        ] {
+            assert_eq!(spreadsheet_cell(text.to_owned()), expected);
+        }
+        // Programs that read CSV get what is there.
+        assert_eq!(csv_cell("=1+1".to_owned()), "=1+1");
     }
 
     #[test]
