@@ -104,7 +104,21 @@ pub(crate) fn main() -> ExitCode {
         Command::Ctl(args) => ctl::run(&args),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("spantape: {error:#}");
+        eprintln!("spantape: {}", told(&error));
         ExitCode::from(FAILED)
     })
+}
+
+/// An error as a terminal may have it: what is named in it may come from the network. Its lines stay lines.
+fn told(error: &anyhow::Error) -> String {
+    format!("{error:#}").split('\n').map(terminal::clean).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn errors_are_not_obeyed() {
+        let error = anyhow::anyhow!("1 | x\n2 | y").context("cannot open \x1b[2J.wav");
+        assert_eq!(super::told(&error), "cannot open \u{fffd}[2J.wav: 1 | x\n2 | y");
+    }
 }
