@@ -172,6 +172,56 @@ fn shown_and_exported_in_clear_or_as_it_is() {
 }
 
 #[test]
+fn an_identity_in_the_environment_does_not_matter_to_what_stays_encrypted() {
+    let scene = Scene::new(&["plain-pcmu"], "");
+    let (archive, out) = (scene.archive(), scene.dir.path().join("out"));
+    let export = || {
+        std::process::Command::new(env!("CARGO_BIN_EXE_spantape"))
+            .args(["export", "--archive", text(&archive), "--to", text(&out), "--encrypted"])
+            .env("SPANTAPE_IDENTITY", scene.identity())
+            .output()
+            .unwrap()
+    };
+    let key = archive.join(scene.row()["key"].as_str().unwrap());
+    let hidden = scene.dir.path().join("hidden");
+    fs::rename(&key, &hidden).unwrap();
+    let missing = export();
+    assert!(missing.status.code() == Some(2) && stderr(&missing).contains(".key"), "{}", stderr(&missing));
+    fs::rename(&hidden, &key).unwrap();
+    let output = export();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(files(&out).iter().any(|name| name.ends_with(".wav.age")), "{:?}", files(&out));
+}
+
+#[test]
+fn what_is_imported_is_encrypted_too() {
+    let scene = Scene::new(&["plain-pcmu"], "");
+    let phone = scene.dir.path().join("20261122143005.wav");
+    let mut file = b"PCMA".to_vec();
+    file.resize(64, 0);
+    for word in [160u32, 160, 160 * 50] {
+        file.extend(word.to_le_bytes());
+    }
+    file.extend([0xd5; 160 * 50]);
+    fs::write(&phone, file).unwrap();
+    let (archive, config) = (scene.archive(), scene.dir.path().join("config.toml"));
+    let import = |more: &[&str]| {
+        spantape(&[&["import", text(&phone), "--archive", text(&archive)][..], more].concat())
+    };
+    let refused = import(&[]);
+    assert!(
+        refused.status.code() == Some(2) && stderr(&refused).contains("--config"),
+        "{}",
+        stderr(&refused)
+    );
+    let output = import(&["--config", text(&config)]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let rows = rows(&archive);
+    assert!(rows.len() == 2 && rows.iter().all(|row| row["key"] != ""), "{rows:?}");
+    assert!(files(&archive.join("recordings")).iter().all(|name| name.ends_with(".age")));
+}
+
+#[test]
 fn an_archive_in_clear_stays_one() {
     let archive = archive(&["plain-pcmu"]);
     let row = rows(archive.path()).remove(0);

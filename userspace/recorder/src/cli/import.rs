@@ -40,6 +40,7 @@ const MOST_BYTES: u64 = 1 << 30;
 #[command(after_help = "Examples:
   spantape import 20261122143005.wav --archive /srv/calls
   spantape import /media/usb/record/*.wav --archive calls --json
+  spantape import rec1.wav --archive calls --config /etc/spantape.toml       # encrypted, if that names recipients
   spantape import rec1.wav rec2.wav rec3.wav --join --archive calls
   spantape import old.wav --start 2026-11-22T14:30:05+01:00 --from 1009 --to 0301234 --archive calls
 
@@ -51,7 +52,10 @@ pub(crate) struct Args {
     /// Directory of recordings and catalog; created if it is not there
     #[arg(long, value_name = "DIR", env = "SPANTAPE_ARCHIVE")]
     archive: PathBuf,
-    /// What this recorder is called, of several that record into the archive
+    /// For whom recordings are encrypted (`[archive] recipients`), and `node`; what else is configured says nothing of files
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// What this recorder is called, of several that record into the archive (`[archive] node`)
     #[arg(long, value_name = "NAME", value_parser = config::node)]
     node: Option<String>,
     /// All files are one recording, in this order
@@ -229,7 +233,18 @@ struct Import<'a> {
 
 impl<'a> Import<'a> {
     fn new(args: &'a Args) -> Result<Import<'a>> {
-        let spool = SpoolOptions { node: args.node.clone(), ..SpoolOptions::default() };
+        let config::Configuration { audio, node, .. } = config::load(args.config.as_deref())?;
+        if args.config.is_none() && args.archive.join("keys").exists() {
+            bail!(
+                "recordings of {} are encrypted: say by --config for whom these are to be, too",
+                args.archive.display()
+            );
+        }
+        let spool = SpoolOptions {
+            node: args.node.clone().or(node),
+            recipients: audio.recipients,
+            ..SpoolOptions::default()
+        };
         let options = ArchiveOptions { spool, repeatable: true, ..ArchiveOptions::default() };
         let archive = Archive::create_with(&args.archive, options)?;
         let query = Query { trigger: Some(NAME.to_owned()), ..Query::default() };
