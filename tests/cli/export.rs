@@ -266,6 +266,105 @@ fn vcons() {
 }
 
 #[test]
+fn what_was_begun_goes_on_with_the_moments_it_had() {
+    let (archive, _) = sealed(&["plain-pcmu", "g722"]);
+    let dir = TempDir::new().unwrap();
+    let out = dir.path().join("out");
+    let last = archive.path().join(rows_of(archive.path()).pop().unwrap()["file"].as_str().unwrap());
+    let hidden = archive.path().join("hidden");
+    fs::rename(&last, &hidden).unwrap();
+    let arguments =
+        ["export", "--archive", text(archive.path()), "--to", text(&out), "--since", "50 years ago"];
+    assert_eq!(spantape(&arguments).status.code(), Some(2));
+    fs::write(out.join("left.wav"), "of another attempt").unwrap();
+    fs::write(out.join(".export-left"), "half of a file").unwrap();
+    fs::rename(&hidden, &last).unwrap();
+    ok(&arguments);
+    assert!(!out.join("left.wav").exists() && !out.join(".export-left").exists());
+    assert!(out.join("quality.jsonl").exists());
+}
+
+#[test]
+fn what_has_been_purged_ends_no_export() {
+    let (archive, _) = sealed(&["plain-pcmu", "g722"]);
+    let dir = TempDir::new().unwrap();
+    let gone = rows_of(archive.path()).remove(0);
+    let uid = gone["call_uid"].as_str().unwrap();
+    ok(&["purge", "--archive", text(archive.path()), "--call-id", uid, "--reason", "case 12", "--yes"]);
+    for format in ["dir", "bagit", "vcon"] {
+        let out = dir.path().join(format);
+        let to = ["export", "--archive", text(archive.path()), "--to", text(&out), "--format", format];
+        let output = spantape(&to);
+        let said = stderr(&output);
+        assert!(output.status.code() == Some(1) && said.contains("has been purged"), "{said}");
+        assert!(stdout(&output).starts_with("1 recordings in"), "{}", stdout(&output));
+        if format == "dir" {
+            let rows = rows(&out.join("recordings.jsonl"));
+            let row = rows.iter().find(|row| row["recording_id"] == gone["recording_id"]).unwrap();
+            assert_eq!(row["exported"], serde_json::json!({ "file": "", "how": "purged" }));
+        }
+    }
+}
+
+#[test]
+fn what_was_altered_is_not_handed_over() {
+    let (archive, _) = sealed(&["plain-pcmu"]);
+    let dir = TempDir::new().unwrap();
+    let out = dir.path().join("out");
+    let wav = archive_file(archive.path(), "wav");
+    let mut sound = fs::read(&wav).unwrap();
+    sound[5000] ^= 1;
+    fs::write(&wav, sound).unwrap();
+    let output = spantape(&["export", "--archive", text(archive.path()), "--to", text(&out)]);
+    let said = stderr(&output);
+    let name = wav.file_name().unwrap().to_str().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains(name) && said.contains("not the one that its row was written for"), "{said}");
+    assert!(!out.join(name).exists());
+}
+
+/// An archive with a capture file beside each recording.
+fn with_captures(case: &str) -> TempDir {
+    let dir = TempDir::new().unwrap();
+    let config = dir.path().join("config.toml");
+    fs::write(&config, "[audio]\npcap = true\n").unwrap();
+    let (input, archive) = (super::sample(case), dir.path().join("archive"));
+    ok(&["replay", text(&input), "--config", text(&config), "--archive", text(&archive)]);
+    dir
+}
+
+#[test]
+fn capture_files_are_left_out_where_they_would_tell_keys() {
+    let dir = with_captures("dtmf");
+    let archive = dir.path().join("archive");
+    let captures = |name: &str, more: &[&str]| {
+        let out = dir.path().join(name);
+        export(&archive, &out, more);
+        files(&out).into_iter().filter(|path| path.extension().is_some_and(|end| end == "pcap")).count()
+    };
+    assert!(captures("told", &[]) > 0);
+    assert_eq!(captures("hidden", &["--redact-digits"]), 0);
+    assert_eq!(captures("vcons", &["--format", "vcon"]), 0);
+    let both = ["export", "--archive", text(&archive), "--to", "x", "--redact-digits", "--encrypted"];
+    assert_eq!(spantape(&both).status.code(), Some(2));
+}
+
+#[test]
+fn beside_vcons_lies_nothing() {
+    let dir = with_captures("undecodable");
+    let archive = dir.path().join("archive");
+    let out = dir.path().join("out");
+    export(&archive, &out, &["--format", "vcon"]);
+    assert!(files(&out).iter().all(|path| text(path).ends_with(".vcon.json")), "{:?}", files(&out));
+    let refused = dir.path().join("refused");
+    for more in [&["--base-url", "http://example.com"][..], &["--encrypted"]] {
+        let start = ["export", "--archive", text(&archive), "--to", text(&refused), "--format", "vcon"];
+        assert_eq!(spantape(&[&start[..], more].concat()).status.code(), Some(2), "{more:?}");
+        assert!(!refused.exists());
+    }
+}
+
+#[test]
 fn keys_that_were_pressed_are_not_told() {
     let (archive, _) = sealed(&["dtmf"]);
     let dir = TempDir::new().unwrap();

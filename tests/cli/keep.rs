@@ -223,7 +223,7 @@ fn who_looks_is_noted() {
         .iter()
         .map(|line| (line["command"].as_str().unwrap(), line["what"].as_str().unwrap()))
         .collect();
-    let exported = format!("everything --into {}", out.display());
+    let exported = format!("--to {}", out.display());
     assert_eq!(told, [("search", "--party 1009"), ("show", id), ("play", id), ("export", exported.as_str())]);
     let by = noted[0]["by"].as_str().unwrap();
     assert!(!by.is_empty() && noted.iter().all(|line| line["by"] == by));

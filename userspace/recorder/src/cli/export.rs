@@ -1,9 +1,10 @@
 //! `spantape export`: recordings, and what is known of them, for somebody else.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io::{Read, Seek};
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, absolute};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -12,19 +13,21 @@ use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha512};
+use spantape_core::time::Timestamp;
 use spantape_store::encrypt::{Identities, clear_name};
+use spantape_store::journal::{self, Book, Deletion};
 use spantape_store::seal::{self, SecretKey};
 use spantape_store::{Place, Query, Table, rows};
 use tempfile::NamedTempFile;
 
-use super::filter::Filter;
+use super::filter::{Filter, word};
 use super::identity::{Identity, open};
 use super::terminal::clean;
 use super::{PARTLY, access};
 use crate::config;
 use crate::decode::{Ffmpeg, redecode};
 use crate::export::vcon::{self, Media};
-use crate::export::{Folder, Info, bag, pack, page};
+use crate::export::{Folder, Info, Mark, bag, pack, page};
 
 /// Copy recordings out of an archive, with what is known of them and the proof that they are what was recorded
 ///
@@ -39,13 +42,13 @@ Examples:
   spantape export --archive tape --conversation 3357caa874a18f39bf59b8d72a2c0887 --format bagit --sign seal.key --to bag
   spantape export --archive tape --since '1d ago' --format zip --to yesterday.zip
   spantape export --archive tape --call-id 3c26-9f@192.0.2.9 --format vcon --to vcons
-  spantape export --archive tape --codec G729 --to audible --redecode
+  spantape export --archive tape --since 2026-11-22 --to audible --redecode
   spantape verify evidence --key seal.key.pub           # by whoever has got it
 
 What comes out, file by file: docs/export.md.
 
-Exit code: 0 all that was found has been copied, 1 nothing was found or something could not be decoded, 2 it could not be
-done.")]
+Exit code: 0 all that was found has been copied, 1 nothing was found, something had been purged or could not be decoded,
+2 it could not be done.")]
 pub(crate) struct Args {
     /// The archive: a directory, or s3://BUCKET/PREFIX
     #[arg(long, value_name = "DIR", env = "SPANTAPE_ARCHIVE")]
@@ -61,16 +64,17 @@ pub(crate) struct Args {
     /// Sign it, with a key that `spantape keygen` has made
     #[arg(long, value_name = "KEY")]
     sign: Option<PathBuf>,
-    /// Tell nobody which keys were pressed
-    #[arg(long)]
+    /// Tell nobody which keys were pressed: they are starred, and capture files, which have them as packets, are left out.
+    /// Tones that were sent as sound stay in the recordings
+    #[arg(long, conflicts_with = "encrypted")]
     redact_digits: bool,
-    /// Where the recordings of vCons will be found, which then do not have them in themselves
+    /// Where the recordings of vCons will be found (https://…), which then do not have them in themselves
     #[arg(long, value_name = "URL")]
     base_url: Option<String>,
     #[command(flatten)]
     identity: Identity,
-    /// Copy encrypted recordings as they are, with their keys, which are encrypted as well
-    #[arg(long, conflicts_with_all = ["identity", "redecode"])]
+    /// Copy encrypted recordings as they are, with their keys, which are encrypted as well; whatever the identity is
+    #[arg(long, conflicts_with = "redecode")]
     encrypted: bool,
     /// Decode what was kept undecoded, by ffmpeg, into the copies
     #[arg(long)]
@@ -102,12 +106,6 @@ const IN_PATHS: &percent_encoding::AsciiSet =
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let work = Work::new(args)?;
-    access::note(&work.archive, "export", &format!("{}{}", args.filter, access::into(&args.target)));
-    let rows = find(&work.archive, &args.filter.query(Table::Recordings))?;
-    if rows.is_empty() {
-        eprintln!("spantape: nothing matches");
-        return Ok(ExitCode::from(PARTLY));
-    }
     let (payload, root) = match args.format {
         Format::Bagit => ("data", args.target.clone()),
         Format::Zip => ("", with_suffix(&args.target, ".partial")),
@@ -116,27 +114,45 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if args.format == Format::Zip && args.target.exists() {
         bail!("{} is there already: choose another name", args.target.display());
     }
-    let folder = Folder::begin(&root, payload, &args.description())?;
-    let (exported, undecoded) = work.recordings(&folder, &rows)?;
+    let typed = args.typed(work.identities.is_some());
+    let begun = Folder::begun(&root, payload, &typed)?;
+    // What was `1d ago` when it was begun is so when it goes on.
+    let filter = match &begun {
+        Some(mark) => args.filter.at(mark.moments.map(|at| at.map(Timestamp))),
+        None => args.filter.clone(),
+    };
+    access::note(&work.archive, "export", &args.what(&filter));
+    let rows = find(&work.archive, &filter.query(Table::Recordings))?;
+    if rows.is_empty() {
+        eprintln!("spantape: nothing matches");
+        return Ok(ExitCode::from(PARTLY));
+    }
+    let moments = filter.moments().map(|at| at.map(|at| at.0));
+    let folder = Folder::begin(&root, payload, &Mark { typed, moments })?;
+    let (exported, problems) = work.recordings(&folder, &rows)?;
+    let copied = exported.iter().filter(|row| !file_of(row).is_empty()).count();
     let calls: HashSet<String> = rows.iter().map(|row| text(row, "call_uid").to_owned()).collect();
     let calls = Arc::new(calls);
     if args.format == Format::Vcon {
         work.vcons(&folder, &exported, &calls)?;
     } else {
         work.tables(&folder, &exported, &calls)?;
-        proof(&work.archive, &folder, &rows)?;
+        work.proof(&folder, &rows)?;
     }
+    if args.format == Format::Zip {
+        folder.write("index.html", page(&exported, &work.now).as_bytes())?;
+    }
+    folder.settle()?;
     let bar = bytes_bar("hashing");
     match args.format {
         Format::Vcon => {}
         Format::Bagit => {
             let date = work.now.get(..10).unwrap_or_default().to_owned();
-            let description = format!("{} recordings of telephone calls", rows.len());
+            let description = format!("{copied} recordings of telephone calls");
             let info = Info { date, bytes: 0, files: 0, description };
             bag(&folder, info, work.key.as_ref(), |bytes| bar.inc(bytes))?;
         }
         Format::Zip => {
-            folder.write("index.html", page(&exported, &work.now).as_bytes())?;
             folder.seal(work.key.as_ref(), |bytes| bar.inc(bytes))?;
             pack(&folder, &args.target, |bytes| bar.inc(bytes))?;
         }
@@ -147,23 +163,37 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if args.format == Format::Zip {
         fs::remove_dir_all(&root).with_context(|| format!("remove {}", root.display()))?;
     }
-    println!("{} recordings in {}", rows.len(), args.target.display());
-    Ok(if undecoded > 0 { ExitCode::from(PARTLY) } else { ExitCode::SUCCESS })
+    println!("{copied} recordings in {}", args.target.display());
+    Ok(if problems > 0 { ExitCode::from(PARTLY) } else { ExitCode::SUCCESS })
 }
 
 impl Args {
     /// Of two attempts at the same this is the same.
-    fn description(&self) -> String {
+    fn typed(&self, has_identity: bool) -> String {
         format!(
-            "{:?} {:?} {:?} {:?} {} {} {:?}",
+            "archive {:?}, {:?}, format {:?}, sign {:?}, redact {}, redecode {}, base {:?}, encrypted {}, identity {}, \
+             config {:?}",
             self.archive,
-            self.filter,
+            self.filter.typed(),
             self.format,
             self.sign,
             self.redact_digits,
             self.redecode,
-            self.base_url
+            self.base_url,
+            self.encrypted,
+            has_identity,
+            self.config
         )
+    }
+
+    /// As it can be typed again.
+    fn what(&self, filter: &Filter) -> String {
+        let target = absolute(&self.target).unwrap_or_else(|_| self.target.clone());
+        let target = format!("--to {}", word(&target.to_string_lossy()));
+        match filter.with_callee("callee") {
+            said if said.is_empty() => target,
+            said => format!("{said} {target}"),
+        }
     }
 }
 
@@ -175,6 +205,10 @@ struct Work<'a> {
     key: Option<SecretKey>,
     ffmpeg: Option<Ffmpeg>,
     now: String,
+    /// What tombstones name, as far as somebody has asked.
+    purged: RefCell<HashSet<String>>,
+    /// Files of the archive that have been copied.
+    copied: RefCell<HashSet<String>>,
 }
 
 impl<'a> Work<'a> {
@@ -182,33 +216,78 @@ impl<'a> Work<'a> {
         if args.base_url.is_some() && args.format != Format::Vcon {
             bail!("--base-url is for --format vcon");
         }
+        if args.base_url.as_ref().is_some_and(|url| !url.starts_with("https://")) {
+            bail!("--base-url begins with https://");
+        }
+        if args.encrypted && args.format == Format::Vcon {
+            bail!("a vCon has its recordings in clear: --encrypted is for other formats");
+        }
         Ok(Work {
             args,
             archive: Place::named(&args.archive)?,
-            identities: args.identity.read()?,
+            identities: if args.encrypted { None } else { args.identity.read()? },
             key: args.sign.as_deref().map(SecretKey::read).transpose()?,
             ffmpeg: decoder(args)?,
             now: jiff::Timestamp::now().to_string(),
+            purged: RefCell::default(),
+            copied: RefCell::default(),
         })
     }
 
-    /// Copies recordings; each row is returned with what was exported of it. Also tells of how many not everything could be
-    /// decoded.
+    /// Copies recordings; each row is returned with what was exported of it. Also tells of how many that is not everything.
     fn recordings(&self, folder: &Folder, rows: &[Row]) -> Result<(Vec<Row>, u64)> {
         let bar = bar(rows.len() as u64, "recordings");
-        let (mut exported, mut undecoded) = (Vec::new(), 0);
+        let (mut exported, mut partly) = (Vec::new(), 0);
         for row in rows {
             let mut row = row.clone();
-            let problems = self.recording(folder, &mut row)?;
+            let problems = self.unless_purged(folder, &mut row)?;
             for problem in &problems {
-                bar.suspend(|| eprintln!("spantape: warning: {}: {}", text(&row, "file"), clean(problem)));
+                let file = clean(text(&row, "file"));
+                bar.suspend(|| eprintln!("spantape: warning: {file}: {}", clean(problem)));
             }
-            undecoded += u64::from(!problems.is_empty());
+            partly += u64::from(!problems.is_empty());
             exported.push(row);
             bar.inc(1);
         }
         bar.finish_and_clear();
-        Ok((exported, undecoded))
+        Ok((exported, partly))
+    }
+
+    /// Copies one recording, unless it has been purged, be it while it was being copied. Returns what is not as it
+    /// should be.
+    fn unless_purged(&self, folder: &Folder, row: &mut Row) -> Result<Vec<String>> {
+        let claims = folder.claims();
+        if !self.is_purged(row)? {
+            match self.recording(folder, row) {
+                Err(error) if !self.is_purged(row)? => return Err(error),
+                Err(_) => {}
+                done => return done,
+            }
+        }
+        folder.forget(claims);
+        row.insert("exported".to_owned(), json!({ "file": "", "how": "purged" }));
+        Ok(vec!["has been purged".to_owned()])
+    }
+
+    /// Whether something of a recording is missing, and somebody has said that it was to go.
+    fn is_purged(&self, row: &Row) -> Result<bool> {
+        let [caller, callee] = PACKETS;
+        for column in ["file", "key", caller, callee] {
+            let file = text(row, column);
+            if !file.is_empty() && !self.archive.has(file)? && self.has_tombstone(file)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn has_tombstone(&self, file: &str) -> Result<bool> {
+        if !self.purged.borrow().contains(file) {
+            let (deletions, _) = journal::read::<Deletion>(&self.archive, &Book::Deletions)?;
+            let gone = deletions.into_iter().flat_map(|deletion| deletion.files).map(|entry| entry.path);
+            *self.purged.borrow_mut() = gone.collect();
+        }
+        Ok(self.purged.borrow().contains(file))
     }
 
     /// Copies one recording and what lies beside it. Returns what could not be decoded.
@@ -243,9 +322,16 @@ impl<'a> Work<'a> {
             about["how"] = if is_encrypted { "decrypted" } else { "archived" }.into();
             self.copy(folder, row, &file)?;
         }
+        row.insert("exported".to_owned(), about);
+        // A vCon has its recordings and nothing else.
+        if self.args.format == Format::Vcon {
+            return Ok(problems);
+        }
         let trace = Path::new(clear_name(&file)).with_extension("pcap");
         let trace = trace.to_string_lossy();
-        for trace in [format!("{trace}.age"), trace.into_owned()] {
+        // Keys that were pressed are packets of it.
+        let traces = if self.args.redact_digits { None } else { Some(trace) };
+        for trace in traces.into_iter().flat_map(|trace| [format!("{trace}.age"), trace.into_owned()]) {
             if self.archive.has(&trace)? {
                 self.copy(folder, row, &trace)?;
                 break;
@@ -254,7 +340,6 @@ impl<'a> Work<'a> {
         for packets in packets.iter().filter(|packets| !packets.is_empty()) {
             self.copy(folder, row, packets)?;
         }
-        row.insert("exported".to_owned(), about);
         Ok(problems)
     }
 
@@ -263,14 +348,20 @@ impl<'a> Work<'a> {
         let file = text(row, "file").to_owned();
         let trace = Path::new(clear_name(&file)).with_extension("pcap.age").to_string_lossy().into_owned();
         let beside = PACKETS.map(|column| text(row, column).to_owned());
-        let all = [file.clone(), text(row, "key").to_owned(), trace].into_iter().chain(beside);
-        for file in all.filter(|file| !file.is_empty()) {
-            let name = name(&file)?;
-            if !folder.has(name)
-                && let Some(mut from) = self.archive.file(&file)?
-            {
-                folder.copy(&mut from, name)?;
+        let sha256 = text(row, "sha256").to_owned();
+        let all = [file.clone(), text(row, "key").to_owned(), trace.clone()].into_iter().chain(beside);
+        for each in all.filter(|each| !each.is_empty()) {
+            let name = name(&each)?;
+            if !folder.has(name) {
+                let sha256 = if each == file { sha256.as_str() } else { "" };
+                match self.archive.file(&each)? {
+                    Some(mut from) => folder.place(folder.scratch_of(&mut from, &each, sha256)?, name)?,
+                    // Not every recording has one.
+                    None if each == trace => continue,
+                    None => bail!("cannot open {}: it is not there", self.archive.path(&each).display()),
+                }
             }
+            self.copied.borrow_mut().insert(each);
         }
         row.insert("exported".to_owned(), json!({ "file": name(&file)?, "how": "archived" }));
         Ok(())
@@ -279,10 +370,18 @@ impl<'a> Work<'a> {
     /// Copies a file of a recording in clear, unless an earlier attempt has.
     fn copy(&self, folder: &Folder, row: &Row, file: &str) -> Result<()> {
         let name = name(clear_name(file))?;
+        self.copied.borrow_mut().insert(file.to_owned());
         if folder.has(name) {
             return Ok(());
         }
-        folder.copy(&mut self.open(row, file)?, name)
+        folder.place(self.checked(folder, row, file)?, name)
+    }
+
+    /// A copy of a file of a recording, in clear; the recording itself is the one that its row was written for.
+    fn checked(&self, folder: &Folder, row: &Row, file: &str) -> Result<NamedTempFile> {
+        let column = if clear_name(file) == file { "sha256" } else { "content_sha256" };
+        let sha256 = if file == text(row, "file") { text(row, column) } else { "" };
+        folder.scratch_of(&mut self.open(row, file)?, file, sha256)
     }
 
     fn open(&self, row: &Row, file: &str) -> Result<impl Read + Seek + use<>> {
@@ -297,11 +396,7 @@ impl<'a> Work<'a> {
         ffmpeg: &Ffmpeg,
         name: &str,
     ) -> Result<[Option<crate::decode::Gained>; 2]> {
-        let in_clear = |file: &str| -> Result<NamedTempFile> {
-            let mut scratch = folder.scratch()?;
-            std::io::copy(&mut self.open(row, file)?, scratch.as_file_mut()).context("copy to decode it")?;
-            Ok(scratch)
-        };
+        let in_clear = |file: &str| self.checked(folder, row, file);
         let recording = in_clear(text(row, "file"))?;
         let mut packets = [None, None];
         for (packets, column) in packets.iter_mut().zip(PACKETS) {
@@ -319,7 +414,7 @@ impl<'a> Work<'a> {
     fn tables(&self, folder: &Folder, rows: &[Row], calls: &Arc<HashSet<String>>) -> Result<()> {
         lines(folder, "recordings.jsonl", rows)?;
         folder.copy(&mut csv(rows).as_bytes(), "recordings.csv")?;
-        for table in [Table::Calls, Table::Streams, Table::Events] {
+        for table in [Table::Calls, Table::Streams, Table::Events, Table::Quality] {
             let mut rows = self.of_calls(table, calls)?;
             if table == Table::Events {
                 rows = rows.iter().map(|row| vcon::told(row, self.args.redact_digits)).collect();
@@ -327,6 +422,19 @@ impl<'a> Work<'a> {
             lines(folder, &format!("{table}.jsonl"), &rows)?;
         }
         Ok(())
+    }
+
+    /// The chain's manifests, and the proofs that these recordings and what lies beside them were sealed.
+    fn proof(&self, folder: &Folder, rows: &[Row]) -> Result<()> {
+        for (name, bytes) in seal::manifest_files(&self.archive)? {
+            folder.write(&format!("proof/manifests/{name}"), &bytes)?;
+        }
+        let of = |column: &'static str| rows.iter().map(move |row| text(row, column).to_owned());
+        let files = of("file").chain(self.copied.borrow().iter().cloned()).collect();
+        let proofs = seal::prove(&self.archive, &files, &of("recording_id").collect())?;
+        let lines = proofs.iter().map(|proof| Ok(serde_json::to_string(proof)? + "\n"));
+        let lines: String = lines.collect::<Result<_>>()?;
+        folder.write("proof/proofs.jsonl", lines.as_bytes())
     }
 
     fn of_calls(&self, table: Table, calls: &Arc<HashSet<String>>) -> Result<Vec<Row>> {
@@ -347,8 +455,11 @@ impl<'a> Work<'a> {
         for (uid, rows) in by_call(rows.to_vec()) {
             let mut clear = Vec::new();
             for mut row in rows {
-                let file = row.remove("exported").and_then(|exported| exported.get("file").cloned());
-                let file = file.as_ref().and_then(Value::as_str).unwrap_or_default().to_owned();
+                let file = file_of(&row).to_owned();
+                if file.is_empty() {
+                    continue;
+                }
+                row.remove("exported");
                 let bytes = fs::read(folder.path(&file)).with_context(|| format!("read {file}"))?;
                 row.insert("file".to_owned(), file.clone().into());
                 clear.push((row, file, bytes));
@@ -392,18 +503,6 @@ fn decoder(args: &Args) -> Result<Option<Ffmpeg>> {
     }
 }
 
-/// The chain's manifests, and the proofs that these recordings were sealed.
-fn proof(archive: &Place, folder: &Folder, rows: &[Row]) -> Result<()> {
-    for (name, bytes) in seal::manifest_files(archive)? {
-        folder.write(&format!("proof/manifests/{name}"), &bytes)?;
-    }
-    let of = |column: &'static str| rows.iter().map(move |row| text(row, column).to_owned());
-    let proofs = seal::prove(archive, &of("file").collect(), &of("recording_id").collect())?;
-    let lines = proofs.iter().map(|proof| Ok(serde_json::to_string(proof)? + "\n"));
-    let lines: String = lines.collect::<Result<_>>()?;
-    folder.write("proof/proofs.jsonl", lines.as_bytes())
-}
-
 fn find(archive: &Place, query: &Query) -> Result<Vec<Row>> {
     let mut found = Vec::new();
     for batch in query.run(archive)? {
@@ -426,7 +525,7 @@ fn csv(rows: &[Row]) -> String {
     for row in rows {
         let cell = |value: Option<&Value>| match value {
             None | Some(Value::Null) => String::new(),
-            Some(Value::String(text)) => rows::csv_cell(text.clone()),
+            Some(Value::String(text)) => rows::spreadsheet_cell(text.clone()),
             Some(other) => other.to_string(),
         };
         let exported = row.get("exported").and_then(|exported| exported.get("file"));
@@ -447,6 +546,11 @@ fn add_codecs(heard: &mut String, codecs: &[String]) {
 
 fn name(path: &str) -> Result<&str> {
     Path::new(path).file_name().and_then(|name| name.to_str()).with_context(|| format!("{path} has no name"))
+}
+
+/// Which file of the export a row is of; none, if it has been purged.
+fn file_of(row: &Row) -> &str {
+    row.get("exported").and_then(|exported| exported.get("file")).and_then(Value::as_str).unwrap_or_default()
 }
 
 fn text<'a>(row: &'a Row, column: &str) -> &'a str {
@@ -500,6 +604,8 @@ mod tests {
             let args = Cli::try_parse_from(from.into_iter().chain(what)).unwrap().args;
             run(&args).map(|code| format!("{code:?}"))
         };
+        assert_eq!(export("nothing").unwrap(), format!("{:?}", ExitCode::from(PARTLY)));
+        assert!(!out.exists());
         assert_eq!(export("sip-info").unwrap(), format!("{:?}", ExitCode::SUCCESS));
         let rows = fs::read_to_string(out.join("recordings.jsonl")).unwrap();
         let row: Value = serde_json::from_str(rows.trim()).unwrap();
@@ -508,8 +614,25 @@ mod tests {
         assert_eq!(row["bytes"], fs::metadata(&file).unwrap().len());
         let csv = fs::read_to_string(out.join("recordings.csv")).unwrap();
         assert_eq!((csv.lines().count(), csv.lines().next().unwrap().ends_with(",exported")), (2, true));
-        assert_eq!(export("nothing").unwrap(), format!("{:?}", ExitCode::from(PARTLY)));
         // It is finished, and nobody adds to it.
         assert!(export("sip-info").unwrap_err().to_string().contains("is not empty"));
+    }
+
+    #[test]
+    fn what_the_access_log_says_can_be_typed_again() {
+        let args = |more: &[&str]| {
+            let always = ["export", "--archive", "a", "--to", "/tmp/a b"];
+            Cli::try_parse_from(always.into_iter().chain(more.iter().copied())).unwrap().args
+        };
+        let all = args(&[]);
+        assert_eq!(all.what(&all.filter), "--to '/tmp/a b'");
+        let some = args(&["--callee", "1010", "--from", "1009"]);
+        assert_eq!(some.what(&some.filter), "--from 1009 --callee 1010 --to '/tmp/a b'");
+        let others = [&["--encrypted"][..], &["--config", "x"], &["--redact-digits"], &["--callee", "1010"]];
+        for other in others {
+            assert_ne!(args(other).typed(false), all.typed(false), "{other:?}");
+        }
+        assert_ne!(all.typed(true), all.typed(false));
+        assert_eq!(args(&["--since", "1d ago"]).typed(true), args(&["--since", "1d ago"]).typed(true));
     }
 }

@@ -7,6 +7,6 @@ pub(crate) mod vcon;
 mod zip;
 
 pub(crate) use bag::{Info, bag};
-pub(crate) use folder::Folder;
+pub(crate) use folder::{Folder, Mark};
 pub(crate) use page::page;
 pub(crate) use zip::pack;

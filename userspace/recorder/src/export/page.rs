@@ -61,7 +61,9 @@ fn line(row: &Map<String, Value>) -> String {
     let seconds = row.get("duration_s").and_then(Value::as_f64).unwrap_or_default().round() as u64;
     let file = row.get("exported").and_then(|exported| exported.get("file")).and_then(Value::as_str);
     let file = file.unwrap_or_default();
-    let sound = if file.ends_with(".age") {
+    let sound = if file.is_empty() {
+        "purged".to_owned()
+    } else if file.ends_with(".age") {
         format!("<a href=\"{0}\">encrypted</a>", linked(file))
     } else {
         format!("<audio controls preload=\"none\" src=\"{0}\"></audio>", linked(file))
@@ -125,5 +127,12 @@ mod tests {
         assert!(page.contains("src=\"a%20b%22%27%2Ewav\""), "{page}");
         // No other machine is asked.
         assert!(!page.contains("http://") && !page.contains("https://"), "{page}");
+    }
+
+    #[test]
+    fn what_has_gone_is_not_played() {
+        let Value::Object(row) = json!({"exported": {"file": "", "how": "purged"}}) else { return };
+        let page = page(&[row], "2026-11-30T00:00:00Z");
+        assert!(page.contains("<td>purged</tr>") && !page.contains("<audio controls"), "{page}");
     }
 }
