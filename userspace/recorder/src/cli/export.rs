@@ -114,7 +114,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if args.format == Format::Zip && args.target.exists() {
         bail!("{} is there already: choose another name", args.target.display());
     }
-    let typed = args.typed(work.identities.is_some());
+    let typed = args.typed();
     let begun = Folder::begun(&root, payload, &typed)?;
     // What was `1d ago` when it was begun is so when it goes on.
     let filter = match &begun {
@@ -168,10 +168,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 }
 
 impl Args {
-    /// Of two attempts at the same this is the same.
-    fn typed(&self, has_identity: bool) -> String {
+    /// Of two attempts at the same this is the same. An identity may be named once it is asked for.
+    fn typed(&self) -> String {
         format!(
-            "archive {:?}, {:?}, format {:?}, sign {:?}, redact {}, redecode {}, base {:?}, encrypted {}, identity {}, \
+            "archive {:?}, {:?}, format {:?}, sign {:?}, redact {}, redecode {}, base {:?}, encrypted {}, \
              config {:?}",
             self.archive,
             self.filter.typed(),
@@ -181,7 +181,6 @@ impl Args {
             self.redecode,
             self.base_url,
             self.encrypted,
-            has_identity,
             self.config
         )
     }
@@ -630,9 +629,8 @@ mod tests {
         assert_eq!(some.what(&some.filter), "--from 1009 --callee 1010 --to '/tmp/a b'");
         let others = [&["--encrypted"][..], &["--config", "x"], &["--redact-digits"], &["--callee", "1010"]];
         for other in others {
-            assert_ne!(args(other).typed(false), all.typed(false), "{other:?}");
+            assert_ne!(args(other).typed(), all.typed(), "{other:?}");
         }
-        assert_ne!(all.typed(true), all.typed(false));
-        assert_eq!(args(&["--since", "1d ago"]).typed(true), args(&["--since", "1d ago"]).typed(true));
+        assert_eq!(args(&["--since", "1d ago"]).typed(), args(&["--since", "1d ago"]).typed());
     }
 }

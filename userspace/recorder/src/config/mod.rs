@@ -658,7 +658,7 @@ mod tests {
             ("[record]\nrtp_timeout = 5", "line 2", "expected a string"),
             ("[capture]\nring = \"64\"", "line 2", "64MiB"),
             ("[archive]\nnode = \"a b\"", "line 2", "small letters"),
-            ("[retention]\ndays = 0", "line 2", "from 1 on"),
+            ("[retention]\ndays = 0", "line 2", "from 1 to 36500"),
             ("[control]\nlisten = \"7373\"", "line 2", "socket address"),
             ("[capture]\nrtp = \"all\"", "line 2", "`heuristic` or `announced`"),
         ];
