@@ -63,7 +63,7 @@ impl Scene {
     }
 
     fn verify(&self) -> Report {
-        verify(&self.archive(), Some(&self.public), |_| {}).unwrap()
+        verify(self.archive(), Some(&self.public), |_| {}).unwrap()
     }
 }
 
@@ -136,7 +136,7 @@ fn another_key_is_not_trusted() {
     seal(&scene.archive(), &other, "2026-11-03T00:00:00Z").unwrap().unwrap();
     let name = "manifests/000003-2026-11-03.json".to_owned();
     assert_eq!(scene.verify().findings, [Finding::OtherKey(name)]);
-    assert!(verify(&scene.archive(), None, |_| {}).unwrap().findings.is_empty());
+    assert!(verify(scene.archive(), None, |_| {}).unwrap().findings.is_empty());
 }
 
 #[test]
@@ -342,7 +342,7 @@ fn where_there_is_no_archive_nothing_is_sealed_or_verified() {
     assert!(verify(&typo, None, |_| {}).is_err());
     fs::remove_dir_all(scene.archive().join("manifests")).unwrap();
     assert_eq!(scene.verify().findings, [Finding::Missing("manifests".to_owned())]);
-    assert!(verify(&scene.archive(), None, |_| {}).unwrap().findings.is_empty());
+    assert!(verify(scene.archive(), None, |_| {}).unwrap().findings.is_empty());
 }
 
 #[test]

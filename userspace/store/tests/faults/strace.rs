@@ -141,7 +141,7 @@ pub(crate) fn strike(script: Script, faults: &[&str], check: impl Fn(&Struck<'_>
     };
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
-            scope.spawn(&work);
+            scope.spawn(work);
         }
     });
     let wrong = wrong.into_inner().unwrap();
