@@ -45,7 +45,7 @@ fn fill(archive: &Path) {
             let mut row = recording(n * APART);
             (row.id, row.call) = (id(100 + n), id(n));
             let file = format!("recordings/{n}.wav");
-            let saved = Saved { file, bytes: 1, sha256: None, rtpdump: [None, None], replaces: None };
+            let saved = Saved { file, bytes: 1, ..Saved::default() };
             catalog.recording(&row, &saved).unwrap();
         }
     }
