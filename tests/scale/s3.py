@@ -76,9 +76,10 @@ class Checks:
         self.spantape("keygen", "--to", self.key)
         here = self.archive("here", ["plain-pcmu", "g722", "hold-resume", "pbx-legs", "dtmf"])
         # What is sealed is finished, whatever it is.
-        large = here / "recordings/2026/01/01/large.wav"
-        large.parent.mkdir(parents=True)
-        large.write_bytes(os.urandom(LARGE))
+        # Of what is copied only the journal may be of any size here: recordings have rows.
+        large = here / "journal/access-2026-01-01.jsonl"
+        large.parent.mkdir(parents=True, exist_ok=True)
+        large.write_bytes(b'{"what":"' + os.urandom(LARGE // 2).hex().encode() + b'"}\n')
         self.seal(here)
         there = f"s3://{BUCKET}/site/1"
 
