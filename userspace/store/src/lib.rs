@@ -4,6 +4,8 @@
 //! <archive>/recordings/YYYY/MM/DD/*.{wav,flac,opus}          finished recordings (spool, wav)
 //! <archive>/recordings/YYYY/MM/DD/*.rtpdump                  what of them has no decoder (packets, rtpdump)
 //! <archive>/recordings/YYYY/MM/DD/*.pcap                     their signalling and packets, if asked for (trace)
+//! <archive>/keys/YYYY/MM/DD/*.key                            what those are encrypted with that end with .age (encrypt)
+//! <archive>/manifests/                                       that all this is as it was (seal)
 //! <archive>/catalog/<table>/day=YYYY-MM-DD/part-*.parquet    what is known of them (catalog, query)
 //! <archive>/journal/                                         who has looked at what, what has gone and why (journal)
 //! <archive>/spool/                                           recordings still going on (spool)
