@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
+use serde_json::{Map, Value};
 use spantape_core::time::Timestamp;
 
 use crate::error::{Error, Result, io, parquet};
@@ -112,6 +113,15 @@ impl Query {
             left: self.limit.unwrap_or(usize::MAX),
             stats,
         })
+    }
+
+    /// All that is found, as [`rows::objects`] tells it.
+    pub fn objects(&self, archive: impl Into<Place>) -> Result<Vec<Map<String, Value>>> {
+        let mut found = Vec::new();
+        for batch in self.run(archive)? {
+            found.extend(rows::objects(&batch?));
+        }
+        Ok(found)
     }
 
     fn predicates(&self) -> Result<Vec<Predicate>> {

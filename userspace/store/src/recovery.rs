@@ -1,47 +1,51 @@
 //! What became of recordings in a process that was killed: which of their files count, and what its log should say of them.
 
 use std::fs;
-use std::path::{Component, Path};
+use std::path::Path;
 
 use serde_json::{Map, Value};
 
 use crate::encrypt::SUFFIX;
 use crate::error::{Result, io};
 use crate::finished::Finished;
+use crate::rows::text_of;
 use crate::seal;
 use crate::spool::{self, Saved};
 
 /// A recording may have become another file that the log was not told of, as where the disk was full.
 pub(crate) fn find_again(finished: &Finished, row: &mut Map<String, Value>) -> Result<()> {
-    let file = row.get("file").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let file = text_of(row, "file").to_owned();
     if finished.path(&file).exists() {
         return Ok(());
     }
     let Some(there) = spool::siblings(&file).into_iter().find(|name| finished.path(name).exists()) else {
         return Ok(());
     };
-    let path = finished.path(&there);
-    let bytes = fs::metadata(&path).map_err(io("look at", &path))?.len();
-    row.insert("bytes".to_owned(), bytes.into());
     if there.ends_with(SUFFIX) {
         row.insert("key".to_owned(), spool::key_name(&there).into());
         let content = row.get("sha256").cloned().unwrap_or_default();
         row.insert("content_sha256".to_owned(), content);
     }
-    if row.get("sha256").is_some_and(Value::is_string) {
-        row.insert("sha256".to_owned(), seal::hash(&path)?.into());
-    }
+    measure(row, &finished.path(&there))?;
     row.insert("file".to_owned(), there.into());
+    Ok(())
+}
+
+/// Makes a row one of the file as it is.
+fn measure(row: &mut Map<String, Value>, file: &Path) -> Result<()> {
+    let bytes = fs::metadata(file).map_err(io("look at", file))?.len();
+    row.insert("bytes".to_owned(), bytes.into());
+    if row.get("sha256").is_some_and(Value::is_string) {
+        row.insert("sha256".to_owned(), seal::hash(file)?.into());
+    }
     Ok(())
 }
 
 /// A recording beside which packets were kept may have been decoded since the log was told of it.
 pub(crate) fn look_again(finished: &Finished, row: &mut Map<String, Value>) -> Result<()> {
-    let text = |row: &Map<String, Value>, column: &str| {
-        row.get(column).and_then(Value::as_str).unwrap_or_default().to_owned()
-    };
-    let packets = ["caller_rtpdump", "callee_rtpdump"].map(|column| (column, text(row, column)));
-    let path = finished.path(&text(row, "file"));
+    let packets =
+        ["caller_rtpdump", "callee_rtpdump"].map(|column| (column, text_of(row, column).to_owned()));
+    let path = finished.path(text_of(row, "file"));
     if packets.iter().all(|(_, file)| file.is_empty()) || !path.exists() {
         return Ok(());
     }
@@ -50,12 +54,7 @@ pub(crate) fn look_again(finished: &Finished, row: &mut Map<String, Value>) -> R
             row.insert(column.to_owned(), "".into());
         }
     }
-    let bytes = fs::metadata(&path).map_err(io("look at", &path))?.len();
-    row.insert("bytes".to_owned(), bytes.into());
-    if row.get("sha256").is_some_and(Value::is_string) {
-        row.insert("sha256".to_owned(), seal::hash(&path)?.into());
-    }
-    Ok(())
+    measure(row, &path)
 }
 
 /// A recording that the log names in clear was waiting to be encrypted.
@@ -91,10 +90,7 @@ pub(crate) fn encrypt_logged(
 /// Removes what a recording was before it became the one that the log names, or what it was about to become and of which
 /// the log says nothing.
 pub(crate) fn remove_others(archive: &Path, file: &str) -> Result<()> {
-    // A name that somebody has altered must not lead anywhere else.
-    let is_ours = Path::new(file).starts_with("recordings")
-        && Path::new(file).components().all(|part| matches!(part, Component::Normal(_)));
-    if !is_ours || !archive.join(file).exists() {
+    if !spool::leads_into(file, &["recordings"]) || !archive.join(file).exists() {
         return Ok(());
     }
     let others = spool::siblings(file).into_iter().filter(|other| other != file);

@@ -22,6 +22,11 @@ pub fn objects(batch: &RecordBatch) -> impl Iterator<Item = Map<String, Value>> 
     })
 }
 
+/// A text of a row that [`objects`] has told; empty where there is none.
+pub fn text_of<'a>(row: &'a Map<String, Value>, column: &str) -> &'a str {
+    row.get(column).and_then(Value::as_str).unwrap_or_default()
+}
+
 /// The first line of a CSV file: the columns' names.
 pub fn csv_header(schema: &SchemaRef) -> String {
     let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();

@@ -16,6 +16,7 @@ use sha2::{Digest, Sha512};
 use spantape_core::time::Timestamp;
 use spantape_store::encrypt::{Identities, clear_name};
 use spantape_store::journal::{self, Book, Deletion};
+use spantape_store::rows::text_of;
 use spantape_store::seal::{self, SecretKey};
 use spantape_store::{Place, Query, Table, rows};
 use tempfile::NamedTempFile;
@@ -122,7 +123,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         None => args.filter.clone(),
     };
     access::note(&work.archive, "export", &args.what(&filter));
-    let rows = find(&work.archive, &filter.query(Table::Recordings))?;
+    let rows = filter.query(Table::Recordings).objects(&work.archive)?;
     if rows.is_empty() {
         eprintln!("spantape: nothing matches");
         return Ok(ExitCode::from(PARTLY));
@@ -131,7 +132,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let folder = Folder::begin(&root, payload, &Mark { typed, moments })?;
     let (exported, problems) = work.recordings(&folder, &rows)?;
     let copied = exported.iter().filter(|row| !file_of(row).is_empty()).count();
-    let calls: HashSet<String> = rows.iter().map(|row| text(row, "call_uid").to_owned()).collect();
+    let calls: HashSet<String> = rows.iter().map(|row| text_of(row, "call_uid").to_owned()).collect();
     let calls = Arc::new(calls);
     if args.format == Format::Vcon {
         work.vcons(&folder, &exported, &calls)?;
@@ -241,7 +242,7 @@ impl<'a> Work<'a> {
             let mut row = row.clone();
             let problems = self.unless_purged(folder, &mut row)?;
             for problem in &problems {
-                let file = clean(text(&row, "file"));
+                let file = clean(text_of(&row, "file"));
                 bar.suspend(|| eprintln!("spantape: warning: {file}: {}", clean(problem)));
             }
             partly += u64::from(!problems.is_empty());
@@ -272,7 +273,7 @@ impl<'a> Work<'a> {
     fn is_purged(&self, row: &Row) -> Result<bool> {
         let [caller, callee] = PACKETS;
         for column in ["file", "key", caller, callee] {
-            let file = text(row, column);
+            let file = text_of(row, column);
             if !file.is_empty() && !self.archive.has(file)? && self.has_tombstone(file)? {
                 return Ok(true);
             }
@@ -291,21 +292,21 @@ impl<'a> Work<'a> {
 
     /// Copies one recording and what lies beside it. Returns what could not be decoded.
     fn recording(&self, folder: &Folder, row: &mut Row) -> Result<Vec<String>> {
-        let file = text(row, "file").to_owned();
+        let file = text_of(row, "file").to_owned();
         let is_encrypted = clear_name(&file) != file;
         if is_encrypted && self.args.encrypted {
             self.as_it_is(folder, row)?;
             return Ok(Vec::new());
         }
         let name = name(clear_name(&file))?.to_owned();
-        let mut packets = PACKETS.map(|column| text(row, column).to_owned());
+        let mut packets = PACKETS.map(|column| text_of(row, column).to_owned());
         let is_decoded = self.ffmpeg.is_some() && packets.iter().any(|packets| !packets.is_empty());
         let mut problems = Vec::new();
         let mut about = json!({ "file": &name });
         if let Some(ffmpeg) = self.ffmpeg.as_ref().filter(|_| is_decoded) {
             about["how"] = "decoded".into();
             let gained = self.decoded(folder, row, ffmpeg, &name)?;
-            let mut codecs = text(row, "codecs").to_owned();
+            let mut codecs = text_of(row, "codecs").to_owned();
             for (gained, packets) in gained.into_iter().zip(&mut packets) {
                 let Some(gained) = gained else { continue };
                 add_codecs(&mut codecs, &gained.codecs);
@@ -344,11 +345,11 @@ impl<'a> Work<'a> {
 
     /// Copies an encrypted recording, what lies beside it, and its key.
     fn as_it_is(&self, folder: &Folder, row: &mut Row) -> Result<()> {
-        let file = text(row, "file").to_owned();
+        let file = text_of(row, "file").to_owned();
         let trace = Path::new(clear_name(&file)).with_extension("pcap.age").to_string_lossy().into_owned();
-        let beside = PACKETS.map(|column| text(row, column).to_owned());
-        let sha256 = text(row, "sha256").to_owned();
-        let all = [file.clone(), text(row, "key").to_owned(), trace.clone()].into_iter().chain(beside);
+        let beside = PACKETS.map(|column| text_of(row, column).to_owned());
+        let sha256 = text_of(row, "sha256").to_owned();
+        let all = [file.clone(), text_of(row, "key").to_owned(), trace.clone()].into_iter().chain(beside);
         for each in all.filter(|each| !each.is_empty()) {
             let name = name(&each)?;
             if !folder.has(name) {
@@ -379,12 +380,12 @@ impl<'a> Work<'a> {
     /// A copy of a file of a recording, in clear; the recording itself is the one that its row was written for.
     fn checked(&self, folder: &Folder, row: &Row, file: &str) -> Result<NamedTempFile> {
         let column = if clear_name(file) == file { "sha256" } else { "content_sha256" };
-        let sha256 = if file == text(row, "file") { text(row, column) } else { "" };
+        let sha256 = if file == text_of(row, "file") { text_of(row, column) } else { "" };
         folder.scratch_of(&mut self.open(row, file)?, file, sha256)
     }
 
     fn open(&self, row: &Row, file: &str) -> Result<impl Read + Seek + use<>> {
-        open(&self.archive, file, text(row, "key"), self.identities.as_ref())
+        open(&self.archive, file, text_of(row, "key"), self.identities.as_ref())
     }
 
     /// Makes a copy of a recording into which its packets are decoded.
@@ -396,10 +397,10 @@ impl<'a> Work<'a> {
         name: &str,
     ) -> Result<[Option<crate::decode::Gained>; 2]> {
         let in_clear = |file: &str| self.checked(folder, row, file);
-        let recording = in_clear(text(row, "file"))?;
+        let recording = in_clear(text_of(row, "file"))?;
         let mut packets = [None, None];
         for (packets, column) in packets.iter_mut().zip(PACKETS) {
-            let file = text(row, column);
+            let file = text_of(row, column);
             *packets = if file.is_empty() { None } else { Some(in_clear(file)?) };
         }
         let paths = packets.each_ref().map(|file| file.as_ref().map(|file| file.path().to_owned()));
@@ -428,7 +429,7 @@ impl<'a> Work<'a> {
         for (name, bytes) in seal::manifest_files(&self.archive)? {
             folder.write(&format!("proof/manifests/{name}"), &bytes)?;
         }
-        let of = |column: &'static str| rows.iter().map(move |row| text(row, column).to_owned());
+        let of = |column: &'static str| rows.iter().map(move |row| text_of(row, column).to_owned());
         let files = of("file").chain(self.copied.borrow().iter().cloned()).collect();
         let proofs = seal::prove(&self.archive, &files, &of("recording_id").collect())?;
         let lines = proofs.iter().map(|proof| Ok(serde_json::to_string(proof)? + "\n"));
@@ -437,7 +438,7 @@ impl<'a> Work<'a> {
     }
 
     fn of_calls(&self, table: Table, calls: &Arc<HashSet<String>>) -> Result<Vec<Row>> {
-        find(&self.archive, &Query { table, calls: Some(calls.clone()), ..Query::default() })
+        Ok(Query { table, calls: Some(calls.clone()), ..Query::default() }.objects(&self.archive)?)
     }
 
     /// Writes a vCon for each call. With a base URL the recordings stay beside it.
@@ -445,7 +446,7 @@ impl<'a> Work<'a> {
         let by_call = |rows: Vec<Row>| {
             let mut all: BTreeMap<String, Vec<Row>> = BTreeMap::new();
             for row in rows {
-                all.entry(text(&row, "call_uid").to_owned()).or_default().push(row);
+                all.entry(text_of(&row, "call_uid").to_owned()).or_default().push(row);
             }
             all
         };
@@ -502,14 +503,6 @@ fn decoder(args: &Args) -> Result<Option<Ffmpeg>> {
     }
 }
 
-fn find(archive: &Place, query: &Query) -> Result<Vec<Row>> {
-    let mut found = Vec::new();
-    for batch in query.run(archive)? {
-        found.extend(rows::objects(&batch?));
-    }
-    Ok(found)
-}
-
 /// Rows as JSON, one a line.
 fn lines(folder: &Folder, name: &str, rows: &[Row]) -> Result<()> {
     let lines = rows.iter().map(|row| Ok(serde_json::to_string(row)? + "\n"));
@@ -550,10 +543,6 @@ fn name(path: &str) -> Result<&str> {
 /// Which file of the export a row is of; none, if it has been purged.
 fn file_of(row: &Row) -> &str {
     row.get("exported").and_then(|exported| exported.get("file")).and_then(Value::as_str).unwrap_or_default()
-}
-
-fn text<'a>(row: &'a Row, column: &str) -> &'a str {
-    row.get(column).and_then(Value::as_str).unwrap_or_default()
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

@@ -9,6 +9,7 @@ use clap::builder::NonEmptyStringValueParser;
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use serde_json::{Map, Value};
 use spantape_store::retention::{self, Plan, Purged, Wanted};
+use spantape_store::rows::text_of;
 use spantape_store::{Table, check_archive};
 
 use super::filter::{Filter, word};
@@ -198,7 +199,7 @@ fn column(title: &'static str, rank: u8) -> Column {
 }
 
 fn text(row: &Map<String, Value>, column: &str) -> String {
-    clean(row.get(column).and_then(Value::as_str).unwrap_or_default())
+    clean(text_of(row, column))
 }
 
 /// As many digits of an id as `spantape show` needs.

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use serde_json::{Map, Value, json};
 use spantape_core::time::{SECOND, Timestamp};
-use spantape_store::{Place, Query, Table, rows};
+use spantape_store::{Place, Query, Table};
 
 use super::identity::Identity;
 use super::terminal::{Screen, clean, clean_json, reader_left};
@@ -232,11 +232,7 @@ fn find(archive: impl Into<Place>, wanted: &str) -> anyhow::Result<Option<Record
 }
 
 fn collect(archive: impl Into<Place>, query: &Query) -> anyhow::Result<Vec<Record>> {
-    let mut records = Vec::new();
-    for batch in query.run(archive)? {
-        records.extend(rows::objects(&batch?).map(Record));
-    }
-    Ok(records)
+    Ok(query.objects(archive)?.into_iter().map(Record).collect())
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha512};
 use spantape_core::record::Id;
+use spantape_store::rows::text_of;
 use spantape_store::seal::SecretKey;
 
 /// A row of the catalog.
@@ -121,9 +122,9 @@ pub(crate) fn sign(vcon: &Value, key: &SecretKey) -> Value {
 /// Version 8 (RFC 9562, section 5.8): milliseconds of the call's start, then a hash of what the vCon is made of.
 fn uuid(call: &Row, recordings: &[Recording<'_>], redacted: bool) -> String {
     let hashes: Vec<[u8; 64]> = recordings.iter().map(|recording| recording.media.sha512()).collect();
-    let mut parts = vec![&b"vcon"[..], text(call, "call_uid").as_bytes()];
+    let mut parts = vec![&b"vcon"[..], text_of(call, "call_uid").as_bytes()];
     for (recording, hash) in recordings.iter().zip(&hashes) {
-        parts.extend([text(recording.row, "recording_id").as_bytes(), &hash[..]]);
+        parts.extend([text_of(recording.row, "recording_id").as_bytes(), &hash[..]]);
     }
     if redacted {
         parts.push(b"redacted");
@@ -141,7 +142,7 @@ fn uuid(call: &Row, recordings: &[Recording<'_>], redacted: bool) -> String {
 
 /// 4.2. Nobody has made sure that the name is the party's (4.2.7).
 fn party(call: &Row, [user, uri, display]: [&str; 3]) -> Value {
-    let (user, uri, display) = (text(call, user), text(call, uri), text(call, display));
+    let (user, uri, display) = (text_of(call, user), text_of(call, uri), text_of(call, display));
     let mut party = json!({});
     if let Some(tel) = tel(user, uri) {
         party["tel"] = tel.into();
@@ -181,7 +182,7 @@ fn domain(uri: &str) -> Option<&str> {
 }
 
 fn who<'a>(call: &'a Row, column: &str) -> &'a str {
-    match text(call, column) {
+    match text_of(call, column) {
         "" => "unknown",
         user => user,
     }
@@ -191,7 +192,7 @@ fn who<'a>(call: &'a Row, column: &str) -> &'a str {
 fn recorded(recording: &Recording<'_>) -> Value {
     let row = recording.row;
     let parties = if flag(row, "mixed") { json!([[CALLER, CALLEE]]) } else { json!([CALLER, CALLEE]) };
-    let name = text(row, "file").rsplit('/').next().unwrap_or_default();
+    let name = text_of(row, "file").rsplit('/').next().unwrap_or_default();
     let mut dialog = stretch("recording", row, &parties);
     dialog["mediatype"] = mediatype(name).into();
     dialog["filename"] = name.into();
@@ -213,7 +214,7 @@ fn recorded(recording: &Recording<'_>) -> Value {
 fn unrecorded(call: &Row) -> Value {
     let parties = json!([CALLER, CALLEE]);
     // Of a call that was up before the capture began the answer was not seen.
-    let was_up = !text(call, "answered").is_empty() || flag(call, "joined") || flag(call, "orphan");
+    let was_up = !text_of(call, "answered").is_empty() || flag(call, "joined") || flag(call, "orphan");
     if was_up {
         return stretch("recording", call, &parties);
     }
@@ -225,7 +226,7 @@ fn unrecorded(call: &Row) -> Value {
 /// What all dialogs have (4.3.1.6).
 fn stretch(kind: &str, row: &Row, parties: &Value) -> Value {
     let mut dialog = json!({ "type": kind, "parties": parties });
-    let start = text(row, "start");
+    let start = text_of(row, "start");
     if !start.is_empty() {
         dialog["start"] = date(start).into();
     }
@@ -241,7 +242,7 @@ fn disposition(call: &Row) -> &'static str {
         Some(486 | 600) => "busy",
         Some(503) => "congestion",
         Some(408 | 480 | 487) => "no-answer",
-        _ if text(call, "end_reason") == "cancelled" => "no-answer",
+        _ if text_of(call, "end_reason") == "cancelled" => "no-answer",
         _ => "failed",
     }
 }
@@ -271,10 +272,10 @@ fn attachment(purpose: &str, dialog: usize, created: &str, body: &Value) -> Valu
 
 /// What was left out of a recording, and the pauses until its end, in which it is silent if they were not left out.
 fn pauses<'a>(recording: &Row, events: &'a [Row]) -> Vec<&'a Row> {
-    let (id, end) = (text(recording, "recording_id"), moment(recording, "ended"));
-    let concerns = |event: &&Row| match text(event, "kind") {
-        "cut" => text(event, "text").rsplit(' ').next() == Some(id),
-        "trigger" => matches!(text(event, "verb"), "pause" | "resume") && moment(event, "start") <= end,
+    let (id, end) = (text_of(recording, "recording_id"), moment(recording, "ended"));
+    let concerns = |event: &&Row| match text_of(event, "kind") {
+        "cut" => text_of(event, "text").rsplit(' ').next() == Some(id),
+        "trigger" => matches!(text_of(event, "verb"), "pause" | "resume") && moment(event, "start") <= end,
         _ => false,
     };
     events.iter().filter(concerns).collect()
@@ -283,8 +284,8 @@ fn pauses<'a>(recording: &Row, events: &'a [Row]) -> Vec<&'a Row> {
 /// An event as it is told. A key that is not to be known could be found by the event's id, which is a hash of it.
 pub(crate) fn told(event: &Row, redact_digits: bool) -> Row {
     let mut event = event.clone();
-    if redact_digits && text(&event, "kind") == "dtmf" {
-        let words = text(&event, "text");
+    if redact_digits && text_of(&event, "kind") == "dtmf" {
+        let words = text_of(&event, "text");
         let (keys, author) = words.split_at(words.find(" (").unwrap_or(words.len()));
         let hidden = format!("{}{author}", "*".repeat(keys.chars().count()));
         event.insert("text".to_owned(), hidden.into());
@@ -316,11 +317,7 @@ fn date(moment: &str) -> String {
 }
 
 fn moment(row: &Row, column: &str) -> Option<Timestamp> {
-    text(row, column).parse().ok()
-}
-
-fn text<'a>(row: &'a Row, column: &str) -> &'a str {
-    row.get(column).and_then(Value::as_str).unwrap_or_default()
+    text_of(row, column).parse().ok()
 }
 
 fn flag(row: &Row, column: &str) -> bool {

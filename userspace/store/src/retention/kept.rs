@@ -7,9 +7,9 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::hold::{self, Hold};
-use super::purge::{find, text};
 use crate::error::Result;
 use crate::query::Query;
+use crate::rows::text_of;
 use crate::schema::Table;
 
 /// What the holds in force keep of some calls.
@@ -29,10 +29,11 @@ impl Kept {
             return Ok(kept);
         }
         for table in [Table::Calls, Table::Recordings] {
-            for row in find(archive, &Query { table, calls: Some(calls.clone()), ..Query::default() })? {
+            let query = Query { table, calls: Some(calls.clone()), ..Query::default() };
+            for row in query.objects(archive)? {
                 let Some(hold) = kept.itself(&row) else { continue };
                 let all = if table == Table::Calls { &mut kept.calls } else { &mut kept.by_recording };
-                all.insert(text(&row, "call_uid").to_owned(), hold);
+                all.insert(text_of(&row, "call_uid").to_owned(), hold);
             }
         }
         Ok(kept)
@@ -40,7 +41,7 @@ impl Kept {
 
     /// The hold that keeps a recording.
     pub(super) fn recording(&self, row: &Map<String, Value>) -> Option<String> {
-        self.itself(row).or_else(|| self.calls.get(text(row, "call_uid")).cloned())
+        self.itself(row).or_else(|| self.calls.get(text_of(row, "call_uid")).cloned())
     }
 
     /// The hold that keeps what the catalog says of a call.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
-use std::path::{Component, Path};
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
@@ -15,9 +15,10 @@ use crate::error::{Result, io};
 use crate::journal::{self, Book};
 use crate::query::Query;
 use crate::repack::{self, Order};
+use crate::rows::text_of;
 use crate::schema::Table;
 use crate::seal::{Entry, hash};
-use crate::{keeper, rows, spool, utc};
+use crate::{keeper, spool, utc};
 
 /// What is to go.
 #[derive(Clone, Debug)]
@@ -74,30 +75,30 @@ pub fn plan(archive: &Path, wanted: &Wanted, with_rows: bool) -> Result<Plan> {
             Some(days) => {
                 let until = Some(days_before(*now, days));
                 let is_expired = |row: &Map<String, Value>| {
-                    let days = retention.of(text(row, "rule"));
+                    let days = retention.of(text_of(row, "rule"));
                     days.zip(time(row, "ended")).is_some_and(|(days, at)| at < days_before(*now, days))
                 };
-                find(archive, &Query { until, ..Query::default() })?.into_iter().filter(is_expired).collect()
+                Query { until, ..Query::default() }.objects(archive)?.into_iter().filter(is_expired).collect()
             }
             None => Vec::new(),
         },
-        Wanted::Found(query) => find(archive, query)?,
+        Wanted::Found(query) => query.objects(archive)?,
     };
     let calls = match wanted {
         Wanted::Expired(Retention { catalog: Some(days), .. }, now) => {
             let until = days_before(*now, *days);
             let mut calls =
-                find(archive, &Query { table: Table::Calls, until: Some(until), ..Query::default() })?;
+                Query { table: Table::Calls, until: Some(until), ..Query::default() }.objects(archive)?;
             calls.retain(|row| time(row, "ended").is_some_and(|at| at < until));
             calls
         }
         Wanted::Found(query) if with_rows && !is_of_recordings(query) => {
-            find(archive, &Query { table: Table::Calls, ..*query.clone() })?
+            Query { table: Table::Calls, ..*query.clone() }.objects(archive)?
         }
         _ => Vec::new(),
     };
     let uids_of = |rows: &[Map<String, Value>]| -> BTreeSet<String> {
-        rows.iter().map(|row| text(row, "call_uid").to_owned()).collect()
+        rows.iter().map(|row| text_of(row, "call_uid").to_owned()).collect()
     };
     let of_any = uids_of(&recordings).into_iter().chain(uids_of(&calls)).collect();
     let kept = Kept::of(archive, holds, &Arc::new(of_any))?;
@@ -108,31 +109,32 @@ pub fn plan(archive: &Path, wanted: &Wanted, with_rows: bool) -> Result<Plan> {
             plan.held.push((row, hold));
         } else if !files.is_empty() || with_rows {
             let size = |file: &String| fs::metadata(archive.join(file)).map_or(0, |metadata| metadata.len());
-            going.insert(text(&row, "recording_id").to_owned());
+            going.insert(text_of(&row, "recording_id").to_owned());
             plan.recordings.push(Doomed { bytes: files.iter().map(size).sum(), row, files });
         }
     }
     let mut uids: BTreeSet<String> = BTreeSet::new();
     for row in calls {
-        match kept.call(text(&row, "call_uid")) {
+        match kept.call(text_of(&row, "call_uid")) {
             Some(hold) => plan.held.push((row, hold)),
-            None => _ = uids.insert(text(&row, "call_uid").to_owned()),
+            None => _ = uids.insert(text_of(&row, "call_uid").to_owned()),
         }
     }
     if with_rows {
-        uids.extend(plan.recordings.iter().map(|doomed| text(&doomed.row, "call_uid").to_owned()));
+        uids.extend(plan.recordings.iter().map(|doomed| text_of(&doomed.row, "call_uid").to_owned()));
     }
     // A call that keeps a recording keeps its rows, and so does one of which a recording is held that has gone.
     let mut keep: HashSet<String> = uids.iter().filter(|uid| kept.call(uid).is_some()).cloned().collect();
     if !uids.is_empty() {
         let calls = Some(Arc::new(uids.iter().cloned().collect()));
-        for row in find(archive, &Query { calls, ..Query::default() })? {
-            if !going.contains(text(&row, "recording_id")) && !files(archive, &row).is_empty() {
-                keep.insert(text(&row, "call_uid").to_owned());
+        let query = Query { calls, ..Query::default() };
+        for row in query.objects(archive)? {
+            if !going.contains(text_of(&row, "recording_id")) && !files(archive, &row).is_empty() {
+                keep.insert(text_of(&row, "call_uid").to_owned());
             }
         }
     }
-    keep.extend(plan.held.iter().map(|(row, _)| text(row, "call_uid").to_owned()));
+    keep.extend(plan.held.iter().map(|(row, _)| text_of(row, "call_uid").to_owned()));
     plan.calls = uids.into_iter().filter(|uid| !keep.contains(uid)).collect();
     Ok(plan)
 }
@@ -144,7 +146,7 @@ pub fn purge(archive: &Path, plan: &Plan, order: &Order, mut progress: impl FnMu
     let _lock = keeper::lock(archive)?;
     repack::recover(archive)?;
     let mut purged = Purged::default();
-    let of_recordings = plan.recordings.iter().map(|doomed| text(&doomed.row, "call_uid").to_owned());
+    let of_recordings = plan.recordings.iter().map(|doomed| text_of(&doomed.row, "call_uid").to_owned());
     let mut watch = Watch::new(archive, of_recordings.chain(plan.calls.iter().cloned()).collect());
     for Doomed { row, .. } in &plan.recordings {
         // Who places a hold waits until this recording has gone, or is kept.
@@ -159,7 +161,7 @@ pub fn purge(archive: &Path, plan: &Plan, order: &Order, mut progress: impl FnMu
         let entries = files.iter().map(|file| entry(archive, row, file)).collect::<Result<Vec<_>>>()?;
         purged.bytes += entries.iter().map(|entry| entry.bytes).sum::<u64>();
         if !entries.is_empty() {
-            let id = text(row, "recording_id").to_owned();
+            let id = text_of(row, "recording_id").to_owned();
             journal::append(archive, &Book::Deletions, &order.tombstone(Some(id), entries))?;
         }
         // The key first: without it the rest is nothing.
@@ -180,39 +182,34 @@ fn is_of_recordings(query: &Query) -> bool {
     recording.is_some() || trigger.is_some() || codec.is_some() || min_duration.is_some() || limit.is_some()
 }
 
-pub(super) fn find(archive: &Path, query: &Query) -> Result<Vec<Map<String, Value>>> {
-    let mut found = Vec::new();
-    for batch in query.run(archive)? {
-        found.extend(rows::objects(&batch?));
-    }
-    Ok(found)
-}
-
 /// The files of a recording that are there in any of the forms that it may have, its key last. Of one that was killed while
 /// it was encoded or encrypted, several are. A row that names one outside of the archive has none.
 pub(super) fn files(archive: &Path, row: &Map<String, Value>) -> Vec<String> {
-    let file = text(row, "file");
-    let named = ["caller_rtpdump", "callee_rtpdump"].map(|column| clear_name(text(row, column)).to_owned());
+    let file = text_of(row, "file");
+    let named =
+        ["caller_rtpdump", "callee_rtpdump"].map(|column| clear_name(text_of(row, column)).to_owned());
     let beside = named.into_iter().chain(spool::beside(file));
     let beside = beside.flat_map(|name| [format!("{name}{SUFFIX}"), name]);
     let all = [file.to_owned()].into_iter().chain(spool::siblings(file)).chain(beside);
-    there(archive, all.chain([spool::key_name(file), text(row, "key").to_owned()]))
+    there(archive, all.chain([spool::key_name(file), text_of(row, "key").to_owned()]))
 }
 
 /// The files of a recording that are there as its row names them, its key last.
 #[cfg(feature = "remote")]
 pub(crate) fn named(archive: &Path, row: &Map<String, Value>) -> Vec<String> {
-    let file = text(row, "file");
+    let file = text_of(row, "file");
     let trace = spool::trace_name(file);
-    let names = ["caller_rtpdump", "callee_rtpdump"].map(|column| text(row, column).to_owned());
+    let names = ["caller_rtpdump", "callee_rtpdump"].map(|column| text_of(row, column).to_owned());
     let all = [file.to_owned()].into_iter().chain(names).chain([format!("{trace}{SUFFIX}"), trace]);
-    there(archive, all.chain([text(row, "key").to_owned()]))
+    there(archive, all.chain([text_of(row, "key").to_owned()]))
 }
 
 /// Those of these files that are there and ours, each once.
 fn there(archive: &Path, names: impl Iterator<Item = String>) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
-    for name in names.filter(|name| is_ours(name) && archive.join(name).is_file()) {
+    for name in
+        names.filter(|name| spool::leads_into(name, &["recordings", "keys"]) && archive.join(name).is_file())
+    {
         if !found.contains(&name) {
             found.push(name);
         }
@@ -220,17 +217,11 @@ fn there(archive: &Path, names: impl Iterator<Item = String>) -> Vec<String> {
     found
 }
 
-/// Whether a name that the catalog has leads to a recording or a key, and nowhere else.
-fn is_ours(name: &str) -> bool {
-    let path = Path::new(name);
-    (path.starts_with("recordings") || path.starts_with("keys"))
-        && path.components().all(|part| matches!(part, Component::Normal(_)))
-}
-
 fn entry(archive: &Path, row: &Map<String, Value>, file: &str) -> Result<Entry> {
     let path = archive.join(file);
     let bytes = fs::metadata(&path).map_err(io("look at", &path))?.len();
-    let known = Some(text(row, "sha256")).filter(|sha256| file == text(row, "file") && !sha256.is_empty());
+    let known =
+        Some(text_of(row, "sha256")).filter(|sha256| file == text_of(row, "file") && !sha256.is_empty());
     let sha256 = known.map_or_else(|| hash(&path), |sha256| Ok(sha256.to_owned()))?;
     Ok(Entry { path: file.to_owned(), bytes, sha256 })
 }
@@ -239,10 +230,6 @@ fn days_before(now: Timestamp, days: u32) -> Timestamp {
     Timestamp(now.0.saturating_sub(i64::from(days).saturating_mul(86_400 * SECOND)))
 }
 
-pub(super) fn text<'a>(row: &'a Map<String, Value>, column: &str) -> &'a str {
-    row.get(column).and_then(Value::as_str).unwrap_or_default()
-}
-
 pub(super) fn time(row: &Map<String, Value>, column: &str) -> Option<Timestamp> {
-    utc::parse(text(row, column))
+    utc::parse(text_of(row, column))
 }

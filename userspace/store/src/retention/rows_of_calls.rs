@@ -19,10 +19,11 @@ use serde::{Deserialize, Serialize};
 
 use super::hold;
 use super::kept::{Kept, Watch};
-use super::purge::{files, find, text, time};
+use super::purge::{files, time};
 use crate::error::{Error, Result, io};
 use crate::query::Query;
 use crate::repack::{self, Order};
+use crate::rows::text_of;
 use crate::schema::{TIME_COLUMN, Table};
 use crate::spool;
 use crate::utc::Day;
@@ -58,12 +59,12 @@ pub(super) fn remove(
         let kept = watch.kept()?;
         let mut calls = calls.clone();
         calls.retain(|uid| kept.call(uid).is_none());
-        let found = find(archive, &Query { calls: Some(set(&calls)), ..Query::default() })?;
+        let found = Query { calls: Some(set(&calls)), ..Query::default() }.objects(archive)?;
         for row in found.iter().filter(|row| !files(archive, row).is_empty()) {
-            calls.remove(text(row, "call_uid"));
+            calls.remove(text_of(row, "call_uid"));
         }
-        let going = found.iter().filter(|row| calls.contains(text(row, "call_uid")));
-        let recordings = going.map(|row| text(row, "recording_id").to_owned()).collect();
+        let going = found.iter().filter(|row| calls.contains(text_of(row, "call_uid")));
+        let recordings = going.map(|row| text_of(row, "recording_id").to_owned()).collect();
         let rows = Rows { order: order.clone(), calls, recordings };
         if rows.calls.is_empty() {
             return Ok(0);
@@ -116,7 +117,8 @@ impl Rows {
         for table in ORDER {
             let is_kept = |batch: &RecordBatch| self.is_kept(table, batch);
             let mut days = BTreeSet::new();
-            for row in find(archive, &Query { table, calls: Some(calls.clone()), ..Query::default() })? {
+            let query = Query { table, calls: Some(calls.clone()), ..Query::default() };
+            for row in query.objects(archive)? {
                 days.extend(time(&row, TIME_COLUMN).map(Day::of));
             }
             for day in days {

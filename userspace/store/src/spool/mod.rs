@@ -40,7 +40,9 @@ use crate::wav::{self, Encoding, Format, HEADER_LEN};
 use files::{Files, Tape, read_what_is_there};
 use names::{existing, packets_path, rtpdump_name, rtpdump_path, trace_path};
 
-pub(crate) use names::{EXTENSIONS, beside, file_name, key_name, siblings, trace_name, with_extension};
+pub(crate) use names::{
+    EXTENSIONS, beside, file_name, key_name, leads_into, siblings, trace_name, with_extension,
+};
 
 /// How a [`Spool`] works.
 #[derive(Clone, Debug)]

@@ -1,6 +1,6 @@
 //! What the files of recordings, and of what belongs to them, are called.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use spantape_core::media::TapeId;
 use spantape_core::record::{RecordingRow, Side};
@@ -39,6 +39,13 @@ pub(crate) fn key_name(file: &str) -> String {
 /// A recording's file when its name ends otherwise.
 pub(crate) fn with_extension(file: &str, extension: &str) -> String {
     format!("{}.{extension}", stem(file))
+}
+
+/// Whether a name leads into one of these directories of an archive and nowhere else, whoever may have altered it.
+pub(crate) fn leads_into(name: &str, dirs: &[&str]) -> bool {
+    let path = Path::new(name);
+    dirs.iter().any(|dir| path.starts_with(dir))
+        && path.components().all(|part| matches!(part, Component::Normal(_)))
 }
 
 /// A recording's capture file.
