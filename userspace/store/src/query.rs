@@ -88,6 +88,8 @@ pub struct Rows {
     /// Answers of days that have been read ahead, the next one first.
     ahead: VecDeque<Result<Answer>>,
     left: usize,
+    days_ahead: usize,
+    threads: usize,
     stats: QueryStats,
 }
 
@@ -111,6 +113,8 @@ impl Query {
             days: days.into_iter(),
             ahead: VecDeque::new(),
             left: self.limit.unwrap_or(usize::MAX),
+            days_ahead: FIRST_DAYS,
+            threads: thread::available_parallelism().map_or(1, usize::from),
             stats,
         })
     }
@@ -255,9 +259,10 @@ impl Rows {
         None
     }
 
-    /// Reads some days.
+    /// Reads some days: the more the longer nothing was found that would have been enough.
     fn read_ahead(&mut self) {
-        let days: Vec<Day> = self.days.by_ref().take(DAYS_AHEAD).collect();
+        let days: Vec<Day> = self.days.by_ref().take(self.days_ahead).collect();
+        self.days_ahead = MOST_DAYS.min(2 * self.days_ahead);
         self.ahead = match &self.archive {
             Place::Local(archive) => self.local(archive, &days),
             #[cfg(feature = "remote")]
@@ -267,7 +272,7 @@ impl Rows {
 
     /// Days in a directory, on all cores: most of the time goes into looking at files that turn out to have nothing.
     fn local(&self, archive: &Path, days: &[Day]) -> VecDeque<Result<Answer>> {
-        let threads = thread::available_parallelism().map_or(1, usize::from).min(days.len());
+        let threads = self.threads.min(days.len());
         let next = AtomicUsize::new(0);
         let work = || {
             let mut done = Vec::new();
@@ -384,8 +389,9 @@ impl QueryStats {
 /// The rows of a day, if it has any, and what was read for them.
 type Answer = (Option<RecordBatch>, QueryStats);
 
-/// Days that are read at a time, before the first of them is handed out.
-const DAYS_AHEAD: usize = 8;
+/// Days that are read at a time before the first of them is handed out: so many at first, and at most.
+const FIRST_DAYS: usize = 8;
+const MOST_DAYS: usize = 64;
 
 /// How often a day is read whose parts go meanwhile, and how long is waited in between. Compacting changes a day once.
 const TRIES: usize = 20;

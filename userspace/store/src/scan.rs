@@ -16,7 +16,7 @@ use parquet::arrow::arrow_reader::{
     ParquetRecordBatchReaderBuilder, RowFilter, RowSelection,
 };
 use parquet::errors::{ParquetError, Result};
-use parquet::file::metadata::PageIndexPolicy;
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 use parquet::file::reader::{ChunkReader, Length};
 
 use crate::error;
@@ -27,46 +27,52 @@ use crate::schema::{TIME_COLUMN, Table};
 /// The first `limit` rows of a part that pass all predicates.
 pub(crate) fn part<R: ChunkReader + 'static>(
     file: R,
-    predicates: &Arc<[Predicate]>,
+    predicates: &[Predicate],
     limit: usize,
     stats: &mut QueryStats,
 ) -> Result<Vec<RecordBatch>> {
     let file = Shared(Arc::new(file));
-    let metadata =
-        ArrowReaderMetadata::load(&file, ArrowReaderOptions::new().with_skip_arrow_metadata(true))?;
-    stats.row_groups_total += metadata.metadata().num_row_groups();
+    let footer = Arc::new(ParquetMetaDataReader::new().parse_and_finish(&file)?);
+    let metadata = arrow_metadata(footer.clone())?;
+    stats.row_groups_total += footer.num_row_groups();
     let groups = by_statistics(&metadata, predicates)?;
     let groups = by_bloom_filter(&file, &metadata, predicates, groups)?;
     if groups.is_empty() {
         return Ok(Vec::new());
     }
+    drop(metadata);
     // The page index is as long as the rest of the footer: it is read only where it can help.
-    let options = ArrowReaderOptions::new()
-        .with_skip_arrow_metadata(true)
+    let mut indexed = ParquetMetaDataReader::new_with_metadata(Arc::unwrap_or_clone(footer))
         .with_page_index_policy(PageIndexPolicy::Optional);
-    let metadata = ArrowReaderMetadata::load(&file, options)?;
-    let selection = by_pages(&metadata, predicates, &groups)?;
-    let rows: i64 = groups.iter().map(|&group| metadata.metadata().row_group(group).num_rows()).sum();
-    stats.row_groups_read += groups.len();
-    stats.rows_read += selection.as_ref().map_or(rows as usize, RowSelection::row_count);
-
-    let filter =
-        RowFilter::new(predicates.iter().map(|predicate| row_filter(&metadata, predicate)).collect());
-    let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
-        .with_row_groups(groups)
-        .with_batch_size(8192)
-        .with_limit(limit);
-    if let Some(selection) = selection {
-        builder = builder.with_row_selection(selection);
-    }
-    if !predicates.is_empty() {
-        builder = builder.with_row_filter(filter);
-    }
+    indexed.read_page_indexes(&file)?;
+    let metadata = arrow_metadata(Arc::new(indexed.finish()?))?;
     let mut found = Vec::new();
-    for batch in builder.build()? {
-        let batch = batch?;
-        if batch.num_rows() > 0 {
-            found.push(batch);
+    let mut left = limit;
+    for (group, predicates) in groups {
+        let selection = by_pages(&metadata, &predicates, group)?;
+        let rows = metadata.metadata().row_group(group).num_rows() as usize;
+        stats.row_groups_read += 1;
+        stats.rows_read += selection.as_ref().map_or(rows, RowSelection::row_count);
+        let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file.clone(), metadata.clone())
+            .with_row_groups(vec![group])
+            .with_batch_size(8192)
+            .with_limit(left);
+        if let Some(selection) = selection {
+            builder = builder.with_row_selection(selection);
+        }
+        if !predicates.is_empty() {
+            let filters = predicates.into_iter().map(|predicate| row_filter(&metadata, predicate));
+            builder = builder.with_row_filter(RowFilter::new(filters.collect()));
+        }
+        for batch in builder.build()? {
+            let batch = batch?;
+            if batch.num_rows() > 0 {
+                left -= batch.num_rows();
+                found.push(batch);
+            }
+        }
+        if left == 0 {
+            break;
         }
     }
     Ok(found)
@@ -161,71 +167,74 @@ fn by_statistics(metadata: &ArrowReaderMetadata, predicates: &[Predicate]) -> Re
     Ok((0..groups.len()).filter(|&group| keep[group]).collect())
 }
 
-/// Of these row groups those whose bloom filters allow a match.
+/// Of these row groups those whose bloom filters allow a match, each with the predicates that are left to ask its rows:
+/// a column whose filter says no need not be read.
 fn by_bloom_filter<R: ChunkReader + 'static>(
     file: &Shared<R>,
     metadata: &ArrowReaderMetadata,
     predicates: &[Predicate],
     groups: Vec<usize>,
-) -> Result<Vec<usize>> {
+) -> Result<Vec<(usize, Vec<Predicate>)>> {
     let mut keep = Vec::new();
     if groups.is_empty() {
         return Ok(keep);
     }
     let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file.clone(), metadata.clone());
     'groups: for group in groups {
+        let mut left = Vec::with_capacity(predicates.len());
         for predicate in predicates {
-            let Some(values) = predicate.test.values() else { continue };
-            let mut may = false;
-            for name in &predicate.columns {
-                let column = metadata.schema().index_of(name)?;
-                let filter = builder.get_row_group_column_bloom_filter(group, column)?;
-                may |= filter.is_none_or(|filter| values.iter().any(|value| filter.check(*value)));
+            let mut predicate = predicate.clone();
+            if let Some(values) = predicate.test.values() {
+                let mut may = Vec::new();
+                for name in &predicate.columns {
+                    let column = metadata.schema().index_of(name)?;
+                    let filter = builder.get_row_group_column_bloom_filter(group, column)?;
+                    if filter.is_none_or(|filter| values.iter().any(|value| filter.check(*value))) {
+                        may.push(*name);
+                    }
+                }
+                predicate.columns = may;
             }
-            if !may {
+            if predicate.columns.is_empty() {
                 continue 'groups;
             }
+            left.push(predicate);
         }
-        keep.push(group);
+        keep.push((group, left));
     }
     Ok(keep)
 }
 
-/// The rows of these row groups that lie in pages whose statistics allow a match; `None` for all of them.
+/// The rows of a row group that lie in pages whose statistics allow a match; `None` for all of them.
 fn by_pages(
     metadata: &ArrowReaderMetadata,
     predicates: &[Predicate],
-    groups: &[usize],
+    group: usize,
 ) -> Result<Option<RowSelection>> {
     let parquet = metadata.metadata();
     let (Some(columns), Some(offsets)) = (parquet.column_index(), parquet.offset_index()) else {
         return Ok(None);
     };
-    let total: i64 = groups.iter().map(|&group| parquet.row_group(group).num_rows()).sum();
+    let rows = parquet.row_group(group).num_rows() as usize;
     let mut selection: Option<RowSelection> = None;
     for predicate in predicates {
         let mut may: Option<RowSelection> = None;
         for name in &predicate.columns {
             let converter = converter(metadata, name)?;
             let column = metadata.schema().index_of(name)?;
-            let (mut ranges, mut begin) = (Vec::new(), 0);
-            for group in groups {
-                let rows = parquet.row_group(*group).num_rows() as usize;
-                let mins = converter.data_page_mins(columns, offsets, [group])?;
-                let maxes = converter.data_page_maxes(columns, offsets, [group])?;
-                let pages = offsets[*group][column].page_locations();
-                if mins.len() != pages.len() || maxes.len() != pages.len() {
-                    return Err(ParquetError::General(format!("the page index of `{name}` is broken")));
-                }
-                for page in (0..pages.len()).filter(|&page| predicate.test.may_pass(&mins, &maxes, page)) {
-                    let from = pages[page].first_row_index as usize;
-                    let to = pages.get(page + 1).map_or(rows, |next| next.first_row_index as usize);
-                    ranges.push(begin + from..begin + to);
-                }
-                begin += rows;
+            let mins = converter.data_page_mins(columns, offsets, [&group])?;
+            let maxes = converter.data_page_maxes(columns, offsets, [&group])?;
+            let pages = offsets[group][column].page_locations();
+            if mins.len() != pages.len() || maxes.len() != pages.len() {
+                return Err(ParquetError::General(format!("the page index of `{name}` is broken")));
             }
-            let rows = RowSelection::from_consecutive_ranges(ranges.into_iter(), total as usize);
-            may = Some(may.map_or(rows.clone(), |may| may.union(&rows)));
+            let ranges =
+                (0..pages.len()).filter(|&page| predicate.test.may_pass(&mins, &maxes, page)).map(|page| {
+                    let end = pages.get(page + 1).map_or(rows, |next| next.first_row_index as usize);
+                    pages[page].first_row_index as usize..end
+                });
+            let selected = RowSelection::from_consecutive_ranges(ranges, rows);
+            may = Some(may.map_or(selected.clone(), |may| may.union(&selected)));
         }
         if let Some(may) = may {
             selection = Some(selection.map_or(may.clone(), |selection| selection.intersection(&may)));
@@ -234,10 +243,14 @@ fn by_pages(
     Ok(selection)
 }
 
-fn row_filter(metadata: &ArrowReaderMetadata, predicate: &Predicate) -> Box<dyn ArrowPredicate> {
+fn row_filter(metadata: &ArrowReaderMetadata, predicate: Predicate) -> Box<dyn ArrowPredicate> {
     let mask = ProjectionMask::columns(metadata.parquet_schema(), predicate.columns.iter().copied());
-    let predicate = predicate.clone();
     Box::new(ArrowPredicateFn::new(mask, move |batch| predicate.evaluate(&batch)))
+}
+
+/// The columns are those of the file's own schema: what Arrow has added to it is not asked.
+fn arrow_metadata(footer: Arc<ParquetMetaData>) -> Result<ArrowReaderMetadata> {
+    ArrowReaderMetadata::try_new(footer, ArrowReaderOptions::new().with_skip_arrow_metadata(true))
 }
 
 fn converter<'a>(metadata: &'a ArrowReaderMetadata, name: &str) -> Result<StatisticsConverter<'a>> {
