@@ -68,8 +68,9 @@ pub fn cells(batch: &RecordBatch, columns: &[&str]) -> impl Iterator<Item = Vec<
 
 /// A writer of Parquet that is no part of a catalog. Whoever reads it takes the types from Parquet's own schema.
 pub fn parquet_writer<W: Write + Send>(out: W, schema: SchemaRef) -> Result<ArrowWriter<W>, ParquetError> {
-    let options =
-        ArrowWriterOptions::new().with_properties(common_properties().build()).with_skip_arrow_metadata(true);
+    let options = ArrowWriterOptions::new()
+        .with_properties(common_properties()?.build())
+        .with_skip_arrow_metadata(true);
     ArrowWriter::try_new_with_options(out, schema, options)
 }
 
