@@ -37,6 +37,8 @@ const GOES_ON: i64 = crate::time::SECOND;
 pub struct Counters {
     /// All frames.
     pub frames: u64,
+    /// What they had captured of them, in bytes.
+    pub bytes: u64,
     /// Frames with a damaged header, in the order of [`Malformed::ALL`].
     pub malformed: [u64; Malformed::ALL.len()],
     /// Frames that carry neither UDP nor TCP nor SCTP nor a fragment.
@@ -162,6 +164,7 @@ impl Engine {
     pub fn handle_frame(&mut self, at: Timestamp, link: LinkType, frame: &[u8]) {
         self.advance(at);
         self.counters.frames += 1;
+        self.counters.bytes += frame.len() as u64;
         match wire::parse(link, frame) {
             Ok(packet) => self.handle_packet(packet),
             Err(malformed) => self.note_malformed(malformed),

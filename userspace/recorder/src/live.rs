@@ -22,7 +22,7 @@ use spantape_core::time::{SECOND, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use zeroize::Zeroizing;
 
-use crate::pipeline::Pipeline;
+use crate::pipeline::{self, Pipeline};
 use crate::source::clock::{self, Clock};
 use crate::source::tap::{BATCH_BYTES, Batch, Lost, Tap, TapError};
 use crate::source::xdp::Frames;
@@ -430,7 +430,7 @@ impl Recorder {
     }
 
     fn show(&self) {
-        let (counters, tally) = self.pipeline.figures();
+        let pipeline::Figures { counters, tally, missed, .. } = self.pipeline.figures();
         let set = |figure: &AtomicU64, value: u64| figure.store(value, Ordering::Relaxed);
         set(&self.figures.frames, counters.frames);
         set(&self.figures.calls, counters.calls);
@@ -438,9 +438,9 @@ impl Recorder {
         set(&self.figures.recordings, tally.recordings);
         set(&self.figures.refused, self.pipeline.shortage().refused);
         set(&self.figures.unwritten, self.pipeline.shortage().failures);
-        set(&self.figures.lost.interface, tally.missed.interface);
-        set(&self.figures.lost.ring, tally.missed.ring);
-        set(&self.figures.lost.queue, tally.missed.queue);
+        set(&self.figures.lost.interface, missed.interface);
+        set(&self.figures.lost.ring, missed.ring);
+        set(&self.figures.lost.queue, missed.queue);
     }
 }
 

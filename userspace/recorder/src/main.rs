@@ -7,6 +7,7 @@ mod decode;
 mod encode;
 mod export;
 mod finish;
+mod keeper;
 mod live;
 mod pipeline;
 mod privileges;

@@ -1,66 +1,39 @@
-//! From frames to the archive: the engine's events, carried out.
+//! From frames to the archive.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Result;
 use spantape_core::control::{Answer, LiveCalls, Refusal, Request, Target};
 use spantape_core::engine::{Counters, Engine};
 use spantape_core::event::Event;
-use spantape_core::record::{CallRow, RecordingRow};
 use spantape_core::rules::{Config, Rules};
 use spantape_core::time::{SECOND, Timestamp};
 use spantape_core::wire::Endpoint;
-use spantape_store::{Archive, ArchiveOptions, Recovered, Saved, Shortage};
+use spantape_store::{ArchiveOptions, Recovered, Shortage};
 
-use crate::finish::{Audio, Complete, Finishing, Haste, Ready};
+use crate::finish::{Audio, Haste};
+use crate::keeper::{Apart, Keep, Keeper, Tally, Tell};
 use crate::source::Frame;
 use crate::source::tap::{Lost, Steer};
 
-/// An engine and the archive that it records into.
-pub(crate) struct Pipeline {
+/// An engine and who carries out what it says.
+pub(crate) struct Pipeline<K = Keeper> {
     engine: Engine,
-    archive: Archive,
-    finishing: Finishing,
-    tally: Tally,
+    keeper: K,
+    missed: Lost,
+    unsteered: u64,
     steer: Option<Box<dyn Steer>>,
-    tell: Option<Tell>,
 }
 
-/// Is told what has been completed.
-pub(crate) type Tell = Box<dyn FnMut(Done<'_>) + Send>;
-
-/// Something has been completed.
-pub(crate) enum Done<'a> {
-    Call(&'a CallRow),
-    Recording(&'a RecordingRow, &'a Saved),
-}
-
-/// What has been done, beside the engine's own counters.
-#[derive(Debug, Default)]
-pub(crate) struct Tally {
-    pub(crate) bytes: u64,
-    pub(crate) recordings: u64,
-    pub(crate) seconds: f64,
-    pub(crate) answered: u64,
-    pub(crate) streams: u64,
-    pub(crate) lost: u64,
-    pub(crate) late: u64,
-    pub(crate) duplicate: u64,
-    /// Calls that had audio without a decoder, by codec.
-    pub(crate) undecodable: BTreeMap<String, u64>,
+/// What has been done.
+pub(crate) struct Figures<'a> {
+    pub(crate) counters: Counters,
+    pub(crate) tally: &'a Tally,
     /// Frames that never came here.
     pub(crate) missed: Lost,
     /// Announcements of media for which the sieve had no room.
     pub(crate) unsteered: u64,
-    /// Recordings that were left as they were, as others took too long.
-    pub(crate) skipped: u64,
-    /// What could not be decoded or encoded, the first few.
-    pub(crate) undecoded: Vec<String>,
 }
-
-/// Problems that are told.
-const PROBLEMS: usize = 20;
 
 impl Pipeline {
     /// Opens the archive, which is created if it is not there.
@@ -69,32 +42,32 @@ impl Pipeline {
         audio: &Audio,
         haste: Haste,
         archive: &Path,
-        mut options: ArchiveOptions,
+        options: ArchiveOptions,
     ) -> Result<Pipeline> {
-        options.spool.encoding = audio.form.encoding();
-        options.spool.traces = audio.pcap;
-        options.spool.recipients = audio.recipients.clone();
         config.keeps_packets = audio.pcap;
         config.tells_signalling |= audio.pcap;
-        let archive = Archive::create_with(archive, options)?;
         Ok(Pipeline {
             engine: Engine::new(config),
-            finishing: Finishing::new(audio, haste, archive.finished()),
-            archive,
-            tally: Tally::default(),
+            keeper: Keeper::new(audio, haste, archive, options)?,
+            missed: Lost::default(),
+            unsteered: 0,
             steer: None,
-            tell: None,
         })
+    }
+
+    /// From now on the archive is kept on a thread of its own.
+    pub(crate) fn apart(self) -> Result<Pipeline<Apart>> {
+        self.with(Apart::start)
     }
 
     /// What an earlier process had not finished in the archive.
     pub(crate) fn recovered(&self) -> &Recovered {
-        self.archive.recovered()
+        self.keeper.archive.recovered()
     }
 
     /// Goes on with the calls that were up when an earlier process was killed. Returns how many there are.
     pub(crate) fn go_on(&mut self, at: Timestamp) -> Result<usize> {
-        let signals = self.archive.take_signals();
+        let signals = self.keeper.archive.take_signals();
         let Some(last) = signals.last().map(|signal| signal.at) else { return Ok(0) };
         for signal in &signals {
             self.engine.restore(signal);
@@ -116,7 +89,7 @@ impl Pipeline {
     fn carry_out_restored(&mut self) -> Result<()> {
         while let Some(event) = self.engine.poll_event() {
             match event {
-                Event::Call(row) => self.archive.call(&row)?,
+                Event::Call(row) => self.keeper.archive.call(&row)?,
                 Event::Media { endpoint, wanted } => self.steer_media(endpoint, wanted),
                 _ => {}
             }
@@ -126,27 +99,61 @@ impl Pipeline {
 
     /// What could not be kept for want of room.
     pub(crate) fn shortage(&self) -> &Shortage {
-        self.archive.shortage()
+        self.keeper.archive.shortage()
     }
 
     /// After it, nothing that has been completed until now is lost when the process is killed.
     pub(crate) fn write_log(&mut self) -> Result<()> {
-        Ok(self.archive.write_log()?)
+        Ok(self.keeper.archive.write_log()?)
     }
 
+    /// Who is to be told what has been completed.
+    pub(crate) fn tell(&mut self, tell: Tell) {
+        self.keeper.tell(tell);
+    }
+
+    /// Writes what is known to the catalog.
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        self.keeper.flush()
+    }
+
+    /// Something has gone wrong: what is with those that finish recordings comes to the catalog all the same.
+    pub(crate) fn finish_recordings(&mut self) -> Result<()> {
+        self.keeper.finish()
+    }
+
+    /// There are no more frames: ends all calls and completes the archive.
+    pub(crate) fn finish(&mut self) -> Result<()> {
+        self.finish_calls()?;
+        self.keeper.finish()
+    }
+
+    /// The engine's figures and the archive's.
+    pub(crate) fn figures(&self) -> Figures<'_> {
+        Figures {
+            counters: self.engine.counters(),
+            tally: &self.keeper.tally,
+            missed: self.missed,
+            unsteered: self.unsteered,
+        }
+    }
+}
+
+impl Pipeline<Apart> {
+    /// From now on the archive is kept on this thread.
+    pub(crate) fn together(self) -> Result<Pipeline> {
+        self.with(Apart::end)
+    }
+}
+
+impl<K: Keep> Pipeline<K> {
     /// Who is to be told which media is wanted.
     pub(crate) fn steer(&mut self, steer: Box<dyn Steer>) {
         self.steer = Some(steer);
     }
 
-    /// Who is to be told what has been completed.
-    pub(crate) fn tell(&mut self, tell: Tell) {
-        self.tell = Some(tell);
-    }
-
     /// Takes a frame and carries out what comes of it.
     pub(crate) fn handle_frame(&mut self, frame: &Frame<'_>) -> Result<()> {
-        self.tally.bytes += frame.data.len() as u64;
         self.engine.handle_frame(frame.at, frame.link, frame.data);
         self.carry_out()
     }
@@ -197,13 +204,13 @@ impl Pipeline {
 
     /// Frames have been lost on their way here.
     pub(crate) fn note_lost(&mut self, at: Timestamp, lost: Lost, text: &str) -> Result<()> {
-        self.tally.missed.add(lost);
+        self.missed.add(lost);
         self.note(at, "drop", text)
     }
 
     /// Frames have been lost after all calls had ended.
     pub(crate) fn add_lost(&mut self, lost: Lost) {
-        self.tally.missed.add(lost);
+        self.missed.add(lost);
     }
 
     /// How many calls are up.
@@ -211,98 +218,17 @@ impl Pipeline {
         self.engine.calls_up() as u64
     }
 
-    /// Writes what is known to the catalog.
-    pub(crate) fn flush(&mut self) -> Result<()> {
-        self.keep_rows()?;
-        Ok(self.archive.flush()?)
-    }
-
-    /// Something has gone wrong: what is with those that finish recordings comes to the catalog all the same.
-    pub(crate) fn finish_recordings(&mut self) -> Result<()> {
-        self.finishing.finish();
-        self.flush()
-    }
-
-    /// There are no more frames: ends all calls and completes the archive.
-    pub(crate) fn finish(&mut self) -> Result<()> {
+    /// There are no more frames: ends all calls.
+    pub(crate) fn finish_calls(&mut self) -> Result<()> {
         self.engine.finish();
-        self.carry_out()?;
-        self.finish_recordings()
-    }
-
-    /// The engine's figures and our own.
-    pub(crate) fn figures(&self) -> (Counters, &Tally) {
-        (self.engine.counters(), &self.tally)
+        self.carry_out()
     }
 
     fn carry_out(&mut self) -> Result<()> {
         while let Some(event) = self.engine.poll_event() {
-            let archive = &mut self.archive;
             match event {
-                Event::TapeOpened { tape, channels, sample_rate, rule } => {
-                    archive.open_tape(tape, sample_rate, channels, rule)?;
-                }
-                Event::TapeSamples { tape, samples } => archive.write(tape, &samples)?,
-                Event::TapeSilence { tape, frames } => archive.silence(tape, frames)?,
-                Event::TapeOverdub { tape, frame, side, samples } => {
-                    archive.overdub(tape, side.channel(), frame, &samples)?;
-                }
-                Event::TapePacket { tape, side, source, destination, packet } => {
-                    archive.packet(tape, side, (source, destination), &packet)?;
-                }
-                Event::TapeErase { tape, range } => archive.erase(tape, range)?,
-                Event::TapeRate { tape, sample_rate } => archive.raise_rate(tape, sample_rate)?,
-                Event::TapeKept { tape, parts } => archive.keep(tape, parts)?,
-                Event::TapeClosed { tape } => archive.close(tape)?,
-                Event::Recording { tape, range, left_out, last, row } => {
-                    let Some(saved) = archive.save(tape, range, &left_out, &row, last)? else { continue };
-                    self.finishing.recording(row, saved);
-                }
-                Event::Call(row) => self.finishing.call(row),
-                Event::Stream(row) => self.finishing.stream(row),
-                Event::Quality(row) => archive.quality(&row)?,
-                Event::Happened(row) => archive.event(&row)?,
-                Event::Signalled { call, signal } => archive.signal(call, signal)?,
                 Event::Media { endpoint, wanted } => self.steer_media(endpoint, wanted),
-            }
-            self.keep_rows()?;
-        }
-        Ok(())
-    }
-
-    /// Adds rows that are complete to the catalog.
-    fn keep_rows(&mut self) -> Result<()> {
-        while let Some(ready) = self.finishing.poll() {
-            match ready {
-                Ready::Recording(Complete { row, saved, problems }) => {
-                    self.archive.recording(&row, &saved)?;
-                    if let Some(tell) = &mut self.tell {
-                        tell(Done::Recording(&row, &saved));
-                    }
-                    self.tally.recordings += 1;
-                    self.tally.seconds += row.frames as f64 / f64::from(row.sample_rate);
-                    let room = PROBLEMS.saturating_sub(self.tally.undecoded.len());
-                    let told = problems.into_iter().map(|problem| format!("{}: {problem}", saved.file));
-                    self.tally.undecoded.extend(told.take(room));
-                    self.tally.skipped = self.finishing.skipped;
-                }
-                Ready::Call(row) => {
-                    self.tally.answered += u64::from(row.answer.is_some());
-                    for codec in &row.undecodable {
-                        *self.tally.undecodable.entry(codec.clone()).or_default() += 1;
-                    }
-                    self.archive.call(&row)?;
-                    if let Some(tell) = &mut self.tell {
-                        tell(Done::Call(&row));
-                    }
-                }
-                Ready::Stream(row) => {
-                    self.tally.streams += 1;
-                    self.tally.lost += row.completeness.lost;
-                    self.tally.late += row.completeness.late;
-                    self.tally.duplicate += row.completeness.duplicate;
-                    self.archive.stream(&row)?;
-                }
+                event => self.keeper.carry_out(event)?,
             }
         }
         Ok(())
@@ -312,7 +238,12 @@ impl Pipeline {
         if let Some(steer) = &mut self.steer
             && !steer.steer(endpoint, wanted)
         {
-            self.tally.unsteered += 1;
+            self.unsteered += 1;
         }
+    }
+
+    fn with<L>(self, keeper: impl FnOnce(K) -> Result<L>) -> Result<Pipeline<L>> {
+        let Pipeline { engine, keeper: before, missed, unsteered, steer } = self;
+        Ok(Pipeline { engine, keeper: keeper(before)?, missed, unsteered, steer })
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -14,6 +15,7 @@ use spantape_store::{ArchiveOptions, SpoolOptions};
 use super::{PARTLY, summary};
 use crate::config;
 use crate::finish::Haste;
+use crate::keeper::Keep;
 use crate::pipeline::Pipeline;
 use crate::source::genesys_log::GenesysLogs;
 use crate::source::key_log::KeyLogFile;
@@ -58,6 +60,9 @@ pub(crate) struct Args {
     /// Decrypt DTLS-SRTP by this key log, as SSLKEYLOGFILE makes TLS libraries and browsers write it
     #[arg(long, value_name = "FILE")]
     keylog: Vec<PathBuf>,
+    /// With two or more, one thread follows the calls while another writes [default: as many as there are processors]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
     /// Print the summary as JSON
     #[arg(long)]
     json: bool,
@@ -89,16 +94,13 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         eprintln!("spantape: {}", pipeline.recovered().text());
     }
     let progress = progress_bar(&args.files);
-    let mut frames = 0u64;
-    while let Some(frame) = source.next_frame() {
-        while let Some((at, requests)) = logs.next_until(frame.at) {
-            logs.count(pipeline.control_first(at, &requests)?);
-        }
-        pipeline.handle_frame(&frame)?;
-        frames += 1;
-        if frames.is_multiple_of(FRAMES_A_LOOK) {
-            progress.set_position(read.load(Ordering::Relaxed));
-        }
+    let look = || progress.set_position(read.load(Ordering::Relaxed));
+    if args.threads.map_or_else(available, usize::from) > 1 {
+        let mut apart = pipeline.apart()?;
+        replay(&mut source, &mut logs, &mut apart, look)?;
+        pipeline = apart.together()?;
+    } else {
+        replay(&mut source, &mut logs, &mut pipeline, look)?;
     }
     pipeline.finish()?;
     progress.finish_and_clear();
@@ -110,20 +112,45 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if let Some(text) = logs.unheard() {
         eprintln!("spantape: warning: {text}");
     }
-    let (counters, tally) = pipeline.figures();
-    for problem in &tally.undecoded {
+    let figures = pipeline.figures();
+    for problem in &figures.tally.undecoded {
         eprintln!("spantape: warning: {problem}");
     }
     if args.json {
         println!(
             "{:#}",
-            summary::json(&counters, tally, &problems.iter().map(ToString::to_string).collect::<Vec<_>>())
+            summary::json(&figures, &problems.iter().map(ToString::to_string).collect::<Vec<_>>())
         );
     } else {
-        print!("{}", summary::text(&counters, tally));
+        print!("{}", summary::text(&figures));
     }
     let failed = problems.iter().any(|problem| !problem.is_warning());
     Ok(if failed { ExitCode::from(PARTLY) } else { ExitCode::SUCCESS })
+}
+
+/// All frames, and what the logs say between them.
+fn replay(
+    source: &mut Merge,
+    logs: &mut GenesysLogs,
+    pipeline: &mut Pipeline<impl Keep>,
+    look: impl Fn(),
+) -> Result<()> {
+    let mut frames = 0u64;
+    while let Some(frame) = source.next_frame() {
+        while let Some((at, requests)) = logs.next_until(frame.at) {
+            logs.count(pipeline.control_first(at, &requests)?);
+        }
+        pipeline.handle_frame(&frame)?;
+        frames += 1;
+        if frames.is_multiple_of(FRAMES_A_LOOK) {
+            look();
+        }
+    }
+    pipeline.finish_calls()
+}
+
+fn available() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Bytes read of all, with rate and time left; nothing where there is no terminal.

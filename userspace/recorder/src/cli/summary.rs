@@ -4,10 +4,11 @@ use spantape_core::engine::Counters;
 use spantape_core::sip::Oddity;
 use spantape_core::wire::Malformed;
 
-use crate::pipeline::Tally;
+use crate::pipeline::Figures;
 
 /// For people.
-pub(super) fn text(counters: &Counters, tally: &Tally) -> String {
+pub(super) fn text(figures: &Figures<'_>) -> String {
+    let Figures { counters, tally, .. } = figures;
     use std::fmt::Write;
     let mut text = String::new();
     let mut line = |what: &str, value: String| {
@@ -25,7 +26,7 @@ pub(super) fn text(counters: &Counters, tally: &Tally) -> String {
             counters.rtp_packets, tally.streams, tally.lost, tally.late, tally.duplicate
         ),
     );
-    for (what, count) in dropped(counters, tally) {
+    for (what, count) in dropped(figures) {
         line("dropped", format!("{count} {what}"));
     }
     for (what, count) in odd(counters) {
@@ -35,14 +36,15 @@ pub(super) fn text(counters: &Counters, tally: &Tally) -> String {
 }
 
 /// For machines.
-pub(super) fn json(counters: &Counters, tally: &Tally, problems: &[String]) -> serde_json::Value {
+pub(super) fn json(figures: &Figures<'_>, problems: &[String]) -> serde_json::Value {
+    let Figures { counters, tally, .. } = figures;
     let dropped: serde_json::Map<String, serde_json::Value> =
-        dropped(counters, tally).into_iter().map(|(what, count)| (what, count.into())).collect();
+        dropped(figures).into_iter().map(|(what, count)| (what, count.into())).collect();
     let odd: serde_json::Map<String, serde_json::Value> =
         odd(counters).map(|(what, count)| (what, count.into())).collect();
     serde_json::json!({
         "frames": counters.frames,
-        "bytes": tally.bytes,
+        "bytes": counters.bytes,
         "calls": counters.calls,
         "calls_answered": tally.answered,
         "recordings": tally.recordings,
@@ -70,7 +72,8 @@ fn odd(counters: &Counters) -> impl Iterator<Item = (String, u64)> {
 }
 
 /// What was dropped and why: only what happened.
-fn dropped(counters: &Counters, tally: &Tally) -> Vec<(String, u64)> {
+fn dropped(figures: &Figures<'_>) -> Vec<(String, u64)> {
+    let Figures { counters, tally, missed, unsteered } = figures;
     let malformed = Malformed::ALL.iter().zip(counters.malformed);
     let mut dropped: Vec<(String, u64)> =
         malformed.map(|(kind, count)| (format!("frames with a damaged {}", kind.as_str()), count)).collect();
@@ -91,10 +94,10 @@ fn dropped(counters: &Counters, tally: &Tally) -> Vec<(String, u64)> {
         ("RTP streams for want of room", counters.streams_evicted),
         ("calls for want of room", counters.calls_evicted),
         ("agreements on keys of media for want of room", counters.associations_evicted),
-        ("frames for which the interface had no room", tally.missed.interface),
-        ("frames that found the ring full", tally.missed.ring),
-        ("frames because recording did not keep up", tally.missed.queue),
-        ("announcements of media for want of room (`media_endpoints`)", tally.unsteered),
+        ("frames for which the interface had no room", missed.interface),
+        ("frames that found the ring full", missed.ring),
+        ("frames because recording did not keep up", missed.queue),
+        ("announcements of media for want of room (`media_endpoints`)", *unsteered),
         ("recordings left undecoded, or as WAV, as finishing them did not keep up", tally.skipped),
     ];
     dropped.extend(plain.map(|(what, count)| (what.to_owned(), count)));

@@ -13,8 +13,8 @@ use super::printer::{Printer, Say};
 use crate::cli::terminal::clean;
 use crate::cli::{summary, when};
 use crate::control::Server;
+use crate::keeper::Done;
 use crate::live::{Ended, Figures};
-use crate::pipeline::Done;
 use crate::source::interface::{Interface, LinkEvent};
 use crate::source::listen::Means;
 use crate::source::tap::{Counts, Lost};
@@ -241,9 +241,9 @@ impl Report {
     }
 
     pub(super) fn ended(&self, ended: &Ended, counts: &Counts) {
-        let (counters, tally) = ended.pipeline.figures();
+        let figures = ended.pipeline.figures();
         if !self.json {
-            let mut text = summary::text(&counters, tally);
+            let mut text = summary::text(&figures);
             for (class, count) in Class::ALL.iter().zip(counts).filter(|(_, count)| **count > 0) {
                 text.push_str(&format!("{:<12} {count} {}\n", "sieve", class.as_str()));
             }
@@ -251,10 +251,10 @@ impl Report {
             return;
         }
         let problems: Vec<String> = ended.problem.iter().map(ToString::to_string).collect();
-        let mut value = summary::json(&counters, tally, &problems);
+        let mut value = summary::json(&figures, &problems);
         value["event"] = json!("summary");
         value["classes"] = classes(counts);
-        value["drops"] = drops(tally.missed, counts);
+        value["drops"] = drops(figures.missed, counts);
         if let Some(frames) = ended.frames {
             let leaked = frames.all.saturating_sub(frames.kernel + frames.free);
             value["umem"] = json!({ "frames": frames.all, "kernel": frames.kernel, "leaked": leaked });
