@@ -6,6 +6,7 @@ use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, Result, anyhow};
 use crossbeam_channel::{Receiver, Sender, bounded};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use spantape_core::event::Event;
 use spantape_core::record::{CallRow, RecordingRow};
 use spantape_store::{Archive, ArchiveOptions, Saved};
@@ -67,6 +68,7 @@ impl Keeper {
         options.spool.encoding = audio.form.encoding();
         options.spool.traces = audio.pcap;
         options.spool.recipients = audio.recipients.clone();
+        options.spool.open_files = files_of_tapes();
         let archive = Archive::create_with(archive, options)?;
         Ok(Keeper {
             finishing: Finishing::new(audio, haste, archive.finished()),
@@ -166,6 +168,22 @@ impl Keep for Keeper {
         self.keep_rows()
     }
 }
+
+/// How many tapes may have their files open: as many as this process may have at all, but for some. Of more than that, each
+/// block of audio would open a file and close another.
+fn files_of_tapes() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    // Programs that cannot bear many are why there are two limits (systemd.exec(5), LimitNOFILE=).
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    let most = if raised.is_ok() { limit.maximum } else { limit.current };
+    let most = most.and_then(|most| usize::try_from(most).ok()).unwrap_or(MOST_FILES);
+    most.saturating_sub(OTHER_FILES).clamp(LEAST_FILES, MOST_FILES)
+}
+
+const LEAST_FILES: usize = 64;
+const MOST_FILES: usize = 1 << 17;
+/// Sockets, the catalog, and what finishes recordings.
+const OTHER_FILES: usize = 256;
 
 /// A keeper on a thread of its own. It takes what has happened in the same order as it would on this one, so that the
 /// archive is the same.

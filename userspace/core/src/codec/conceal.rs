@@ -14,15 +14,18 @@ const COMPARE_MS: usize = 20;
 /// Remembers the end of what was heard, to go on from it.
 pub struct Concealer {
     rate: usize,
-    /// The last samples heard: enough for the longest pitch period and the piece compared.
+    /// The last samples heard: enough for the longest pitch period and the piece compared. A ring, for each packet adds
+    /// to it and few are lost.
     history: Vec<i16>,
+    /// Where the oldest of them is.
+    oldest: usize,
 }
 
 impl Concealer {
     /// For audio of `rate` samples a second.
     pub fn new(rate: u32) -> Concealer {
         let rate = rate as usize;
-        Concealer { rate, history: vec![0; history_length(rate)] }
+        Concealer { rate, history: vec![0; history_length(rate)], oldest: 0 }
     }
 
     /// Samples a second.
@@ -33,16 +36,17 @@ impl Concealer {
     /// The next samples that were heard.
     pub fn hear(&mut self, samples: &[i16]) {
         let keep = self.history.len();
-        if samples.len() >= keep {
-            self.history.copy_from_slice(&samples[samples.len() - keep..]);
-        } else {
-            self.history.copy_within(samples.len().., 0);
-            self.history[keep - samples.len()..].copy_from_slice(samples);
-        }
+        let samples = &samples[samples.len().saturating_sub(keep)..];
+        let (first, rest) = samples.split_at(samples.len().min(keep - self.oldest));
+        self.history[self.oldest..self.oldest + first.len()].copy_from_slice(first);
+        self.history[..rest.len()].copy_from_slice(rest);
+        self.oldest = (self.oldest + samples.len()) % keep;
     }
 
     /// The last samples that were heard.
-    pub fn heard(&self) -> &[i16] {
+    pub fn heard(&mut self) -> &[i16] {
+        self.history.rotate_left(self.oldest);
+        self.oldest = 0;
         &self.history
     }
 
@@ -54,6 +58,7 @@ impl Concealer {
     /// Appends up to `count` samples in the place of lost ones to `out`; returns how many.
     pub fn conceal(&mut self, count: usize, out: &mut Vec<i16>) -> usize {
         let count = count.min(self.longest());
+        self.heard();
         let pitch = self.pitch();
         let period = self.history.len() - pitch;
         let begin = out.len();

@@ -72,6 +72,8 @@ pub struct Tape {
     concealed: [u64; 2],
     /// First frame of `blocks`.
     base: u64,
+    /// Each has all that the caller says, then all that the callee says: so a packet is added to as little memory as can
+    /// be, and many samples at once.
     blocks: VecDeque<Option<Vec<i16>>>,
     /// What came after its block had left.
     overdubs: Vec<Reel>,
@@ -208,9 +210,11 @@ impl Tape {
         let frames = self.block_frames() as u64;
         for (index, block) in self.blocks.iter_mut().enumerate() {
             let begin = self.base + index as u64 * frames;
-            let place = |frame: u64| frame.saturating_sub(begin).min(frames) as usize * CHANNELS;
-            if let Some(samples) = block.as_mut().and_then(|block| block.get_mut(place(from)..place(to))) {
-                samples.fill(0);
+            let place = |frame: u64| frame.saturating_sub(begin).min(frames) as usize;
+            for channel in block.iter_mut().flat_map(|block| block.chunks_exact_mut(frames as usize)) {
+                if let Some(samples) = channel.get_mut(place(from)..place(to)) {
+                    samples.fill(0);
+                }
             }
         }
     }
@@ -266,10 +270,9 @@ impl Tape {
             let frames = self.block_frames();
             let (index, offset) = (at / frames, at % frames);
             let count = rest.len().min(frames - offset);
-            let block = self.block(index);
-            let target = block[offset * CHANNELS..(offset + count) * CHANNELS].chunks_exact_mut(CHANNELS);
-            for (frame, &sample) in target.zip(rest) {
-                let heard = &mut frame[side.channel()];
+            let place = side.channel() * frames + offset;
+            let heard = &mut self.block(index)[place..place + count];
+            for (heard, &sample) in heard.iter_mut().zip(rest) {
                 *heard = heard.saturating_add(sample);
             }
             rest = &rest[count..];
@@ -344,8 +347,10 @@ impl Tape {
         let raised = [0, 1].map(|channel| upsample(&self.blocks, channel, old, rate));
         let frames = (rate / BLOCKS_PER_SECOND) as usize;
         for (index, block) in self.blocks.iter_mut().enumerate().filter(|(_, block)| block.is_some()) {
-            let frame = |frame: usize| raised.each_ref().map(|all| all.get(index * frames + frame).copied());
-            *block = Some((0..frames).flat_map(frame).map(Option::unwrap_or_default).collect());
+            let sample =
+                |all: &Vec<i16>, frame: usize| all.get(index * frames + frame).copied().unwrap_or_default();
+            let channels = raised.iter().flat_map(|all| (0..frames).map(move |frame| sample(all, frame)));
+            *block = Some(channels.collect());
         }
         self.rate = rate;
     }
@@ -423,12 +428,11 @@ impl Tape {
         while self.base < end {
             let count = frames.min(end - self.base);
             match self.blocks.pop_front() {
-                Some(Some(mut block)) => {
+                Some(Some(block)) => {
                     if silent > 0 {
                         deliver(Reel::Silence(std::mem::take(&mut silent)));
                     }
-                    block.truncate(count as usize * CHANNELS);
-                    deliver(Reel::Samples(block));
+                    deliver(Reel::Samples(interleaved(&block, count as usize)));
                     self.base += count;
                 }
                 Some(None) => {
@@ -447,13 +451,24 @@ impl Tape {
     }
 }
 
+/// The first frames of a block, sample by sample in turn.
+fn interleaved(block: &[i16], frames: usize) -> Vec<i16> {
+    let (caller, callee) = block.split_at(block.len() / CHANNELS);
+    let mut samples = vec![0; frames.min(caller.len()) * CHANNELS];
+    for ((frame, &caller), &callee) in samples.chunks_exact_mut(CHANNELS).zip(caller).zip(callee) {
+        frame[0] = caller;
+        frame[1] = callee;
+    }
+    samples
+}
+
 /// A channel of all blocks at another rate, where it is at the old one.
 fn upsample(blocks: &VecDeque<Option<Vec<i16>>>, channel: usize, old: u32, rate: u32) -> Vec<i16> {
     let frames = (old / BLOCKS_PER_SECOND) as usize;
     let mut samples: Vec<i16> = Vec::with_capacity(blocks.len() * frames);
     for block in blocks {
         match block {
-            Some(block) => samples.extend(block.iter().skip(channel).step_by(CHANNELS)),
+            Some(block) => samples.extend(block.iter().skip(channel * frames).take(frames)),
             None => samples.resize(samples.len() + frames, 0),
         }
     }

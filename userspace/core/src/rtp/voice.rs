@@ -119,7 +119,9 @@ impl Voice {
         let rates = self.upsampler.as_ref().map_or((from, from), Upsampler::rates);
         if rates != (from, to) {
             let mut tail = self.tail.as_mut().filter(|tail| tail.tape == tape.id && tail.rate == to);
-            if let (Some(tail), Some(old), Some(heard)) = (&mut tail, &mut self.upsampler, &self.concealer) {
+            if let (Some(tail), Some(old), Some(heard)) =
+                (&mut tail, &mut self.upsampler, &mut self.concealer)
+            {
                 let rest = old.finish(heard.heard());
                 tape.mix(place.side, tail.frame, &rest, false);
                 tail.frame += rest.len() as i64;

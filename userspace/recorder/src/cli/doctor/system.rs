@@ -57,7 +57,8 @@ impl System {
             clock_service: CLOCK_SERVICES
                 .into_iter()
                 .find_map(|(name, trace)| Path::new(trace).exists().then_some(name)),
-            open_files: getrlimit(Resource::Nofile).current,
+            // spantape raises its own limit as far as this.
+            open_files: getrlimit(Resource::Nofile).maximum,
             ffmpeg: Ffmpeg::find().map(|ffmpeg| {
                 let decoders = ffmpeg.decoders().map_err(|error| error.to_string());
                 (ffmpeg.path().display().to_string(), decoders)
