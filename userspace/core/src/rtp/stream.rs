@@ -614,7 +614,7 @@ impl Stream {
             return;
         }
         timeline.observe(timestamp, packet.at);
-        self.jitter.receive(packet.at, timeline.place(timestamp).0);
+        self.jitter.receive(packet.at, timeline.nominal(timestamp));
         self.timestamp = timestamp;
         self.span.add(timestamp, packet.sequence);
         let place = timeline.place(timestamp);

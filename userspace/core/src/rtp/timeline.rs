@@ -23,6 +23,8 @@ pub(super) struct Timeline {
     window: Window,
     /// Nanoseconds by which the anchor is still to move.
     correction: i64,
+    /// By which it has moved.
+    moved: i64,
 }
 
 #[derive(Clone, Debug)]
@@ -41,6 +43,7 @@ impl Timeline {
             anchor_timestamp: timestamp,
             window: Window { since: at.0, packets: 0, least: i64::MAX },
             correction: 0,
+            moved: 0,
         }
     }
 
@@ -53,6 +56,11 @@ impl Timeline {
         Timestamp(
             self.anchor_at.saturating_add(to_nanoseconds(timestamp - self.anchor_timestamp, self.clock)),
         )
+    }
+
+    /// The same in nanoseconds, but as if the anchor had never followed the sender's clock: a fixed time base.
+    pub(super) fn nominal(&self, timestamp: i64) -> i64 {
+        self.place(timestamp).0.wrapping_sub(self.moved)
     }
 
     /// How long after its place a packet came.
@@ -87,6 +95,7 @@ impl Timeline {
             return;
         }
         self.anchor_at += step;
+        self.moved += step;
         self.correction -= step;
         // Delays noted before the move are relative to the old anchor.
         if self.window.least != i64::MAX {
