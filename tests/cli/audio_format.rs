@@ -121,3 +121,54 @@ fn what_is_undecoded_can_be_added_later() {
         assert!(sound > copy.1.len() / 10, "{format}: {sound} of {}", copy.1.len());
     }
 }
+
+/// What a table says of each call, but for what only who listens knows.
+fn rows(archive: &Path, table: &str) -> Vec<Value> {
+    let arguments = ["search", "--archive", text(archive), "--table", table, "--format", "jsonl"];
+    let lines = stdout(&spantape(&arguments));
+    let mut rows: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for row in rows.iter_mut().filter_map(Value::as_object_mut) {
+        for heard in ["recordings", "not_decoded", "concealed_ms", "silent_ms", "recovered"] {
+            row.remove(heard);
+        }
+    }
+    rows
+}
+
+#[test]
+fn without_audio_the_same_is_known_of_calls_and_streams() {
+    let cases =
+        ["plain-pcmu", "loss-reorder-jitter", "genesys", "hold-resume", "g722", "pbx-legs", "transfer-blind"];
+    for case in cases {
+        let dir = TempDir::new().unwrap();
+        let (heard, unheard) = (dir.path().join("heard"), dir.path().join("unheard"));
+        for (archive, option) in [(&heard, "--threads=2"), (&unheard, "--no-audio")] {
+            let output = spantape(&["replay", text(&sample(case)), "--archive", text(archive), option]);
+            assert!(output.status.success(), "{}", stderr(&output));
+        }
+        for table in ["calls", "streams", "quality", "events"] {
+            let expected = rows(&heard, table);
+            assert!(!expected.is_empty() || table == "events", "{case}: {table}");
+            assert_eq!(rows(&unheard, table), expected, "{case}: {table}");
+        }
+        assert!(!rows(&heard, "recordings").is_empty(), "{case}");
+        assert!(rows(&unheard, "recordings").is_empty() && !unheard.join("recordings").exists(), "{case}");
+    }
+}
+
+#[test]
+fn an_archive_does_not_tell_how_many_threads_have_written_it() {
+    let dir = TempDir::new().unwrap();
+    let cases = ["plain-pcmu", "record-on-off-on", "siprec-paused", "reinvite-codec", "loss-reorder-jitter"];
+    let archives = ["1", "2"].map(|threads| {
+        let archive = dir.path().join(threads);
+        let inputs: Vec<_> = cases.iter().map(|case| sample(case)).collect();
+        let mut arguments = vec!["replay", "--archive", text(&archive), "--threads", threads];
+        arguments.extend(inputs.iter().map(|input| text(input)));
+        let output = spantape(&arguments);
+        assert!(output.status.success(), "{}", stderr(&output));
+        files(&archive)
+    });
+    assert!(archives[0].keys().filter(|name| name.ends_with(".wav")).count() >= 4);
+    assert!(archives[0] == archives[1], "{:?} and {:?}", archives[0].keys(), archives[1].keys());
+}

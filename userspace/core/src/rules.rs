@@ -302,6 +302,9 @@ pub fn glob(pattern: &str) -> Result<Regex, regex::Error> {
 pub struct Config {
     /// What is recorded.
     pub rules: Rules,
+    /// Keep audio of what is to be recorded; without it there are no tapes and no recordings, but all that is to be known
+    /// of calls and streams.
+    pub audio: bool,
     /// Say by [`Event::Media`](crate::event::Event::Media) which media is wanted.
     pub announces_media: bool,
     /// Say by [`Event::Signalled`](crate::event::Event::Signalled) what another engine has to know to go on with the
@@ -355,6 +358,7 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             rules: Rules::default(),
+            audio: true,
             announces_media: false,
             tells_signalling: false,
             keeps_packets: false,

@@ -403,10 +403,12 @@ impl Call {
         let packet = &self.open(id, binding.speaker, stream, packet, &mut clear, context);
         let flow = context.flows.get(id);
         let current = flow.streams.get(stream).and_then(Stream::current_type);
-        if self.recorder.tape.is_none() || current != Some(packet.payload_type) {
+        let awaits_tape = context.config.audio && self.recorder.tape.is_none();
+        let changes = self.recorder.tape.is_some() && current != Some(packet.payload_type);
+        if awaits_tape || changes {
             let codec =
                 self.descriptions.carried(&flow.key, binding.speaker, packet.payload_type, packet.payload);
-            if self.recorder.tape.is_none() {
+            if awaits_tape {
                 self.begin_recording(id, stream, packet.at, &codec, context);
             } else if codec.is_decodable() && !packet.is_sealed {
                 // Before it is heard, so that none of it is brought to a lower rate.
@@ -458,7 +460,7 @@ impl Call {
             // What was up before it was heard of began with its media.
             self.start = self.start.min(at);
             if let Some((binding, codec)) = binding.zip(codec) {
-                if self.recorder.tape.is_none() {
+                if context.config.audio && self.recorder.tape.is_none() {
                     self.begin_recording(id, index, at, &codec, context);
                 }
                 self.offer_floor(id, binding.speaker, index, &codec, context);

@@ -53,6 +53,7 @@ impl Call {
         }
         let wanted = trigger.verb == Verb::Start && !self.is_over() && !self.recorder.is_recording();
         if wanted
+            && context.config.audio
             && self.decide(None, context.flows).action == Action::OnDemand
             && self.recorder.tape.is_none()
         {

@@ -34,6 +34,7 @@ const FRAMES_A_LOOK: u64 = 4096;
   spantape replay ring-*.pcapng.gz --archive calls --config rules.toml
   tcpdump -i eth1 -w - udp | spantape replay - --archive calls
   spantape replay rtp-only.pcap --archive calls --orphans --json
+  spantape replay monday.pcap --archive quality --no-audio
   spantape replay calls.pcap --archive calls --genesys-log sipserver.log
   spantape replay webrtc.pcapng --archive calls --keylog keys.txt
 
@@ -54,6 +55,9 @@ pub(crate) struct Args {
     /// Record RTP that belongs to no known call as well
     #[arg(long)]
     orphans: bool,
+    /// Keep no audio: calls, streams and their quality come into the catalog, and there are no recordings
+    #[arg(long)]
+    no_audio: bool,
     /// Obey what this log of a Genesys SIP Server says was asked for: 3013 start, 3014 stop, 3015 pause, 3016 resume
     #[arg(long, value_name = "FILE")]
     genesys_log: Vec<PathBuf>,
@@ -72,6 +76,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let config::Configuration { engine: mut config, audio, key_log, node, .. } =
         config::load(args.config.as_deref())?;
     config.orphans |= args.orphans;
+    config.audio &= !args.no_audio;
 
     let read = Arc::new(AtomicU64::new(0));
     let mut source = Merge::open(&args.files, &read);

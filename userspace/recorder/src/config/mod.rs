@@ -127,6 +127,7 @@ struct Record {
     ring_timeout: Option<Duration>,
     digit_timeout: Option<Duration>,
     orphans: bool,
+    audio: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -317,6 +318,7 @@ fn parse(text: &str) -> Result<Configuration, toml::de::Error> {
         recorders: file.recorder.into_iter().flat_map(recorders).collect(),
         correlation_headers: file.correlation.headers,
         orphans: file.record.orphans,
+        audio: file.record.audio.unwrap_or(defaults.audio),
         record_headers: file.record.headers.unwrap_or(defaults.record_headers),
         rtp_timeout: or(file.record.rtp_timeout, defaults.rtp_timeout),
         hold_timeout: or(file.record.hold_timeout, defaults.hold_timeout),

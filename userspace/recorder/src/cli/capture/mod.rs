@@ -69,6 +69,9 @@ pub(crate) struct Args {
     /// Record RTP that belongs to no known call as well
     #[arg(long)]
     orphans: bool,
+    /// Keep no audio: calls, streams and their quality come into the catalog, and there are no recordings
+    #[arg(long)]
+    no_audio: bool,
     /// Print what happens as JSON, one object a line
     #[arg(long)]
     json: bool,
@@ -85,6 +88,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     configuration.capture.pass_rest |= args.pass_rest;
     configuration.capture.busy_poll |= args.busy_poll;
     configuration.engine.orphans |= args.orphans;
+    configuration.engine.audio &= !args.no_audio;
     configuration.engine.announces_media = true;
     configuration.engine.tells_signalling = true;
     // One thread: privileges are a thread's own, and are given up before there are others.
