@@ -7,15 +7,17 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 
 const READ_BUFFER: usize = 256 << 10;
 const WRITE_BLOCK: usize = 16 << 10;
+const MOST_FILES: usize = 16_000;
 const LARGEST_FRAME: usize = 1 << 18;
 const MAGIC: [u8; 4] = 0xa1b2_c3d4_u32.to_le_bytes();
 
-/// Writes each stream's samples, 16 bits each, to a raw file of its own below `folder`.
+/// Writes each stream's samples, 16 bits each, to a raw file of its own below `folder`, as far as there may be so many.
 pub(super) fn run(file: &Path, folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
     let source = File::open(file).with_context(|| format!("open {}", file.display()))?;
@@ -93,18 +95,20 @@ struct Streams {
     /// As fast a hash as the recorder's own: a slow one here would flatter it.
     places: HashMap<Tuple, usize, foldhash::fast::FixedState>,
     streams: Vec<Stream>,
+    /// Of more streams than these several share a file, as a process may not open more.
+    files: Vec<Arc<File>>,
     table: [[u8; 2]; 256],
 }
 
 struct Stream {
-    file: File,
+    file: Arc<File>,
     pending: Vec<u8>,
 }
 
 impl Streams {
     fn new(folder: PathBuf) -> Self {
         let table = std::array::from_fn(|code| decode(code as u8).to_le_bytes());
-        Self { folder, places: HashMap::default(), streams: Vec::new(), table }
+        Self { folder, places: HashMap::default(), streams: Vec::new(), files: Vec::new(), table }
     }
 
     fn append(&mut self, tuple: Tuple, payload: &[u8]) -> Result<()> {
@@ -115,7 +119,7 @@ impl Streams {
         let stream = &mut self.streams[place];
         stream.pending.extend(payload.iter().flat_map(|&code| self.table[usize::from(code)]));
         if stream.pending.len() >= WRITE_BLOCK {
-            stream.file.write_all(&stream.pending[..WRITE_BLOCK])?;
+            (&*stream.file).write_all(&stream.pending[..WRITE_BLOCK])?;
             stream.pending.drain(..WRITE_BLOCK);
         }
         Ok(())
@@ -123,9 +127,16 @@ impl Streams {
 
     fn open(&mut self, tuple: Tuple) -> Result<usize> {
         let place = self.streams.len();
-        let path = self.folder.join(format!("{place}.raw"));
-        let file = File::create(&path)
-            .with_context(|| format!("create {} (ulimit -n is two files a call)", path.display()))?;
+        let file = match self.files.get(place % MOST_FILES) {
+            Some(file) => Arc::clone(file),
+            None => {
+                let path = self.folder.join(format!("{place}.raw"));
+                let file = File::create(&path)
+                    .with_context(|| format!("create {} (ulimit -n is too small)", path.display()))?;
+                self.files.push(Arc::new(file));
+                Arc::clone(&self.files[place])
+            }
+        };
         self.streams.push(Stream { file, pending: Vec::with_capacity(2 * WRITE_BLOCK) });
         self.places.insert(tuple, place);
         Ok(place)
@@ -133,7 +144,7 @@ impl Streams {
 
     fn finish(&mut self) -> Result<()> {
         for stream in &mut self.streams {
-            stream.file.write_all(&stream.pending)?;
+            (&*stream.file).write_all(&stream.pending)?;
         }
         Ok(())
     }

@@ -67,9 +67,14 @@ impl Load {
 
     /// Only a whole load gets the name.
     pub(super) fn write(self, path: &Path) -> Result<()> {
+        self.write_spread(path, SPREAD)
+    }
+
+    /// The same, but the first and the last call begin so far apart.
+    pub(super) fn write_spread(self, path: &Path, spread: Duration) -> Result<()> {
         let partial = path.with_extension("partial");
         let file = File::create(&partial).with_context(|| format!("create {}", partial.display()))?;
-        self.generate(file).with_context(|| format!("write {}", partial.display()))?;
+        self.generate(file, spread).with_context(|| format!("write {}", partial.display()))?;
         std::fs::rename(&partial, path).with_context(|| format!("rename to {}", path.display()))
     }
 
@@ -82,13 +87,13 @@ impl Load {
             voices: Voices::new(),
             queue: BinaryHeap::new(),
         };
-        frames.queue = (0..self.calls).flat_map(|call| frames.begin(call)).collect();
+        frames.queue = (0..self.calls).flat_map(|call| frames.begin(call)).map(Reverse).collect();
         frames
     }
 
-    fn generate(self, file: File) -> Result<()> {
+    fn generate(self, file: File, spread: Duration) -> Result<()> {
         let mut out = Writer::new(BufWriter::with_capacity(WRITE_BUFFER, file))?;
-        for frame in self.frames(SPREAD) {
+        for frame in self.frames(spread) {
             let (at, data) = frame?;
             out.frame(EPOCH + at, &data)?;
         }
@@ -126,18 +131,24 @@ impl Iterator for Frames {
 
 impl Frames {
     /// The first message of a call and the first packet of either side.
-    fn begin(&self, call: u32) -> [Reverse<Due>; 3] {
+    fn begin(&self, call: u32) -> impl Iterator<Item = Due> + use<> {
         [Part::Signalling, Part::Media(Side::Caller), Part::Media(Side::Callee)]
-            .map(|part| Reverse(Due { at: self.time(call, part, 0), call, part, index: 0 }))
+            .map(|part| self.due(call, part, 0))
+            .into_iter()
+            .flatten()
     }
 
     fn after(&self, due: &Due) -> Option<Due> {
-        let index = due.index + 1;
-        let end = match due.part {
+        self.due(due.call, due.part, due.index + 1)
+    }
+
+    /// A message or packet, if there are so many.
+    fn due(&self, call: u32, part: Part, index: u32) -> Option<Due> {
+        let end = match part {
             Part::Signalling => Message::ALL.len() as u32,
             Part::Media(_) => self.load.packets(),
         };
-        (index < end).then(|| Due { at: self.time(due.call, due.part, index), index, ..*due })
+        (index < end).then(|| Due { at: self.time(call, part, index), call, part, index })
     }
 
     fn time(&self, call: u32, part: Part, index: u32) -> u64 {

@@ -15,6 +15,7 @@ mod machine;
 mod measure;
 mod replay;
 mod search;
+mod signalling;
 mod verify;
 mod voice;
 
@@ -49,6 +50,8 @@ enum What {
     Floods(floods::Args),
     /// Look calls up in a catalog of ten million, in turn with DuckDB on the same files; needs Python with DuckDB.
     Search(search::Args),
+    /// Replay set-ups of calls without media, few and many, and compare what they cost and how much memory they take.
+    Signalling(signalling::Args),
     /// What sends frames for live capture.
     #[command(hide = true)]
     Send(capture::send::Args),
@@ -89,6 +92,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         What::Capture(args) => capture::run(args),
         What::Floods(args) => floods::run(args),
         What::Search(args) => search::run(args),
+        What::Signalling(args) => signalling::run(args),
         What::Send(args) => capture::send::run(args),
         What::Floor(args) => floor::run(&args.file, &args.folder),
     }
