@@ -40,7 +40,12 @@ impl Id {
 
 impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let digit = |value: u8| char::from(DIGITS[usize::from(value & 0xf)]);
+        // At once: each row of the catalog has some of them.
+        let mut text = String::with_capacity(2 * self.0.len());
+        text.extend(self.0.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]));
+        f.write_str(&text)
     }
 }
 

@@ -66,7 +66,7 @@ use crate::encrypt::SUFFIX;
 use crate::log::{Log, OpenTape};
 use crate::recovery::{encrypt_logged, find_again, look_again, remove_others};
 use crate::room::Room;
-use crate::schema::json_row;
+use crate::schema::{Written, json_row};
 
 pub use crate::catalog::Catalog;
 pub use crate::error::{Error, Result};
@@ -413,7 +413,7 @@ impl Archive {
             self.spool.postpone(id, Part { range, left_out, row });
             return Ok(None);
         };
-        let logged = self.log.awaited(row.id, recording_row(row, &saved));
+        let logged = self.log.awaited(row.id, &recording_row(row, &saved));
         self.tolerate(logged)?;
         if last {
             self.close(id)?;
@@ -425,13 +425,13 @@ impl Archive {
     /// that: the next [`Archive::flush`] tries again, or the next process.
     pub fn recording(&mut self, row: &RecordingRow, saved: &Saved) -> Result<()> {
         if self.spool.finished().encrypts() && !saved.file.ends_with(SUFFIX) {
-            let logged = self.log.awaited(row.id, recording_row(row, saved));
+            let logged = self.log.awaited(row.id, &recording_row(row, saved));
             self.tolerate(logged)?;
             self.in_clear.push((row.clone(), saved.clone()));
             return Ok(());
         }
         self.log.arrived(&row.id);
-        let mut logged = self.log.row(Table::Recordings, recording_row(row, saved));
+        let mut logged = self.log.row(Table::Recordings, &recording_row(row, saved));
         if !saved.replaces.is_empty() {
             // From here on the next process knows which of the two counts. A replay makes both once more.
             let written = if self.repeatable { Log::write } else { Log::sync };
@@ -482,25 +482,25 @@ impl Archive {
     /// See [`Catalog::call`].
     pub fn call(&mut self, row: &CallRow) -> Result<()> {
         self.spool.over(row.id);
-        let logged = self.log.row(Table::Calls, json_row(CALLS, row)).and_then(|()| self.log.over(row.id));
+        let logged = self.log.row(Table::Calls, &Written(CALLS, row)).and_then(|()| self.log.over(row.id));
         self.add_logged(logged, |catalog| catalog.call(row))
     }
 
     /// See [`Catalog::stream`].
     pub fn stream(&mut self, row: &StreamRow) -> Result<()> {
-        let logged = self.log.row(Table::Streams, json_row(STREAMS, row));
+        let logged = self.log.row(Table::Streams, &Written(STREAMS, row));
         self.add_logged(logged, |catalog| catalog.stream(row))
     }
 
     /// See [`Catalog::event`].
     pub fn event(&mut self, row: &EventRow) -> Result<()> {
-        let logged = self.log.row(Table::Events, json_row(EVENTS, row));
+        let logged = self.log.row(Table::Events, &Written(EVENTS, row));
         self.add_logged(logged, |catalog| catalog.event(row))
     }
 
     /// See [`Catalog::quality`].
     pub fn quality(&mut self, row: &QualityRow) -> Result<()> {
-        let logged = self.log.row(Table::Quality, json_row(QUALITY, row));
+        let logged = self.log.row(Table::Quality, &Written(QUALITY, row));
         self.add_logged(logged, |catalog| catalog.quality(row))
     }
 

@@ -95,10 +95,7 @@ pub(crate) fn add(spool: &Path, read: &Contents, recordings: &[Map<String, Value
         return Ok(());
     }
     let path = path_in(spool);
-    let entry = |row: &Map<String, Value>| {
-        line(&Entry::Row { table: Table::Recordings.to_string(), row: row.clone() })
-    };
-    let lines: Vec<u8> = recordings.iter().flat_map(entry).collect();
+    let lines: Vec<u8> = recordings.iter().flat_map(|row| row_line(Table::Recordings, row)).collect();
     let file =
         File::options().create(true).truncate(false).write(true).open(&path).map_err(io("open", &path))?;
     file.set_len(read.length)
@@ -276,15 +273,15 @@ impl Log {
         self.write_some()
     }
 
-    /// A row of the catalog.
-    pub(crate) fn row(&mut self, table: Table, row: Map<String, Value>) -> Result<()> {
-        self.collected.extend(line(&Entry::Row { table: table.to_string(), row }));
+    /// A row of the catalog, which becomes an object.
+    pub(crate) fn row(&mut self, table: Table, row: &impl Serialize) -> Result<()> {
+        self.collected.extend(row_line(table, row));
         self.write_some()
     }
 
     /// A recording that is there, and whose row comes later: until then this one counts.
-    pub(crate) fn awaited(&mut self, id: Id, row: Map<String, Value>) -> Result<()> {
-        let line = line(&Entry::Row { table: Table::Recordings.to_string(), row });
+    pub(crate) fn awaited(&mut self, id: Id, row: &impl Serialize) -> Result<()> {
+        let line = row_line(Table::Recordings, row);
         self.collected.extend(&line);
         self.awaited.insert(id, line);
         self.write_some()
@@ -345,7 +342,17 @@ fn begin(dir: &Path, repeatable: bool, lines: &[&[u8]]) -> Result<(File, u64)> {
     Ok((file, text.len() as u64))
 }
 
-fn line(entry: &Entry) -> Vec<u8> {
+/// An [`Entry::Row`] of a row that is no object yet.
+fn row_line(table: Table, row: &impl Serialize) -> Vec<u8> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "snake_case")]
+    enum Entry<'a, R> {
+        Row { table: &'static str, row: &'a R },
+    }
+    line(&Entry::Row { table: table.as_str(), row })
+}
+
+fn line(entry: &impl Serialize) -> Vec<u8> {
     // Nothing in it has keys that are no texts, which is all that could go wrong.
     let mut line = serde_json::to_vec(entry).unwrap_or_default();
     line.push(b'\n');
@@ -371,10 +378,10 @@ mod tests {
         let mut log = Log::create(dir, false, Vec::new()).unwrap();
         log.tape(TapeId(1)).unwrap();
         log.tape(TapeId(2)).unwrap();
-        log.row(Table::Calls, row(1)).unwrap();
+        log.row(Table::Calls, &row(1)).unwrap();
         log.kept(TapeId(2), vec![part(2)]).unwrap();
         log.closed(TapeId(1)).unwrap();
-        log.row(Table::Events, row(2)).unwrap();
+        log.row(Table::Events, &row(2)).unwrap();
         log.write().unwrap();
         log
     }
@@ -434,13 +441,13 @@ mod tests {
     fn what_was_written_in_part_is_written_over() {
         let dir = tempfile::tempdir().unwrap();
         let mut log = write_all(dir.path());
-        log.row(Table::Calls, row(3)).unwrap();
-        log.row(Table::Calls, row(4)).unwrap();
+        log.row(Table::Calls, &row(3)).unwrap();
+        log.row(Table::Calls, &row(4)).unwrap();
         // The disk was full in the middle of the second line.
         let torn = log.collected.len() * 3 / 4;
         let mut file = File::options().append(true).open(path_in(dir.path())).unwrap();
         file.write_all(&log.collected[..torn]).unwrap();
-        log.row(Table::Calls, row(5)).unwrap();
+        log.row(Table::Calls, &row(5)).unwrap();
         log.write().unwrap();
         let contents = read(dir.path()).unwrap();
         assert_eq!(contents.damaged, 0);
@@ -468,7 +475,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut log = write_all(dir.path());
         log.begin_anew().unwrap();
-        log.row(Table::Calls, row(3)).unwrap();
+        log.row(Table::Calls, &row(3)).unwrap();
         log.write().unwrap();
         let contents = read(dir.path()).unwrap();
         check_tape(&contents);

@@ -9,6 +9,8 @@ use arrow::array::{
     ArrayRef, BooleanBuilder, Float64Builder, Int64Builder, StringBuilder, TimestampMicrosecondBuilder,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value as Json};
 use spantape_core::time::Timestamp;
 
@@ -171,6 +173,26 @@ impl<R> Column<R> {
 
     const fn new(name: &'static str, value: Value<R>) -> Column<R> {
         Column { name, value, nullable: false, lookup: false, unique: false }
+    }
+}
+
+/// A row to be written as what [`json_row`] makes of it.
+pub(crate) struct Written<'a, R>(pub(crate) &'a [Column<R>], pub(crate) &'a R);
+
+impl<R> Serialize for Written<'_, R> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Written(columns, row) = self;
+        let mut map = serializer.serialize_map(Some(columns.len()))?;
+        for column in *columns {
+            match &column.value {
+                Value::Text(value) => map.serialize_entry(column.name, &value(row))?,
+                Value::Time(value) => map.serialize_entry(column.name, &value(row).map(utc::micros))?,
+                Value::Int(value) => map.serialize_entry(column.name, &value(row))?,
+                Value::Float(value) => map.serialize_entry(column.name, &value(row))?,
+                Value::Flag(value) => map.serialize_entry(column.name, &value(row))?,
+            }
+        }
+        map.end()
     }
 }
 
