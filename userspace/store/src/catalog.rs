@@ -110,7 +110,11 @@ impl Catalog {
 
     /// Adds an event.
     pub fn event(&mut self, row: &EventRow) -> Result<()> {
-        self.add(Table::Events, EVENTS, row.at, columns::event_id(row), row)
+        self.identified_event(&(row.clone(), columns::event_id(row)))
+    }
+
+    pub(crate) fn identified_event(&mut self, row: &(EventRow, Id)) -> Result<()> {
+        self.add(Table::Events, EVENTS, row.0.at, row.1, row)
     }
 
     /// Adds five seconds of a stream.

@@ -12,7 +12,8 @@ use crate::spool::Saved;
 type Call = Column<CallRow>;
 type Recording = Column<(RecordingRow, Saved)>;
 type Stream = Column<StreamRow>;
-type Event = Column<EventRow>;
+/// An event and its id, which costs something to make.
+type Event = Column<(EventRow, Id)>;
 type Quality = Column<QualityRow>;
 
 pub(crate) const CALLS: &[Call] = &[
@@ -153,19 +154,19 @@ pub(crate) const STREAMS: &[Stream] = &[
 ];
 
 pub(crate) const EVENTS: &[Event] = &[
-    Event::text("event_id", |r| hex(event_id(r))).unique(),
-    Event::text("call_uid", |r| hex(r.call)).lookup(),
-    Event::text("call_id", |r| text(&r.call_id)).lookup(),
-    Event::time("start", |r| Some(r.at)),
-    Event::text("kind", |r| text(r.kind)),
-    Event::text("trigger", |r| text(r.trigger)),
-    Event::text("verb", |r| text(r.verb)),
-    Event::text("outcome", |r| text(r.outcome)),
-    Event::text("source_address", |r| host(r.source.map(|source| source.ip()))).nullable(),
-    Event::int("source_port", |r| port(r.source)).nullable(),
-    Event::text("destination_address", |r| host(r.destination.map(|to| to.ip()))).nullable(),
-    Event::int("destination_port", |r| port(r.destination)).nullable(),
-    Event::text("text", |r| text(&r.text)),
+    Event::text("event_id", |(_, id)| hex(*id)).unique(),
+    Event::text("call_uid", |(r, _)| hex(r.call)).lookup(),
+    Event::text("call_id", |(r, _)| text(&r.call_id)).lookup(),
+    Event::time("start", |(r, _)| Some(r.at)),
+    Event::text("kind", |(r, _)| text(r.kind)),
+    Event::text("trigger", |(r, _)| text(r.trigger)),
+    Event::text("verb", |(r, _)| text(r.verb)),
+    Event::text("outcome", |(r, _)| text(r.outcome)),
+    Event::text("source_address", |(r, _)| host(r.source.map(|source| source.ip()))).nullable(),
+    Event::int("source_port", |(r, _)| port(r.source)).nullable(),
+    Event::text("destination_address", |(r, _)| host(r.destination.map(|to| to.ip()))).nullable(),
+    Event::int("destination_port", |(r, _)| port(r.destination)).nullable(),
+    Event::text("text", |(r, _)| text(&r.text)),
 ];
 
 pub(crate) const QUALITY: &[Quality] = &[

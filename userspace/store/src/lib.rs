@@ -494,8 +494,9 @@ impl Archive {
 
     /// See [`Catalog::event`].
     pub fn event(&mut self, row: &EventRow) -> Result<()> {
-        let logged = self.log.row(Table::Events, &Written(EVENTS, row));
-        self.add_logged(logged, |catalog| catalog.event(row))
+        let row = (row.clone(), columns::event_id(row));
+        let logged = self.log.row(Table::Events, &Written(EVENTS, &row));
+        self.add_logged(logged, |catalog| catalog.identified_event(&row))
     }
 
     /// See [`Catalog::quality`].

@@ -275,7 +275,7 @@ impl Log {
 
     /// A row of the catalog, which becomes an object.
     pub(crate) fn row(&mut self, table: Table, row: &impl Serialize) -> Result<()> {
-        self.collected.extend(row_line(table, row));
+        add_row_line(&mut self.collected, table, row);
         self.write_some()
     }
 
@@ -344,19 +344,33 @@ fn begin(dir: &Path, repeatable: bool, lines: &[&[u8]]) -> Result<(File, u64)> {
 
 /// An [`Entry::Row`] of a row that is no object yet.
 fn row_line(table: Table, row: &impl Serialize) -> Vec<u8> {
+    let mut line = Vec::new();
+    add_row_line(&mut line, table, row);
+    line
+}
+
+fn add_row_line(lines: &mut Vec<u8>, table: Table, row: &impl Serialize) {
     #[derive(Serialize)]
     #[serde(rename_all = "snake_case")]
     enum Entry<'a, R> {
         Row { table: &'static str, row: &'a R },
     }
-    line(&Entry::Row { table: table.as_str(), row })
+    add_line(lines, &Entry::Row { table: table.as_str(), row });
 }
 
-fn line(entry: &impl Serialize) -> Vec<u8> {
-    // Nothing in it has keys that are no texts, which is all that could go wrong.
-    let mut line = serde_json::to_vec(entry).unwrap_or_default();
-    line.push(b'\n');
+fn line(entry: &Entry) -> Vec<u8> {
+    let mut line = Vec::new();
+    add_line(&mut line, entry);
     line
+}
+
+fn add_line(lines: &mut Vec<u8>, entry: &impl Serialize) {
+    let begin = lines.len();
+    // Nothing in it has keys that are no texts, which is all that could go wrong.
+    if serde_json::to_writer(&mut *lines, entry).is_err() {
+        lines.truncate(begin);
+    }
+    lines.push(b'\n');
 }
 
 #[cfg(test)]
