@@ -60,6 +60,8 @@ pub struct Message<'a> {
     bytes: &'a [u8],
     /// All header lines, for what is asked for rarely.
     headers: &'a [u8],
+    /// With which letters their names begin: most of what is asked for is in no message.
+    initials: u32,
     /// Call-ID (`i`).
     pub call_id: Option<&'a [u8]>,
     from: Option<&'a [u8]>,
@@ -89,6 +91,7 @@ impl<'a> Message<'a> {
             start,
             bytes: text,
             headers: rest,
+            initials: 0,
             call_id: None,
             from: None,
             to: None,
@@ -101,6 +104,7 @@ impl<'a> Message<'a> {
         };
         let mut lines = Headers { rest };
         for (name, value) in lines.by_ref() {
+            message.initials |= initial(name);
             message.note(name, value);
         }
         message.headers = &rest[..rest.len() - lines.rest.len()];
@@ -214,10 +218,19 @@ impl<'a> Message<'a> {
 
     /// The first field of that name, in whatever case.
     pub fn header(&self, name: &[u8]) -> Option<&'a [u8]> {
+        if self.initials & initial(name) == 0 {
+            return None;
+        }
         Headers { rest: self.headers }
             .find(|(found, _)| found.eq_ignore_ascii_case(name))
             .map(|(_, value)| value)
     }
+}
+
+/// A bit for what a name begins with, one and the same for all that are no letters.
+fn initial(name: &[u8]) -> u32 {
+    let letter = name.first().map(|first| first.to_ascii_lowercase().wrapping_sub(b'a'));
+    1 << letter.filter(|&letter| letter < 26).unwrap_or(26)
 }
 
 /// Goes over header lines up to the empty line. Afterwards `rest` is the body.
