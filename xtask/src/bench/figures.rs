@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::load::Load;
 use super::machine::Findings;
 use super::measure::Cost;
+use super::replay::Keep;
 
 /// One run of each program, one right after the other.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +20,9 @@ pub(super) struct Pair {
 /// All runs on one load.
 pub(super) struct Figures {
     pub(super) load: Load,
+    pub(super) keep: Keep,
+    /// Of spantape, if they were said.
+    pub(super) threads: Option<u16>,
     pub(super) pairs: Vec<Pair>,
 }
 
@@ -84,7 +88,12 @@ impl Figures {
 
 impl Findings for Figures {
     fn stem(&self) -> String {
-        format!("replay-{}x{}", self.load.calls, self.load.seconds)
+        let keep = match self.keep {
+            Keep::Pcm => "",
+            Keep::Ulaw => "-ulaw",
+            Keep::Nothing => "-no-audio",
+        };
+        format!("replay-{}x{}{keep}", self.load.calls, self.load.seconds)
     }
 
     fn json(&self) -> Value {
@@ -100,6 +109,8 @@ impl Findings for Figures {
             "calls": self.load.calls,
             "seconds": self.load.seconds,
             "rtp_packets": self.load.rtp_packets(),
+            "keep": self.keep.name(),
+            "threads": self.threads,
             "runs": runs,
             "ratio": self.ratio().json(),
             "best_ratio": rounded(self.best_ratio()),
@@ -115,7 +126,8 @@ impl fmt::Display for Figures {
         let (packets, runs) = (self.load.rtp_packets(), self.pairs.len());
         writeln!(
             f,
-            "{calls} calls x {seconds} s G.711, {packets} RTP packets, {runs} runs of each, in turn"
+            "{calls} calls x {seconds} s G.711, {packets} RTP packets, {runs} runs of each, in turn; {}",
+            self.keep.name()
         )?;
         writeln!(f, "{:<17} {:>9} {:>9} {:>9}", "", "min", "median", "max")?;
         self.rows(f, "floor", |pair| pair.floor)?;
@@ -178,7 +190,7 @@ mod tests {
     fn figures(cpu_s: &[f64]) -> Figures {
         let cost = |cpu_s| Cost { cpu_s, wall_s: 1.0, peak_mb: 50.0 };
         let pairs = cpu_s.iter().map(|&cpu_s| Pair { floor: cost(0.5), spantape: cost(cpu_s) }).collect();
-        Figures { load: Load { calls: 10, seconds: 10 }, pairs }
+        Figures { load: Load { calls: 10, seconds: 10 }, keep: Keep::Pcm, threads: None, pairs }
     }
 
     #[test]

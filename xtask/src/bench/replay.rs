@@ -5,6 +5,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use clap::ValueEnum;
 use serde_json::json;
 
 use super::figures::{Figures, Limits, Pair};
@@ -19,6 +20,12 @@ use crate::programs;
 pub(super) struct Args {
     #[command(flatten)]
     load: Load,
+    /// What is kept of the audio
+    #[arg(long, value_enum, default_value_t = Keep::Pcm)]
+    keep: Keep,
+    /// Threads of spantape [default: as many as there are processors]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
     /// Runs of each program
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
@@ -44,6 +51,27 @@ pub(super) struct Args {
     limits: Limits,
 }
 
+/// What spantape keeps of the audio.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Keep {
+    /// WAV of 16 bits, as it does unless it is told otherwise
+    Pcm,
+    /// WAV of µ-law, as the phones have sent it
+    Ulaw,
+    /// Nothing: the catalog alone
+    Nothing,
+}
+
+impl Keep {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Pcm => "WAV of 16 bits",
+            Self::Ulaw => "WAV of µ-law",
+            Self::Nothing => "no audio",
+        }
+    }
+}
+
 /// Measures, prints, keeps and judges, in this order: a failed check costs no figures.
 pub(super) fn run(args: &Args) -> Result<()> {
     let figures = Bench::new(args)?.figures(args.runs)?;
@@ -62,6 +90,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
 
 struct Bench {
     load: Load,
+    keep: Keep,
+    threads: Option<u16>,
     file: PathBuf,
     /// Everything the programs write is below it.
     outputs: PathBuf,
@@ -80,7 +110,7 @@ impl Bench {
         let folder = folder()?;
         let file = args.load.in_folder(&folder)?;
         let outputs = args.scratch.as_ref().unwrap_or(&folder).join("spantape-bench-outputs");
-        Ok(Self { load: args.load, file, outputs, xtask, spantape })
+        Ok(Self { load: args.load, keep: args.keep, threads: args.threads, file, outputs, xtask, spantape })
     }
 
     fn figures(&self, runs: u32) -> Result<Figures> {
@@ -101,7 +131,7 @@ impl Bench {
             pairs.push(Pair { floor, spantape });
         }
         remove(&self.outputs)?;
-        Ok(Figures { load: self.load, pairs })
+        Ok(Figures { load: self.load, keep: self.keep, threads: self.threads, pairs })
     }
 
     fn floor(&self, folder: &Path) -> Result<Cost> {
@@ -116,9 +146,21 @@ impl Bench {
     fn spantape(&self, folder: &Path) -> Result<Cost> {
         let archive = folder.join("archive");
         let [replay, option, json] = ["replay", "--archive", "--json"].map(OsStr::new);
-        let args = [replay, self.file.as_os_str(), option, archive.as_os_str(), json];
+        let config = folder.join("config.toml");
+        let mut args = vec![replay, self.file.as_os_str(), option, archive.as_os_str(), json];
+        match self.keep {
+            Keep::Pcm => {}
+            Keep::Ulaw => {
+                std::fs::write(&config, "[audio]\nformat = \"wav-ulaw\"\n")
+                    .context("write a configuration")?;
+                args.extend([OsStr::new("--config"), config.as_os_str()]);
+            }
+            Keep::Nothing => args.push(OsStr::new("--no-audio")),
+        }
+        let threads = self.threads.map(|threads| format!("--threads={threads}"));
+        args.extend(threads.as_deref().map(OsStr::new));
         let (cost, summary) = self.measure(&self.spantape, &args)?;
-        verify::spantape(self.load, &summary, &archive)?;
+        verify::spantape(self.load, self.keep != Keep::Nothing, &summary, &archive)?;
         empty(&archive)?;
         Ok(cost)
     }
