@@ -15,7 +15,7 @@ use crate::time::{MILLISECOND, SECOND, Timestamp};
 
 /// A block leaves when capture time is this far past its end: longer than a stream waits for packets that
 /// are out of order, and than packets may be delayed.
-pub(crate) const LATENCY: i64 = 600 * MILLISECOND;
+pub(crate) const LATENCY: i64 = 350 * MILLISECOND;
 /// Blocks a second.
 const BLOCKS_PER_SECOND: u32 = 4;
 /// A packet of which it is not known how long it is heard may be heard so long.
@@ -496,14 +496,15 @@ mod tests {
         assert_eq!(tape.mix(Side::Caller, 1999, &[1, 2], false), 0);
         assert_eq!(tape.mix(Side::Callee, 2000, &[-3], false), 0);
         assert_eq!(tape.mix(Side::Callee, -1, &[9, 8], false), 1);
-        let reels = collect(&mut tape, 2 * SECOND);
+        let now = 1400 * MILLISECOND + LATENCY;
+        let reels = collect(&mut tape, now);
         let [Reel::Samples(first), Reel::Samples(second), Reel::Silence(silent)] = &reels[..] else {
             panic!()
         };
         assert_eq!((first[3998], first[1], second[0], second[1]), (1, 8, 2, -3));
         assert_eq!((first.len(), *silent), (4000, 6000));
         assert_eq!(tape.mix(Side::Caller, 9999, &[1, 2], false), 0);
-        assert_eq!(collect(&mut tape, 2 * SECOND), []);
+        assert_eq!(collect(&mut tape, now), []);
         let mut late = Vec::new();
         tape.overdub(&mut |reel| late.push(reel));
         assert_eq!(late, [Reel::Overdub { frame: 9999, side: Side::Caller, samples: vec![1] }]);
