@@ -1,5 +1,6 @@
 //! spantape: a passive call recorder.
 
+mod archivist;
 mod cli;
 mod config;
 mod control;
@@ -7,7 +8,6 @@ mod decode;
 mod encode;
 mod export;
 mod finish;
-mod keeper;
 mod live;
 mod pipeline;
 mod privileges;

@@ -11,15 +11,15 @@ use spantape_core::time::{SECOND, Timestamp};
 use spantape_core::wire::Endpoint;
 use spantape_store::{ArchiveOptions, Recovered, Shortage};
 
+use crate::archivist::{Apart, Archivist, CarryOut, Tally, Tell};
 use crate::finish::{Audio, Haste};
-use crate::keeper::{Apart, Keep, Keeper, Tally, Tell};
 use crate::source::Frame;
 use crate::source::tap::{Lost, Steer};
 
 /// An engine and who carries out what it says.
-pub(crate) struct Pipeline<K = Keeper> {
+pub(crate) struct Pipeline<K = Archivist> {
     engine: Engine,
-    keeper: K,
+    archivist: K,
     missed: Lost,
     unsteered: u64,
     steer: Option<Box<dyn Steer>>,
@@ -48,7 +48,7 @@ impl Pipeline {
         config.tells_signalling |= audio.pcap;
         Ok(Pipeline {
             engine: Engine::new(config),
-            keeper: Keeper::new(audio, haste, archive, options)?,
+            archivist: Archivist::new(audio, haste, archive, options)?,
             missed: Lost::default(),
             unsteered: 0,
             steer: None,
@@ -62,12 +62,12 @@ impl Pipeline {
 
     /// What an earlier process had not finished in the archive.
     pub(crate) fn recovered(&self) -> &Recovered {
-        self.keeper.archive.recovered()
+        self.archivist.archive.recovered()
     }
 
     /// Goes on with the calls that were up when an earlier process was killed. Returns how many there are.
     pub(crate) fn go_on(&mut self, at: Timestamp) -> Result<usize> {
-        let signals = self.keeper.archive.take_signals();
+        let signals = self.archivist.archive.take_signals();
         let Some(last) = signals.last().map(|signal| signal.at) else { return Ok(0) };
         for signal in &signals {
             self.engine.restore(signal);
@@ -89,7 +89,7 @@ impl Pipeline {
     fn carry_out_restored(&mut self) -> Result<()> {
         while let Some(event) = self.engine.poll_event() {
             match event {
-                Event::Call(row) => self.keeper.archive.call(&row)?,
+                Event::Call(row) => self.archivist.archive.call(&row)?,
                 Event::Media { endpoint, wanted } => self.steer_media(endpoint, wanted),
                 _ => {}
             }
@@ -99,40 +99,40 @@ impl Pipeline {
 
     /// What could not be kept for want of room.
     pub(crate) fn shortage(&self) -> &Shortage {
-        self.keeper.archive.shortage()
+        self.archivist.archive.shortage()
     }
 
     /// After it, nothing that has been completed until now is lost when the process is killed.
     pub(crate) fn write_log(&mut self) -> Result<()> {
-        Ok(self.keeper.archive.write_log()?)
+        Ok(self.archivist.archive.write_log()?)
     }
 
     /// Who is to be told what has been completed.
     pub(crate) fn tell(&mut self, tell: Tell) {
-        self.keeper.tell(tell);
+        self.archivist.tell(tell);
     }
 
     /// Writes what is known to the catalog.
     pub(crate) fn flush(&mut self) -> Result<()> {
-        self.keeper.flush()
+        self.archivist.flush()
     }
 
     /// Something has gone wrong: what is with those that finish recordings comes to the catalog all the same.
     pub(crate) fn finish_recordings(&mut self) -> Result<()> {
-        self.keeper.finish()
+        self.archivist.finish()
     }
 
     /// There are no more frames: ends all calls and completes the archive.
     pub(crate) fn finish(&mut self) -> Result<()> {
         self.finish_calls()?;
-        self.keeper.finish()
+        self.archivist.finish()
     }
 
     /// The engine's figures and the archive's.
     pub(crate) fn figures(&self) -> Figures<'_> {
         Figures {
             counters: self.engine.counters(),
-            tally: &self.keeper.tally,
+            tally: &self.archivist.tally,
             missed: self.missed,
             unsteered: self.unsteered,
         }
@@ -146,7 +146,7 @@ impl Pipeline<Apart> {
     }
 }
 
-impl<K: Keep> Pipeline<K> {
+impl<K: CarryOut> Pipeline<K> {
     /// Who is to be told which media is wanted.
     pub(crate) fn steer(&mut self, steer: Box<dyn Steer>) {
         self.steer = Some(steer);
@@ -228,7 +228,7 @@ impl<K: Keep> Pipeline<K> {
         while let Some(event) = self.engine.poll_event() {
             match event {
                 Event::Media { endpoint, wanted } => self.steer_media(endpoint, wanted),
-                event => self.keeper.carry_out(event)?,
+                event => self.archivist.carry_out(event)?,
             }
         }
         Ok(())
@@ -242,8 +242,8 @@ impl<K: Keep> Pipeline<K> {
         }
     }
 
-    fn with<L>(self, keeper: impl FnOnce(K) -> Result<L>) -> Result<Pipeline<L>> {
-        let Pipeline { engine, keeper: before, missed, unsteered, steer } = self;
-        Ok(Pipeline { engine, keeper: keeper(before)?, missed, unsteered, steer })
+    fn with<L>(self, archivist: impl FnOnce(K) -> Result<L>) -> Result<Pipeline<L>> {
+        let Pipeline { engine, archivist: before, missed, unsteered, steer } = self;
+        Ok(Pipeline { engine, archivist: archivist(before)?, missed, unsteered, steer })
     }
 }

@@ -13,9 +13,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use spantape_store::{ArchiveOptions, SpoolOptions};
 
 use super::{PARTLY, summary};
+use crate::archivist::CarryOut;
 use crate::config;
 use crate::finish::Haste;
-use crate::keeper::Keep;
 use crate::pipeline::Pipeline;
 use crate::source::genesys_log::GenesysLogs;
 use crate::source::key_log::KeyLogFile;
@@ -137,7 +137,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 fn replay(
     source: &mut Merge,
     logs: &mut GenesysLogs,
-    pipeline: &mut Pipeline<impl Keep>,
+    pipeline: &mut Pipeline<impl CarryOut>,
     look: impl Fn(),
 ) -> Result<()> {
     let mut frames = 0u64;

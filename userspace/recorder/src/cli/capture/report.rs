@@ -10,10 +10,10 @@ use spantape_sieve::{COUNT_NO_SOCKET, Class};
 use spantape_store::Recovered;
 
 use super::printer::{Printer, Say};
+use crate::archivist::Done;
 use crate::cli::terminal::clean;
 use crate::cli::{summary, when};
 use crate::control::Server;
-use crate::keeper::Done;
 use crate::live::{Ended, Figures};
 use crate::source::interface::{Interface, LinkEvent};
 use crate::source::listen::Means;

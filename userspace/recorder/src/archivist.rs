@@ -44,33 +44,33 @@ pub(crate) struct Tally {
 const PROBLEMS: usize = 20;
 
 /// Carries out what the engine says.
-pub(crate) trait Keep {
+pub(crate) trait CarryOut {
     /// Carries out what has happened, or sees to it. Which media is wanted is nothing to an archive.
     fn carry_out(&mut self, event: Event) -> Result<()>;
 }
 
 /// An archive and what is on its way there.
-pub(crate) struct Keeper {
+pub(crate) struct Archivist {
     pub(crate) archive: Archive,
     finishing: Finishing,
     pub(crate) tally: Tally,
     tell: Option<Tell>,
 }
 
-impl Keeper {
+impl Archivist {
     /// Opens the archive, which is created if it is not there.
     pub(crate) fn new(
         audio: &Audio,
         haste: Haste,
         archive: &Path,
         mut options: ArchiveOptions,
-    ) -> Result<Keeper> {
+    ) -> Result<Archivist> {
         options.spool.encoding = audio.form.encoding();
         options.spool.traces = audio.pcap;
         options.spool.recipients = audio.recipients.clone();
         options.spool.open_files = files_of_tapes();
         let archive = Archive::create_with(archive, options)?;
-        Ok(Keeper {
+        Ok(Archivist {
             finishing: Finishing::new(audio, haste, archive.finished()),
             archive,
             tally: Tally::default(),
@@ -134,7 +134,7 @@ impl Keeper {
     }
 }
 
-impl Keep for Keeper {
+impl CarryOut for Archivist {
     fn carry_out(&mut self, event: Event) -> Result<()> {
         let archive = &mut self.archive;
         match event {
@@ -185,14 +185,14 @@ const MOST_FILES: usize = 1 << 17;
 /// Sockets, the catalog, and what finishes recordings.
 const OTHER_FILES: usize = 256;
 
-/// A keeper on a thread of its own. It takes what has happened in the same order as it would on this one, so that the
+/// A archivist on a thread of its own. It takes what has happened in the same order as it would on this one, so that the
 /// archive is the same.
 pub(crate) struct Apart {
     events: Sender<Vec<Event>>,
     /// What has been carried out, to be filled again.
     empty: Receiver<Vec<Event>>,
     batch: Vec<Event>,
-    thread: Option<JoinHandle<Result<Keeper>>>,
+    thread: Option<JoinHandle<Result<Archivist>>>,
 }
 
 /// Events that are handed over together, and how many such batches may wait.
@@ -200,26 +200,26 @@ const BATCH: usize = 256;
 const BATCHES: usize = 4;
 
 impl Apart {
-    /// Takes the keeper to another thread.
-    pub(crate) fn start(mut keeper: Keeper) -> Result<Apart> {
+    /// Takes the archivist to another thread.
+    pub(crate) fn start(mut archivist: Archivist) -> Result<Apart> {
         let (events, taken) = bounded::<Vec<Event>>(BATCHES);
         let (give_back, empty) = bounded(BATCHES);
-        let keep = move || -> Result<Keeper> {
+        let keep = move || -> Result<Archivist> {
             for mut batch in taken {
                 for event in batch.drain(..) {
-                    keeper.carry_out(event)?;
+                    archivist.carry_out(event)?;
                 }
                 // One more than fits is made anew.
                 let _ = give_back.try_send(batch);
             }
-            Ok(keeper)
+            Ok(archivist)
         };
         let thread = thread::Builder::new().name("keep".to_owned()).spawn(keep).context("start a thread")?;
         Ok(Apart { events, empty, batch: Vec::with_capacity(BATCH), thread: Some(thread) })
     }
 
-    /// Takes the keeper back, once it has carried out all.
-    pub(crate) fn end(mut self) -> Result<Keeper> {
+    /// Takes the archivist back, once it has carried out all.
+    pub(crate) fn end(mut self) -> Result<Archivist> {
         // Who wants no more has failed, and says why.
         let _ = self.events.send(std::mem::take(&mut self.batch));
         let thread = self.thread.take();
@@ -228,7 +228,7 @@ impl Apart {
     }
 }
 
-impl Keep for Apart {
+impl CarryOut for Apart {
     fn carry_out(&mut self, event: Event) -> Result<()> {
         self.batch.push(event);
         if self.batch.len() < BATCH {
@@ -242,7 +242,7 @@ impl Keep for Apart {
     }
 }
 
-fn join(thread: Option<JoinHandle<Result<Keeper>>>) -> Result<Keeper> {
+fn join(thread: Option<JoinHandle<Result<Archivist>>>) -> Result<Archivist> {
     let kept = thread.context("it has failed before")?.join();
     kept.map_err(|_| anyhow!("the thread that writes has panicked: this is a defect, please report it"))?
 }
