@@ -308,10 +308,9 @@ fn a_straggler_does_not_silence_its_successor() {
         .expect("all others are heard in their place");
 }
 
-/// An hour in which the callee's clock is off by so much, in packets of 100 ms.
-fn an_hour_of_drift(ppm: i64) {
+/// What is said in a call in which the callee's clock is off by so much, in packets of 100 ms.
+fn drifting(call: &Call, ppm: i64) -> Vec<Sent> {
     const STEP: i64 = 100 * MILLISECOND;
-    let call = Call::plain(0, 0, 3600 * SECOND);
     let mut media = Vec::new();
     for side in SIDES {
         let first = call.media_of(side).swap_remove(0);
@@ -330,6 +329,12 @@ fn an_hour_of_drift(ppm: i64) {
         }
     }
     media.retain(|packet| packet.at < call.end());
+    media
+}
+
+fn an_hour_of_drift(ppm: i64) {
+    let call = Call::plain(0, 0, 3600 * SECOND);
+    let media = drifting(&call, ppm);
     let outcome = heard(&call, &media);
     let recording = &outcome.recordings[0];
     let length = call.end() - call.first_packet(Side::Callee);
@@ -351,4 +356,35 @@ fn a_fast_clock() {
 #[test]
 fn a_slow_clock() {
     an_hour_of_drift(-200);
+}
+
+/// A clock that runs fast is no jitter, nor does it jump, whether anybody listens or not.
+#[test]
+fn drift_is_no_jitter() {
+    let call = Call::plain(0, 0, 3600 * SECOND);
+    let media = drifting(&call, 200);
+    let frames = merge([call.signalling(), media.iter().map(Sent::frame).collect()]);
+    for audio in [true, false] {
+        let outcome = run(Config { audio, ..Config::default() }, &frames);
+        assert_eq!((outcome.recordings.len(), outcome.streams.len()), (usize::from(audio), 2));
+        for stream in &outcome.streams {
+            // The step of a packet of 100 ms by 200 ppm.
+            assert!(stream.max_jitter_ms < 0.03, "{audio}: {} ms", stream.max_jitter_ms);
+        }
+    }
+}
+
+/// Where a stream that has drifted begins anew, its jitter does not.
+#[test]
+fn a_new_beginning_after_drift_is_no_jitter() {
+    let call = Call::plain(0, 0, 3600 * SECOND);
+    let mut media = drifting(&call, 200);
+    for packet in media.iter_mut().filter(|packet| packet.at > call.start + 1500 * SECOND) {
+        packet.timestamp = packet.timestamp.wrapping_add(1 << 30);
+    }
+    let outcome = heard(&call, &media);
+    assert_eq!(outcome.streams.len(), 2);
+    for stream in &outcome.streams {
+        assert!(stream.max_jitter_ms < 0.03, "{} ms", stream.max_jitter_ms);
+    }
 }

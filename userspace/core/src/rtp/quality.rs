@@ -15,6 +15,11 @@ pub(super) struct Jitter {
 }
 
 impl Jitter {
+    /// The time base is another one.
+    pub(super) fn begin_anew(&mut self) {
+        self.transit = None;
+    }
+
     /// A packet that should have been heard at `nominal` (on any fixed time base) came at `at`.
     pub(super) fn receive(&mut self, at: Timestamp, nominal: i64) {
         let transit = at.0.wrapping_sub(nominal);

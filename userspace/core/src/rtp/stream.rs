@@ -521,6 +521,7 @@ impl Stream {
         }
         self.timestamp = at;
         self.timeline = Some(Timeline::new(clock, at, anchor));
+        self.jitter.begin_anew();
         self.interrupt();
     }
 
@@ -583,6 +584,7 @@ impl Stream {
         if self.timeline.as_ref().is_none_or(|timeline| timeline.clock() != clock) {
             self.timestamp = i64::from(packet.timestamp);
             self.timeline = Some(Timeline::new(clock, self.timestamp, packet.at));
+            self.jitter.begin_anew();
             self.interrupt();
             self.span.close();
         }
@@ -631,6 +633,12 @@ impl Stream {
             }
         } else {
             self.keep_undecoded(index, &packet, place, out);
+            if out.tape.is_none()
+                && let Some(timeline) = &mut self.timeline
+            {
+                // As where it is heard, by single samples: or its clock would be taken for one that jumps, sooner or later.
+                timeline.follow(SECOND / i64::from(clock), false);
+            }
         }
     }
 }
