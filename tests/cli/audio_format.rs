@@ -135,25 +135,47 @@ fn rows(archive: &Path, table: &str) -> Vec<Value> {
     rows
 }
 
+/// Replays a sample with audio and without, and compares what the catalog has of it.
+fn compare(case: &str, rules: &str, is_recorded: bool) {
+    let dir = TempDir::new().unwrap();
+    let config = dir.path().join("rules.toml");
+    fs::write(&config, rules).unwrap();
+    let (heard, unheard) = (dir.path().join("heard"), dir.path().join("unheard"));
+    for (archive, option) in [(&heard, "--threads=2"), (&unheard, "--no-audio")] {
+        let input = sample(case);
+        let arguments =
+            ["replay", text(&input), "--archive", text(archive), "--config", text(&config), option];
+        let output = spantape(&arguments);
+        assert!(output.status.success(), "{}", stderr(&output));
+    }
+    for table in ["calls", "streams", "quality", "events"] {
+        assert_eq!(rows(&unheard, table), rows(&heard, table), "{case}: {table}");
+    }
+    assert!(!rows(&heard, "calls").is_empty(), "{case}");
+    assert_eq!(!rows(&heard, "recordings").is_empty(), is_recorded, "{case}");
+    assert!(rows(&unheard, "recordings").is_empty() && !unheard.join("recordings").exists(), "{case}");
+}
+
 #[test]
 fn without_audio_the_same_is_known_of_calls_and_streams() {
     let cases =
         ["plain-pcmu", "loss-reorder-jitter", "genesys", "hold-resume", "g722", "pbx-legs", "transfer-blind"];
     for case in cases {
-        let dir = TempDir::new().unwrap();
-        let (heard, unheard) = (dir.path().join("heard"), dir.path().join("unheard"));
-        for (archive, option) in [(&heard, "--threads=2"), (&unheard, "--no-audio")] {
-            let output = spantape(&["replay", text(&sample(case)), "--archive", text(archive), option]);
-            assert!(output.status.success(), "{}", stderr(&output));
-        }
-        for table in ["calls", "streams", "quality", "events"] {
-            let expected = rows(&heard, table);
-            assert!(!expected.is_empty() || table == "events", "{case}: {table}");
-            assert_eq!(rows(&unheard, table), expected, "{case}: {table}");
-        }
-        assert!(!rows(&heard, "recordings").is_empty(), "{case}");
-        assert!(rows(&unheard, "recordings").is_empty() && !unheard.join("recordings").exists(), "{case}");
+        compare(case, "", true);
     }
+}
+
+#[test]
+fn without_audio_rules_and_triggers_are_obeyed_all_the_same() {
+    for case in ["plain-pcmu", "pbx-legs"] {
+        compare(case, "[[rule]]\nname = 'nobody'\naction = 'ignore'\n", false);
+    }
+    let asked = "[[rule]]\nname = 'asked'\naction = 'on-demand'\n\
+                 feature_codes = { toggle = '*1', pause = '*8', resume = '*9' }\n";
+    for case in ["feature-codes", "record-on-off-on"] {
+        compare(case, asked, true);
+    }
+    compare("audiocodes-pause", "", true);
 }
 
 #[test]

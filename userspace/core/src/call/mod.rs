@@ -403,7 +403,7 @@ impl Call {
         let packet = &self.open(id, binding.speaker, stream, packet, &mut clear, context);
         let flow = context.flows.get(id);
         let current = flow.streams.get(stream).and_then(Stream::current_type);
-        let awaits_tape = context.config.audio && self.recorder.tape.is_none();
+        let awaits_tape = self.awaits_tape(context.config);
         let changes = self.recorder.tape.is_some() && current != Some(packet.payload_type);
         if awaits_tape || changes {
             let codec =
@@ -460,7 +460,7 @@ impl Call {
             // What was up before it was heard of began with its media.
             self.start = self.start.min(at);
             if let Some((binding, codec)) = binding.zip(codec) {
-                if context.config.audio && self.recorder.tape.is_none() {
+                if self.awaits_tape(context.config) {
                     self.begin_recording(id, index, at, &codec, context);
                 }
                 self.offer_floor(id, binding.speaker, index, &codec, context);

@@ -85,6 +85,7 @@ impl Call {
         }
         Ok(Effect::None(match (verb, action) {
             (Verb::Start | Verb::Stop, Action::All) => "its rule records the whole call",
+            (Verb::Start | Verb::Stop, _) if !context.config.audio => "no audio is kept",
             (Verb::Start, _) => "it is being recorded already",
             (Verb::Stop, _) => "it is not being recorded",
             (Verb::Pause, _) => "it is paused already",

@@ -13,7 +13,7 @@ use crate::event::{Event, Part, kept};
 use crate::media::{Figures, FlowId, LATENCY, Reel, Tape, TapeId};
 use crate::record::{EndReason, EventRow, Id, RecordingRow, Side};
 use crate::rtp::MIN_PACKETS;
-use crate::rules::{Action, Beginning, LookBack, Paused};
+use crate::rules::{Action, Beginning, Config, LookBack, Paused};
 use crate::time::Timestamp;
 
 /// The trigger of what is recorded by rule.
@@ -49,6 +49,8 @@ pub(super) struct Recorder {
     pub(super) paused_since: Option<Timestamp>,
     /// What is to be kept of the tape has changed since it was told.
     untold: bool,
+    /// It would be recorded, were any audio kept.
+    unheard: bool,
 }
 
 impl Recorder {
@@ -116,9 +118,19 @@ impl Recorder {
     pub(super) fn is_recording(&self) -> bool {
         self.recording().is_some()
     }
+
+    /// Whether it is recorded, or would be, were any audio kept.
+    pub(super) fn is_on(&self) -> bool {
+        self.is_recording() || self.unheard
+    }
 }
 
 impl Call {
+    /// Whether media that comes may begin a tape, or only tells by which rule: where no audio is kept, once.
+    pub(super) fn awaits_tape(&self, config: &Config) -> bool {
+        self.recorder.tape.is_none() && (config.audio || self.rule.is_none())
+    }
+
     /// Media has come and no tape runs: begins one if the rule wants it.
     pub(super) fn begin_recording(
         &mut self,
@@ -144,6 +156,10 @@ impl Call {
         let (action, beginning) = (rule.action, rule.beginning);
         let begins_recorded = action == Action::All || is_session;
         if !begins_recorded && !rule.keeps_look_back() {
+            return;
+        }
+        if !context.config.audio {
+            self.recorder.unheard = begins_recorded;
             return;
         }
         let start = match (action, beginning, self.answer) {
@@ -216,13 +232,16 @@ impl Call {
         }
     }
 
-    pub(super) fn start_segment(&mut self, pending: &Pending, look_back: LookBack) {
+    pub(super) fn start_segment(&mut self, pending: &Pending, look_back: LookBack, keeps_audio: bool) {
         let trigger = &pending.trigger;
         let too_late = self.end.is_some_and(|end| end.at <= trigger.at);
         if self.recorder.is_recording() || too_late {
             return;
         }
-        let Some(tape) = &self.recorder.tape else { return };
+        let Some(tape) = &self.recorder.tape else {
+            self.recorder.unheard = !keeps_audio;
+            return;
+        };
         let wanted = match look_back {
             LookBack::For(nanoseconds) => trigger.at - nanoseconds,
             LookBack::CallStart => tape.start,
@@ -248,6 +267,7 @@ impl Call {
         if at >= call_end || self.recorder.segments.len() >= MAX_SEGMENTS {
             return;
         }
+        self.recorder.unheard = false;
         if let Some(segment) = self.recorder.segments.last_mut().filter(|segment| segment.end.is_none()) {
             segment.end = Some((at.max(segment.start), EndReason::Trigger));
             segment.after = Some(pending.figures);

@@ -84,7 +84,7 @@ impl Call {
 
     /// Whether it is being recorded, or will be once all that was asked for is answered with yes.
     pub(super) fn will_be_recording(&self) -> bool {
-        wished(self.triggers.iter()).unwrap_or(self.recorder.is_recording())
+        wished(self.triggers.iter()).unwrap_or(self.recorder.is_on())
     }
 
     /// Whether it was being recorded, or would be, when that request outside SIP was made.
@@ -94,7 +94,7 @@ impl Call {
             .triggers
             .iter()
             .take_while(|pending| pending.trigger.transaction.as_ref() != Some(&numbered));
-        wished(before).unwrap_or(self.recorder.is_recording())
+        wished(before).unwrap_or(self.recorder.is_on())
     }
 
     /// Whether nothing of that moment may be kept, or may turn out not to be.
@@ -209,7 +209,7 @@ impl Call {
         let on_demand = action == Action::OnDemand || !self.is_conversation() && action != Action::Ignore;
         if on_demand && obeyed {
             match trigger.verb {
-                Verb::Start => self.start_segment(pending, look_back),
+                Verb::Start => self.start_segment(pending, look_back, context.config.audio),
                 Verb::Stop => self.stop_segment(pending),
                 Verb::Pause | Verb::Resume => {}
             }

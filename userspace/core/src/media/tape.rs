@@ -1,7 +1,7 @@
 //! A tape: both sides of a call on one timeline, written in blocks as time goes by.
 //!
 //! Packets are mixed in where they belong; a block leaves once nothing can come for it any more. So a tape
-//! holds about a second of audio, however long the call.
+//! holds about half a second of audio, however long the call.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -14,7 +14,7 @@ use crate::record::{Completeness, Side};
 use crate::time::{MILLISECOND, SECOND, Timestamp};
 
 /// A block leaves when capture time is this far past its end: longer than a stream waits for packets that
-/// are out of order, and than packets may be delayed.
+/// are out of order, and than packets may be delayed. What comes later still is added to what has left.
 pub(crate) const LATENCY: i64 = 350 * MILLISECOND;
 /// Blocks a second.
 const BLOCKS_PER_SECOND: u32 = 4;
