@@ -379,6 +379,8 @@ pub(crate) fn common_properties() -> ParquetResult<WriterPropertiesBuilder> {
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?))
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        // It is looked at after each so many rows.
+        .set_write_batch_size(PAGE_ROWS)
         .set_data_page_row_count_limit(PAGE_ROWS))
 }
 

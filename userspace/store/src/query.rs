@@ -252,6 +252,8 @@ impl Rows {
                     let Some(rows) = rows else { continue };
                     let rows = rows.slice(0, rows.num_rows().min(self.left));
                     self.left -= rows.num_rows();
+                    // Where something is found, more days ahead would only wait in memory.
+                    self.days_ahead = FIRST_DAYS;
                     return Some(Ok(rows));
                 }
             }
@@ -259,7 +261,7 @@ impl Rows {
         None
     }
 
-    /// Reads some days: the more the longer nothing was found that would have been enough.
+    /// Reads some days: the more the longer nothing has been found.
     fn read_ahead(&mut self) {
         let days: Vec<Day> = self.days.by_ref().take(self.days_ahead).collect();
         self.days_ahead = MOST_DAYS.min(2 * self.days_ahead);

@@ -262,6 +262,8 @@ mod tests {
     use arrow::array::{ArrayRef, StringArray, TimestampMicrosecondArray};
 
     use super::*;
+    use crate::testing::recording;
+    use crate::{Catalog, Saved, partition};
 
     #[test]
     fn of_two_rows_with_one_id_the_first_stays() {
@@ -276,5 +278,32 @@ mod tests {
         let sorted = sort(Table::Calls, &batch.unwrap()).unwrap();
         let texts: Vec<&str> = sorted.column(2).as_string::<i32>().iter().flatten().collect();
         assert_eq!(texts, ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]);
+    }
+
+    #[test]
+    fn for_one_row_a_page_of_few_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut catalog = Catalog::with_buffer(dir.path(), 1 << 16).unwrap();
+        let calls = 2000;
+        for n in 0..calls {
+            let mut row = recording(n);
+            row.call_id = format!("{n}@10.0.0.1");
+            row.from.user = format!("+4930{n:07}");
+            catalog
+                .recording(&row, &Saved { file: format!("recordings/{n}.wav"), ..Saved::default() })
+                .unwrap();
+        }
+        catalog.flush().unwrap();
+        let days = partition::days(dir.path(), Table::Recordings).unwrap();
+        let parts = partition::all_parts(dir.path(), Table::Recordings, days[0]).unwrap();
+        let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Required);
+        let metadata = ArrowReaderMetadata::load(&File::open(&parts[0]).unwrap(), options).unwrap();
+        let group = metadata.metadata().row_group(0).num_rows();
+        assert_eq!(group, calls as i64);
+        for (column, index) in metadata.metadata().offset_index().unwrap()[0].iter().enumerate() {
+            let firsts = index.page_locations().iter().map(|page| page.first_row_index);
+            let firsts: Vec<i64> = firsts.chain([group]).collect();
+            assert!(firsts.windows(2).all(|page| page[1] - page[0] <= 512), "column {column}: {firsts:?}");
+        }
     }
 }

@@ -1,17 +1,17 @@
 //! Tapes as files, of which so many are open at a time.
 
-use std::collections::BTreeMap;
-use std::collections::hash_map::{Entry, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
 use spantape_core::media::TapeId;
 use spantape_core::time::SECOND;
 
-use crate::error::{Result, io};
+use crate::error::{Error, Result, io};
 use crate::wav::{self, Format, HEADER_LEN};
 
 #[derive(Clone, Debug)]
@@ -99,21 +99,34 @@ impl Files {
 
     pub(super) fn get(&mut self, id: TapeId, tape: &mut Tape) -> Result<&File> {
         self.uses += 1;
-        if let Some((_, used)) = self.open.get(&id) {
-            self.order.remove(used);
-        } else {
-            while self.open.len() >= self.limit {
-                let Some((_, oldest)) = self.order.pop_first() else { break };
-                self.open.remove(&oldest);
+        let file = match self.open.remove(&id) {
+            Some((file, used)) => {
+                self.order.remove(&used);
+                file
+            }
+            None => self.open(id, tape)?,
+        };
+        self.order.insert(self.uses, id);
+        Ok(&self.open.entry(id).insert_entry((file, self.uses)).into_mut().0)
+    }
+
+    fn open(&mut self, id: TapeId, tape: &mut Tape) -> Result<File> {
+        while self.open.len() >= self.limit && self.close_oldest() {}
+        loop {
+            match open_file(&self.path(id), tape) {
+                // The process has more other files open than was thought.
+                Err(Error::Io { source, .. }) if is_full(&source) && self.close_oldest() => {
+                    self.limit = self.open.len().max(1);
+                }
+                opened => return opened,
             }
         }
-        let slot = match self.open.entry(id) {
-            Entry::Occupied(slot) => slot.into_mut(),
-            Entry::Vacant(slot) => slot.insert((open_file(&path_in(&self.dir, id), tape)?, 0)),
-        };
-        slot.1 = self.uses;
-        self.order.insert(self.uses, id);
-        Ok(&slot.0)
+    }
+
+    /// Returns whether there was one.
+    fn close_oldest(&mut self) -> bool {
+        let oldest = self.order.pop_first();
+        oldest.is_some_and(|(_, oldest)| self.open.remove(&oldest).is_some())
     }
 
     pub(super) fn forget(&mut self, id: TapeId) {
@@ -129,6 +142,12 @@ pub(super) fn outward(frames: &Range<u64>, from: u32, to: u32) -> Range<u64> {
     let frame = |frame: u128| u64::try_from(frame).unwrap_or(u64::MAX);
     let (start, end) = (u128::from(frames.start) * to, u128::from(frames.end) * to);
     frame(start / from)..frame(end.div_ceil(from))
+}
+
+/// Whether no more files may be open.
+fn is_full(error: &io::Error) -> bool {
+    let full = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
+    error.raw_os_error().is_some_and(|error| full.contains(&error))
 }
 
 /// Fills `bytes` from the file as far as that goes; the rest stays as it is.
