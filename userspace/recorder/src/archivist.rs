@@ -185,7 +185,7 @@ const MOST_FILES: usize = 1 << 17;
 /// Sockets, the catalog, and what finishes recordings.
 const OTHER_FILES: usize = 256;
 
-/// A archivist on a thread of its own. It takes what has happened in the same order as it would on this one, so that the
+/// An archivist on a thread of its own. It takes what has happened in the same order as it would on this one, so that the
 /// archive is the same.
 pub(crate) struct Apart {
     events: Sender<Vec<Event>>,

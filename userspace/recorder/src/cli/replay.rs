@@ -64,7 +64,7 @@ pub(crate) struct Args {
     /// Decrypt DTLS-SRTP by this key log, as SSLKEYLOGFILE makes TLS libraries and browsers write it
     #[arg(long, value_name = "FILE")]
     keylog: Vec<PathBuf>,
-    /// With two or more, one thread follows the calls while another writes [default: as many as there are processors]
+    /// With two or more, one thread follows the calls while another writes [default: two if there are two processors, and one for a pipe]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
     /// Print the summary as JSON
@@ -100,7 +100,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     let progress = progress_bar(&args.files);
     let look = || progress.set_position(read.load(Ordering::Relaxed));
-    if args.threads.map_or_else(available, usize::from) > 1 {
+    if args.threads.map_or_else(|| threads(&args.files), usize::from) > 1 {
         let mut apart = pipeline.apart()?;
         replay(&mut source, &mut logs, &mut apart, look)?;
         pipeline = apart.together()?;
@@ -154,8 +154,10 @@ fn replay(
     pipeline.finish_calls()
 }
 
-fn available() -> usize {
-    thread::available_parallelism().map_or(1, usize::from)
+/// One where frames come as they are captured: between two threads, the last events would wait for the next ones.
+fn threads(files: &[PathBuf]) -> usize {
+    let are_files = files.iter().all(|path| path.is_file());
+    if are_files { thread::available_parallelism().map_or(1, usize::from) } else { 1 }
 }
 
 /// Bytes read of all, with rate and time left; nothing where there is no terminal.
