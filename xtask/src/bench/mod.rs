@@ -10,6 +10,7 @@ mod codecs;
 mod figures;
 mod floods;
 mod floor;
+mod instructions;
 mod load;
 mod machine;
 mod measure;
@@ -52,6 +53,8 @@ enum What {
     Search(search::Args),
     /// Replay set-ups of calls without media, few and many, and compare what they cost and how much memory they take.
     Signalling(signalling::Args),
+    /// Count the instructions that a message and a packet take, which are the same on each run; needs valgrind.
+    Instructions(instructions::Args),
     /// What sends frames for live capture.
     #[command(hide = true)]
     Send(capture::send::Args),
@@ -93,6 +96,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         What::Floods(args) => floods::run(args),
         What::Search(args) => search::run(args),
         What::Signalling(args) => signalling::run(args),
+        What::Instructions(args) => instructions::run(args),
         What::Send(args) => capture::send::run(args),
         What::Floor(args) => floor::run(&args.file, &args.folder),
     }
