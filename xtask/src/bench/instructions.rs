@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::folder;
 use super::load::{Load, SPREAD};
-use super::machine::{self, Findings, Machine};
+use super::machine::{Findings, Output};
 use crate::lab::process::require;
 use crate::programs;
 
@@ -24,15 +24,8 @@ pub(super) struct Args {
     /// Measure this build of spantape and make none
     #[arg(long)]
     binary: Option<PathBuf>,
-    /// Print the figures as JSON
-    #[arg(long)]
-    json: bool,
-    /// Keep the figures below tests/bench-runs
-    #[arg(long)]
-    save: bool,
-    /// Name of this machine below tests/bench-runs [default: its CPU model]
-    #[arg(long, requires = "save")]
-    machine: Option<String>,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// What is counted.
@@ -84,16 +77,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         None => programs::release_build("spantape")?,
     };
     let figures = Figures(KINDS.iter().map(|kind| kind.count(&spantape)).collect::<Result<_>>()?);
-    let machine = Machine::this();
-    if args.json {
-        println!("{:#}", json!({ "machine": machine.json(), "figures": figures.json() }));
-    } else {
-        println!("{figures}");
-    }
-    if args.save {
-        let path = machine::save(&figures, &machine, args.machine.as_deref())?;
-        eprintln!("kept in {}", path.display());
-    }
+    args.output.publish(&figures)?;
     figures.check()
 }
 

@@ -68,8 +68,40 @@ pub(super) trait Findings: fmt::Display {
     fn json(&self) -> Value;
 }
 
+/// What becomes of the figures.
+#[derive(clap::Args)]
+pub(super) struct Output {
+    /// Print the figures as JSON
+    #[arg(long)]
+    json: bool,
+    /// Keep the figures below tests/bench-runs
+    #[arg(long)]
+    save: bool,
+    /// Name of this machine below tests/bench-runs [default: its CPU model]
+    #[arg(long, requires = "save")]
+    machine: Option<String>,
+}
+
+impl Output {
+    /// Prints the figures, and keeps them where that is asked for.
+    pub(super) fn publish(&self, figures: &impl Findings) -> Result<()> {
+        let machine = Machine::this();
+        if self.json {
+            println!("{:#}", json!({ "machine": machine.json(), "figures": figures.json() }));
+        } else {
+            // Some end with a line's end.
+            println!("{}", figures.to_string().trim_end());
+        }
+        if self.save {
+            let path = save(figures, &machine, self.machine.as_deref())?;
+            eprintln!("kept in {}", path.display());
+        }
+        Ok(())
+    }
+}
+
 /// Keeps the figures below `tests/bench-runs/`, beside those of the same day and machine.
-pub(super) fn save(figures: &impl Findings, machine: &Machine, name: Option<&str>) -> Result<PathBuf> {
+fn save(figures: &impl Findings, machine: &Machine, name: Option<&str>) -> Result<PathBuf> {
     let now = jiff::Timestamp::now().strftime("%Y-%m-%d %H%M%S").to_string();
     let (day, time) = now.split_once(' ').context("the date and the time")?;
     let name = name.map_or_else(|| machine.name(), str::to_owned);

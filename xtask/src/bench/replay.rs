@@ -6,11 +6,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
-use serde_json::json;
 
 use super::figures::{Figures, Limits, Pair};
 use super::load::Load;
-use super::machine::{self, Findings as _, Machine};
+use super::machine::Output;
 use super::measure::{self, Cost};
 use super::{folder, verify};
 use crate::programs;
@@ -35,15 +34,8 @@ pub(super) struct Args {
     /// Folder for what the programs write [default: target/bench]; in memory, it leaves the disk out
     #[arg(long)]
     scratch: Option<PathBuf>,
-    /// Print the figures as JSON
-    #[arg(long)]
-    json: bool,
-    /// Keep the figures below tests/bench-runs
-    #[arg(long)]
-    save: bool,
-    /// Name of this machine below tests/bench-runs [default: its CPU model]
-    #[arg(long, requires = "save")]
-    machine: Option<String>,
+    #[command(flatten)]
+    output: Output,
     /// Fail when a limit is exceeded
     #[arg(long)]
     check: bool,
@@ -75,16 +67,7 @@ impl Keep {
 /// Measures, prints, keeps and judges, in this order: a failed check costs no figures.
 pub(super) fn run(args: &Args) -> Result<()> {
     let figures = Bench::new(args)?.figures(args.runs)?;
-    let machine = Machine::this();
-    if args.json {
-        println!("{:#}", json!({ "machine": machine.json(), "figures": figures.json() }));
-    } else {
-        println!("{figures}");
-    }
-    if args.save {
-        let path = machine::save(&figures, &machine, args.machine.as_deref())?;
-        eprintln!("kept in {}", path.display());
-    }
+    args.output.publish(&figures)?;
     if args.check { figures.check(args.limits) } else { Ok(()) }
 }
 

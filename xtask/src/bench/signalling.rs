@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::figures::{Spread, rounded};
 use super::folder;
 use super::load::Load;
-use super::machine::{self, Findings, Machine};
+use super::machine::{Findings, Output};
 use super::measure::{self, Cost};
 use crate::programs;
 
@@ -36,15 +36,8 @@ pub(super) struct Args {
     /// Measure this build of spantape and make none
     #[arg(long)]
     binary: Option<PathBuf>,
-    /// Print the figures as JSON
-    #[arg(long)]
-    json: bool,
-    /// Keep the figures below tests/bench-runs
-    #[arg(long)]
-    save: bool,
-    /// Name of this machine below tests/bench-runs [default: its CPU model]
-    #[arg(long, requires = "save")]
-    machine: Option<String>,
+    #[command(flatten)]
+    output: Output,
     /// Fail below so many set-ups a second of CPU
     #[arg(long, default_value_t = 15_000.0)]
     min_rate: f64,
@@ -56,16 +49,7 @@ pub(super) struct Args {
 /// Measures, prints, keeps and judges, in this order: a failed check costs no figures.
 pub(super) fn run(args: &Args) -> Result<()> {
     let figures = measure(args)?;
-    let machine = Machine::this();
-    if args.json {
-        println!("{:#}", json!({ "machine": machine.json(), "figures": figures.json() }));
-    } else {
-        println!("{figures}");
-    }
-    if args.save {
-        let path = machine::save(&figures, &machine, args.machine.as_deref())?;
-        eprintln!("kept in {}", path.display());
-    }
+    args.output.publish(&figures)?;
     figures.check(args.min_rate, args.max_growth)
 }
 

@@ -17,7 +17,6 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
-use serde_json::json;
 
 use self::figures::{Figures, Share};
 use self::highest::Highest;
@@ -27,7 +26,7 @@ use self::send::Frames;
 use self::traffic::Mix;
 use self::trial::Stage;
 use super::load::Load;
-use super::machine::{self, Findings as _, Machine};
+use super::machine::Output;
 use crate::lab::recorder::Source;
 use crate::lab::{Bench, process, switch};
 use crate::programs;
@@ -59,15 +58,8 @@ pub(super) struct Args {
     /// Measure this build of spantape and make none
     #[arg(long)]
     binary: Option<PathBuf>,
-    /// Print the figures as JSON
-    #[arg(long)]
-    json: bool,
-    /// Keep the figures below tests/bench-runs
-    #[arg(long)]
-    save: bool,
-    /// Name of this machine below tests/bench-runs [default: its CPU model]
-    #[arg(long, requires = "save")]
-    machine: Option<String>,
+    #[command(flatten)]
+    output: Output,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -111,17 +103,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     rustix::process::nice(NICE).context("go before others")?;
     let stage = Stage { bench: Bench::new()?, spantape, xtask, frames: args.frames };
     let figures = measure(&stage, args)?;
-    let machine = Machine::this();
-    if args.json {
-        println!("{:#}", json!({ "machine": machine.json(), "figures": figures.json() }));
-    } else {
-        print!("{figures}");
-    }
-    if args.save {
-        let path = machine::save(&figures, &machine, args.machine.as_deref())?;
-        eprintln!("kept in {}", path.display());
-    }
-    Ok(())
+    args.output.publish(&figures)
 }
 
 fn measure(stage: &Stage, args: &Args) -> Result<Figures> {

@@ -17,14 +17,14 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::{Value, json};
+use serde_json::Value;
 use spantape_store::{Query, rows};
 
 use self::calls::Year;
 use self::duckdb::DuckDb;
 use self::figures::{Figures, Measured};
 use self::look_up::{LookUp, options};
-use super::machine::{self, Findings as _, Machine};
+use super::machine::Output;
 use super::{folder, verify};
 use crate::programs;
 
@@ -45,30 +45,14 @@ pub(super) struct Args {
     /// Measure this build of spantape and make none
     #[arg(long)]
     binary: Option<PathBuf>,
-    /// Print the figures as JSON
-    #[arg(long)]
-    json: bool,
-    /// Keep the figures below tests/bench-runs
-    #[arg(long)]
-    save: bool,
-    /// Name of this machine below tests/bench-runs [default: its CPU model]
-    #[arg(long, requires = "save")]
-    machine: Option<String>,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// Measures, prints, keeps and judges, in this order: a failed check costs no figures.
 pub(super) fn run(args: &Args) -> Result<()> {
     let figures = Bench::new(args)?.figures(args.keys)?;
-    let machine = Machine::this();
-    if args.json {
-        println!("{:#}", json!({ "machine": machine.json(), "figures": figures.json() }));
-    } else {
-        println!("{figures}");
-    }
-    if args.save {
-        let path = machine::save(&figures, &machine, args.machine.as_deref())?;
-        eprintln!("kept in {}", path.display());
-    }
+    args.output.publish(&figures)?;
     figures.check()
 }
 
