@@ -85,7 +85,9 @@ impl Outcome {
             Event::TapeSamples { tape, samples } => {
                 let open = self.tape(tape);
                 assert_eq!(samples.len() % open.channels, 0, "half a frame");
-                open.samples.extend(samples);
+                let frames = samples.len() / open.channels;
+                let frame = |frame| samples.iter().skip(frame).step_by(frames);
+                open.samples.extend((0..frames).flat_map(frame));
             }
             Event::TapeSilence { tape, frames } => {
                 let Open { channels, samples, .. } = self.tape(tape);

@@ -15,7 +15,7 @@ use crate::wire::Endpoint;
 /// In the order in which they must be carried out.
 #[derive(Debug)]
 pub enum Event {
-    /// Audio of a call will follow: interleaved samples of 16 bits.
+    /// Audio of a call will follow: samples of 16 bits.
     TapeOpened {
         /// Its name.
         tape: TapeId,
@@ -26,11 +26,11 @@ pub enum Event {
         /// Which of the rules it is for, from 0 on, and of how many: the first one matters most.
         rule: (usize, usize),
     },
-    /// Interleaved samples that follow those before.
+    /// Samples that follow those before.
     TapeSamples {
         /// Which tape.
         tape: TapeId,
-        /// A sample a channel in each frame.
+        /// Channel after channel, as many of each: of two, first the caller's.
         samples: Vec<i16>,
     },
     /// So many frames in which nobody was heard.

@@ -141,7 +141,7 @@ impl CarryOut for Archivist {
             Event::TapeOpened { tape, channels, sample_rate, rule } => {
                 archive.open_tape(tape, sample_rate, channels, rule)?;
             }
-            Event::TapeSamples { tape, samples } => archive.write(tape, &samples)?,
+            Event::TapeSamples { tape, samples } => archive.write_channels(tape, &samples)?,
             Event::TapeSilence { tape, frames } => archive.silence(tape, frames)?,
             Event::TapeOverdub { tape, frame, side, samples } => {
                 archive.overdub(tape, side.channel(), frame, &samples)?;

@@ -291,11 +291,25 @@ impl Archive {
 
     /// See [`Spool::write`]. What there is no room for is silence.
     pub fn write(&mut self, id: TapeId, samples: &[i16]) -> Result<()> {
+        self.append(id, samples.len(), |spool| spool.write(id, samples))
+    }
+
+    /// See [`Spool::write_channels`].
+    pub fn write_channels(&mut self, id: TapeId, samples: &[i16]) -> Result<()> {
+        self.append(id, samples.len(), |spool| spool.write_channels(id, samples))
+    }
+
+    fn append(
+        &mut self,
+        id: TapeId,
+        samples: usize,
+        write: impl FnOnce(&mut Spool) -> Result<()>,
+    ) -> Result<()> {
         if self.refused.contains(&id) {
             return Ok(());
         }
-        if !self.add_to(id, |spool| spool.write(id, samples))? {
-            let frames = self.spool.silence_for(id, samples.len())?;
+        if !self.add_to(id, write)? {
+            let frames = self.spool.silence_for(id, samples)?;
             self.shortage.frames += frames;
         }
         let flushed = self.spool.flush_packets(id);

@@ -94,6 +94,27 @@ impl Encoding {
         }
     }
 
+    /// The same of samples that stand channel after channel, as many of each.
+    pub fn encode_channels(self, samples: &[i16], channels: u16, bytes: &mut Vec<u8>) {
+        if channels != 2 {
+            return self.encode(samples, bytes);
+        }
+        let (left, right) = samples.split_at(samples.len() / 2);
+        let frames = left.iter().zip(right);
+        bytes.resize(samples.len() * usize::from(self.bytes()), 0);
+        match self.law() {
+            None => bytes.as_chunks_mut::<4>().0.iter_mut().zip(frames).for_each(|(to, (left, right))| {
+                let ([low, high], [right_low, right_high]) = (left.to_le_bytes(), right.to_le_bytes());
+                *to = [low, high, right_low, right_high];
+            }),
+            Some(law) => {
+                bytes.as_chunks_mut::<2>().0.iter_mut().zip(frames).for_each(|(to, (left, right))| {
+                    *to = [law.encode(*left), law.encode(*right)];
+                })
+            }
+        }
+    }
+
     /// Turns bytes into samples. `samples` is used again from block to block.
     pub fn decode(self, bytes: &[u8], samples: &mut Vec<i16>) {
         samples.clear();
@@ -350,6 +371,19 @@ mod tests {
             at = at.saturating_add(8 + u32_at(bytes, at + 4) as usize);
         }
         found
+    }
+
+    #[test]
+    fn channel_after_channel_is_the_same_as_in_turn() {
+        for encoding in [Encoding::Pcm16, Encoding::MuLaw, Encoding::ALaw] {
+            let (mut after, mut in_turn) = (Vec::new(), vec![9; 99]);
+            encoding.encode_channels(&[1000, -2000, 3000, 7, 8, -9000], 2, &mut after);
+            encoding.encode(&[1000, 7, -2000, 8, 3000, -9000], &mut in_turn);
+            assert_eq!(after, in_turn);
+            encoding.encode_channels(&[1, 2, 3], 1, &mut after);
+            encoding.encode(&[1, 2, 3], &mut in_turn);
+            assert_eq!(after, in_turn);
+        }
     }
 
     #[test]

@@ -456,8 +456,9 @@ fn tape_rate(rate: u32) -> u32 {
 /// Of what has one channel, only the caller's is kept: the phone that has mixed the voices is the caller.
 fn reel_event(tape: TapeId, channels: u16, reel: Reel) -> Option<Event> {
     Some(match reel {
-        Reel::Samples(samples) if channels == 1 => {
-            Event::TapeSamples { tape, samples: samples.into_iter().step_by(2).collect() }
+        Reel::Samples(mut samples) if channels == 1 => {
+            samples.truncate(samples.len() / 2);
+            Event::TapeSamples { tape, samples }
         }
         Reel::Samples(samples) => Event::TapeSamples { tape, samples },
         Reel::Erase(range) => Event::TapeErase { tape, range },

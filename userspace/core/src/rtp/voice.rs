@@ -213,7 +213,7 @@ mod tests {
         let mut heard = Vec::new();
         let end = Timestamp(rates.len() as i64 * 20 * MILLISECOND);
         tape.finish(tape.frame(end) as u64, &mut |reel| match reel {
-            Reel::Samples(samples) => heard.extend(samples.into_iter().step_by(2)),
+            Reel::Samples(samples) => heard.extend(&samples[..samples.len() / 2]),
             other => panic!("{other:?}"),
         });
         heard

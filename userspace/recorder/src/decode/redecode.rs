@@ -354,10 +354,10 @@ impl Overlay<'_> {
     fn add(&mut self, side: Side, reel: Reel) -> io::Result<()> {
         match reel {
             Reel::Samples(samples) => {
-                let own: Vec<i16> = samples.iter().skip(side.channel()).step_by(2).copied().collect();
+                let frames = samples.len() / 2;
                 let at = self.next;
-                self.next += own.len() as u64;
-                self.put(at, &own)
+                self.next += frames as u64;
+                self.put(at, &samples[side.channel() * frames..][..frames])
             }
             Reel::Silence(frames) => {
                 self.next += frames;

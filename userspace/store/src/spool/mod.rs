@@ -146,15 +146,24 @@ impl Spool {
 
     /// Appends interleaved samples, in one write.
     pub fn write(&mut self, id: TapeId, samples: &[i16]) -> Result<()> {
+        self.append(id, |format, bytes| format.encoding.encode(samples, bytes))
+    }
+
+    /// Appends samples that stand channel after channel, in one write.
+    pub fn write_channels(&mut self, id: TapeId, samples: &[i16]) -> Result<()> {
+        self.append(id, |format, bytes| format.encoding.encode_channels(samples, format.channels, bytes))
+    }
+
+    fn append(&mut self, id: TapeId, encode: impl FnOnce(Format, &mut Vec<u8>)) -> Result<()> {
         self.catch_up(id)?;
         let tape = self.tapes.get_mut(&id).ok_or(Error::NoTape(id))?;
-        tape.format.encoding.encode(samples, &mut self.bytes);
+        encode(tape.format, &mut self.bytes);
         let file = self.files.get(id, tape)?;
         let written = tape
             .fill(file, tape.frames)
             .and_then(|()| file.write_all_at(&self.bytes, tape.offset(tape.frames)));
         written.map_err(|error| io("write", &self.files.path(id))(error))?;
-        tape.frames += samples.len() as u64 / u64::from(tape.format.channels.max(1));
+        tape.frames += self.bytes.len() as u64 / tape.format.frame_bytes().max(1);
         tape.stored = tape.frames;
         Ok(())
     }
