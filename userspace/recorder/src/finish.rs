@@ -1,5 +1,5 @@
 //! What is done with a recording once it has been cut, before the catalog has it: what the core cannot decode is decoded
-//! by ffmpeg, if it is there, and what is to be kept in another form than WAV is encoded.
+//! by ffmpeg, if it is there, what is to be kept in another form than WAV is encoded, and it is hashed and encrypted.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::unix::fs::FileExt;
@@ -65,8 +65,8 @@ impl Choice {
 /// What to do when more is to be done than can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Haste {
-    /// Wait: frames can, and what comes out must not depend on the machine.
-    None,
+    /// Wait: frames can, and what comes out must not depend on the machine. Without helpers there is one thread for all.
+    None { helpers: bool },
     /// Leave it as it is: frames do not wait.
     Live,
 }
@@ -78,7 +78,7 @@ struct Job {
     saved: Saved,
 }
 
-/// The same, decoded and encoded or not.
+/// The same, as it stays.
 pub(crate) struct Complete {
     pub(crate) row: Box<RecordingRow>,
     pub(crate) saved: Saved,
@@ -151,33 +151,31 @@ impl Finishing {
 
     /// A recording is finished. It is handed back by [`Finishing::poll`], as all rows are.
     pub(crate) fn recording(&mut self, row: Box<RecordingRow>, saved: Saved) {
-        let is_work = self.desk.is_work(&saved);
         let job = Job { number: self.next, row, saved };
-        let job = if is_work { self.submit(job) } else { Some(job) };
-        if let Some(Job { row, mut saved, .. }) = job {
-            let mut problems = Vec::new();
-            // For want of time it may stay as it is, but not in clear.
-            encrypt(&self.desk.finished, &mut saved, &mut problems);
-            self.ready.push_back(Ready::Recording(Complete { row, saved, problems }));
+        if let Some(job) = self.submit(job) {
+            self.skipped += u64::from(self.desk.changes(&job.saved));
+            self.ready.push_back(Ready::Recording(self.desk.complete(job).complete));
         }
     }
 
     /// A stream is over.
     pub(crate) fn stream(&mut self, row: Box<StreamRow>) {
-        match self.calls.get_mut(&row.call) {
+        let call = row.call;
+        match self.calls.get_mut(&call) {
             Some(waiting) => waiting.rows.push(Postponed::Stream(row)),
             None => return self.ready.push_back(Ready::Stream(row)),
         }
-        self.release();
+        self.release(call);
     }
 
     /// A call is over.
     pub(crate) fn call(&mut self, row: Box<CallRow>) {
-        match self.calls.get_mut(&row.id) {
+        let call = row.id;
+        match self.calls.get_mut(&call) {
             Some(waiting) => waiting.rows.push(Postponed::Call(row)),
             None => return self.ready.push_back(Ready::Call(row)),
         }
-        self.release();
+        self.release(call);
     }
 
     /// The next row that waits no longer.
@@ -193,90 +191,100 @@ impl Finishing {
         }
     }
 
-    /// Gives the job back when it cannot be done.
+    /// Gives the job back when too much waits already.
     fn submit(&mut self, job: Job) -> Option<Job> {
-        if self.workers.is_none() {
+        // However long a job takes, it is handed back before the same one of those that follow.
+        while self.waits() && self.next - self.first >= AHEAD as u64 {
+            self.collect(true);
+        }
+        let call = job.row.call;
+        let is_room = self.calls.len() < CALLS || self.calls.contains_key(&call);
+        if self.next - self.first >= WAITING as u64 || !is_room {
+            return Some(job);
+        }
+        if self.workers.is_none() && self.haste != (Haste::None { helpers: false }) {
             let count = thread::available_parallelism().map_or(1, usize::from).min(AHEAD);
             self.workers = Workers::start(count, &self.desk);
         }
-        // However long a job takes, it is handed back before the same one of those that follow.
-        while self.haste == Haste::None && self.next - self.first >= AHEAD as u64 {
-            self.collect(true);
-        }
-        if self.next - self.first >= WAITING as u64 || self.calls.len() >= CALLS {
-            self.skipped += 1;
-            return Some(job);
-        }
-        let call = job.row.call;
-        let Some(workers) = &self.workers else { return Some(job) };
-        match workers.jobs.try_send(job) {
-            Ok(()) => {
-                self.next += 1;
-                self.calls.entry(call).or_default().jobs += 1;
-                None
+        match &self.workers {
+            Some(workers) => {
+                if let Err(error) = workers.jobs.try_send(job) {
+                    return Some(error.into_inner());
+                }
             }
-            Err(error) => {
-                self.skipped += 1;
-                Some(error.into_inner())
-            }
+            None => _ = self.answers.insert(job.number, self.desk.finish(job)),
         }
+        self.next += 1;
+        self.calls.entry(call).or_default().jobs += 1;
+        None
+    }
+
+    /// Whether frames wait for what is done here.
+    fn waits(&self) -> bool {
+        matches!(self.haste, Haste::None { .. })
     }
 
     fn collect(&mut self, wait: bool) {
-        let Some(workers) = self.workers.as_ref().filter(|_| self.first < self.next) else { return };
-        if wait && !self.answers.contains_key(&self.first) {
-            match workers.answers.recv() {
-                Ok(answer) => _ = self.answers.insert(answer.number, answer),
-                // No thread is left.
-                Err(_) => self.first = self.next,
-            }
+        if self.first == self.next {
+            return;
         }
-        self.answers.extend(workers.answers.try_iter().map(|answer| (answer.number, answer)));
+        if let Some(workers) = &self.workers {
+            // Workers outlive whatever they do, so that there is always one to answer.
+            if wait
+                && !self.answers.contains_key(&self.first)
+                && let Ok(answer) = workers.answers.recv()
+            {
+                self.answers.insert(answer.number, answer);
+            }
+            self.answers.extend(workers.answers.try_iter().map(|answer| (answer.number, answer)));
+        }
         // In a replay nothing may depend on which is done first, nor on when.
-        while (wait || self.haste == Haste::Live)
+        while (wait || !self.waits())
             && let Some(answer) = self.answers.remove(&self.first)
         {
-            self.first += 1;
-            if let Some(waiting) = self.calls.get_mut(&answer.complete.row.call) {
-                waiting.jobs -= 1;
-                for gained in answer.gained {
-                    waiting.ssrcs.extend(gained.ssrcs);
-                    waiting.codecs.extend(gained.codecs);
-                }
-            }
-            self.ready.push_back(Ready::Recording(answer.complete));
-            if self.haste == Haste::None {
+            self.hand_back(answer);
+            if self.waits() {
                 break;
             }
         }
-        self.release();
     }
 
-    /// Rows of calls whose recordings are decoded.
-    fn release(&mut self) {
-        let ready = &mut self.ready;
-        self.calls.retain(|_, waiting| {
-            if waiting.jobs > 0 {
-                return true;
+    fn hand_back(&mut self, answer: Answer) {
+        self.first += 1;
+        let call = answer.complete.row.call;
+        self.ready.push_back(Ready::Recording(answer.complete));
+        if let Some(waiting) = self.calls.get_mut(&call) {
+            waiting.jobs -= 1;
+            for gained in answer.gained {
+                waiting.ssrcs.extend(gained.ssrcs);
+                waiting.codecs.extend(gained.codecs);
             }
-            let mut is_over = false;
-            for row in waiting.rows.drain(..) {
-                match row {
-                    Postponed::Stream(mut row) => {
-                        if row.not_decoded == NO_DECODER && waiting.ssrcs.contains(&row.ssrc) {
-                            row.not_decoded = "";
-                        }
-                        ready.push_back(Ready::Stream(row));
+        }
+        self.release(call);
+    }
+
+    /// The rows of a call whose recordings are all finished. It is remembered until its end what was decoded of it.
+    fn release(&mut self, call: Id) {
+        let Some(waiting) = self.calls.get_mut(&call).filter(|waiting| waiting.jobs == 0) else { return };
+        let mut is_over = waiting.ssrcs.is_empty() && waiting.codecs.is_empty();
+        for row in waiting.rows.drain(..) {
+            match row {
+                Postponed::Stream(mut row) => {
+                    if row.not_decoded == NO_DECODER && waiting.ssrcs.contains(&row.ssrc) {
+                        row.not_decoded = "";
                     }
-                    Postponed::Call(mut row) => {
-                        row.undecodable.retain(|codec| !waiting.codecs.contains(codec));
-                        ready.push_back(Ready::Call(row));
-                        is_over = true;
-                    }
+                    self.ready.push_back(Ready::Stream(row));
+                }
+                Postponed::Call(mut row) => {
+                    row.undecodable.retain(|codec| !waiting.codecs.contains(codec));
+                    self.ready.push_back(Ready::Call(row));
+                    is_over = true;
                 }
             }
-            !is_over
-        });
+        }
+        if is_over {
+            self.calls.remove(&call);
+        }
     }
 }
 
@@ -292,10 +300,7 @@ impl Workers {
             let (work, done, desk) = (work.clone(), done.clone(), desk.clone());
             let thread = thread::Builder::new().name("finish".to_owned()).spawn(move || {
                 for job in work {
-                    let mut answer = complete(job, |job, gained| desk.work(job, gained));
-                    let Complete { saved, problems, .. } = &mut answer.complete;
-                    encrypt(&desk.finished, saved, problems);
-                    if done.send(answer).is_err() {
+                    if done.send(desk.finish(job)).is_err() {
                         break;
                     }
                 }
@@ -306,26 +311,12 @@ impl Workers {
     }
 }
 
-/// Whatever else has become of a recording, it is encrypted if it is to be.
-fn encrypt(finished: &Finished, saved: &mut Saved, problems: &mut Vec<String>) {
-    match finished.encrypt(saved) {
-        Ok(encrypted) => *saved = encrypted,
-        Err(error) => problems.push(format!("it stays in clear: {error:#}")),
+/// Says what went wrong. What is decoded, anybody may have sent: a panic costs what was still to be done, and no more.
+fn attempt(work: impl FnOnce() -> Result<()>) -> Option<String> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(done) => done.err().map(|error| format!("{error:#}")),
+        Err(_) => Some("it could not be finished: this is a defect, please report it".to_owned()),
     }
-}
-
-/// Whatever happens to `work`, the recording is there, and what was not decoded beside it.
-fn complete(mut job: Job, work: impl FnOnce(&mut Job, &mut Vec<Gained>) -> Result<()>) -> Answer {
-    let (mut gained, mut problems) = (Vec::new(), Vec::new());
-    // What is decoded, anybody may have sent.
-    match catch_unwind(AssertUnwindSafe(|| work(&mut job, &mut gained))) {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => problems.push(format!("{error:#}")),
-        Err(_) => problems.push("it could not be finished: this is a defect, please report it".to_owned()),
-    }
-    problems.extend(gained.iter().flat_map(|gained| gained.problems.iter().cloned()));
-    let Job { number, row, saved } = job;
-    Answer { number, complete: Complete { row, saved, problems }, gained }
 }
 
 /// What is done, and by what.
@@ -338,12 +329,35 @@ struct Desk {
 }
 
 impl Desk {
-    /// Whether there is anything to do.
-    fn is_work(&self, saved: &Saved) -> bool {
+    /// Whether a recording is to become another one, but for encryption.
+    fn changes(&self, saved: &Saved) -> bool {
         let is_undecoded = saved.rtpdump.iter().any(Option::is_some);
-        is_undecoded && self.ffmpeg.is_some()
-            || encode::is_wanted(self.form, saved)
-            || self.finished.encrypts()
+        is_undecoded && self.ffmpeg.is_some() || encode::is_wanted(self.form, saved)
+    }
+
+    /// All that is to be done. Whatever happens, the recording is there, and what was not decoded beside it.
+    fn finish(&self, mut job: Job) -> Answer {
+        let mut gained = Vec::new();
+        let changed = attempt(|| self.work(&mut job, &mut gained));
+        let mut answer = self.complete(job);
+        let told = gained.iter().flat_map(|gained| gained.problems.iter().cloned());
+        answer.complete.problems.splice(..0, changed.into_iter().chain(told));
+        Answer { gained, ..answer }
+    }
+
+    /// What is to be done with any recording: for want of time it may stay as it is, but not without a hash or in clear.
+    fn complete(&self, job: Job) -> Answer {
+        let Job { number, row, mut saved } = job;
+        let completed = attempt(|| {
+            let without = if self.finished.encrypts() { "it stays in clear" } else { "it has no hash" };
+            saved = self.finished.complete(&saved).context(without)?;
+            Ok(())
+        });
+        Answer {
+            number,
+            complete: Complete { row, saved, problems: completed.into_iter().collect() },
+            gained: Vec::new(),
+        }
     }
 
     fn work(&self, job: &mut Job, gained: &mut Vec<Gained>) -> Result<()> {
@@ -395,17 +409,12 @@ impl Desk {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::testing;
 
     #[test]
     #[allow(clippy::panic, reason = "that is what is tested")]
     fn a_panic_costs_one_recording_what_was_still_to_be_done() {
-        let saved = Saved { file: "recordings/x.wav".to_owned(), bytes: 1, ..Saved::default() };
-        let job = |number| Job { number, row: Box::new(testing::recording()), saved: saved.clone() };
-        let answer = complete(job(7), |_, _| panic!("hostile bytes"));
-        assert_eq!((answer.number, &answer.complete.saved), (7, &saved));
-        assert!(answer.complete.problems[0].contains("defect"), "{:?}", answer.complete.problems);
-        let answer = complete(job(8), |_, _| Err(anyhow::anyhow!("no room")));
-        assert_eq!(answer.complete.problems, ["no room"]);
+        assert_eq!(attempt(|| Ok(())), None);
+        assert!(attempt(|| panic!("hostile bytes")).unwrap().contains("defect"));
+        assert_eq!(attempt(|| Err(anyhow::anyhow!("no room"))).unwrap(), "no room");
     }
 }

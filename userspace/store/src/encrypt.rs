@@ -139,7 +139,7 @@ impl Finished {
 
     /// Encrypts a recording and what lies beside it. Those in clear stay until the catalog names the others; of what cannot
     /// be encrypted as a whole only they are left.
-    pub fn encrypt(&self, saved: &Saved) -> Result<Saved> {
+    pub(crate) fn encrypt(&self, saved: &Saved) -> Result<Saved> {
         if !self.encrypts() || saved.file.ends_with(SUFFIX) {
             return Ok(saved.clone());
         }

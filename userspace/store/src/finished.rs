@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
-use crate::encrypt::Recipients;
+use crate::encrypt::{Recipients, SUFFIX};
 use crate::error::{Result, io};
 use crate::seal;
 use crate::spool::{self, Saved, SpoolOptions};
@@ -47,10 +47,34 @@ impl Finished {
         }
         by.persist(&target).map_err(|error| io("rename into place", &target)(error.error))?;
         let bytes = fs::metadata(&target).map_err(io("look at", &target))?.len();
-        let sha256 = if self.options.sha256 { Some(seal::hash(&target)?) } else { None };
         let mut replaces = saved.replaces.clone();
         replaces.extend(Some(saved.file.clone()).filter(|before| *before != file));
-        Ok(Saved { file, bytes, sha256, replaces, ..saved.clone() })
+        Ok(Saved { file, bytes, sha256: None, replaces, ..saved.clone() })
+    }
+
+    /// Whether recordings are to have a hash.
+    pub(crate) fn hashes(&self) -> bool {
+        self.options.sha256
+    }
+
+    /// What is done last with a recording, whatever else has been: it is hashed, and encrypted, if it is to be. With an hour
+    /// of a call that takes a good part of a second.
+    pub fn complete(&self, saved: &Saved) -> Result<Saved> {
+        let mut saved = saved.clone();
+        self.hash(&mut saved)?;
+        self.encrypt(&saved)
+    }
+
+    /// Whether there is nothing left that [`Finished::complete`] would do.
+    pub(crate) fn is_complete(&self, saved: &Saved) -> bool {
+        (saved.sha256.is_some() || !self.hashes()) && (saved.file.ends_with(SUFFIX) || !self.encrypts())
+    }
+
+    pub(crate) fn hash(&self, saved: &mut Saved) -> Result<()> {
+        if self.hashes() && saved.sha256.is_none() {
+            saved.sha256 = Some(seal::hash(&self.path(&saved.file))?);
+        }
+        Ok(())
     }
 
     /// Removes the undecoded packets of a recording's side, which are in it now.

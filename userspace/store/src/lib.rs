@@ -62,9 +62,8 @@ use spantape_core::record::{CallRow, EventRow, Id, QualityRow, RecordingRow, Sid
 use spantape_core::rtp::Undecoded;
 
 use crate::columns::{CALLS, EVENTS, QUALITY, RECORDINGS, STREAMS};
-use crate::encrypt::SUFFIX;
 use crate::log::{Log, OpenTape};
-use crate::recovery::{encrypt_logged, find_again, look_again, remove_others};
+use crate::recovery::{encrypt_logged, find_again, hash_logged, look_again, remove_others};
 use crate::room::Room;
 use crate::schema::{Written, json_row};
 
@@ -92,8 +91,8 @@ pub struct Archive {
     /// Tapes for which there was no room.
     refused: HashSet<TapeId>,
     shortage: Shortage,
-    /// Recordings that could not be encrypted yet, and so are in no catalog.
-    in_clear: Vec<(RecordingRow, Saved)>,
+    /// Recordings that could not be hashed or encrypted yet, and so are in no catalog.
+    incomplete: Vec<(RecordingRow, Saved)>,
     /// Files that something has taken the place of, and which could not be removed yet.
     replaced: Vec<String>,
 }
@@ -187,6 +186,7 @@ impl Archive {
                 find_again(&finished, row)?;
                 remove_others(path, row.get("file").and_then(Value::as_str).unwrap_or_default())?;
                 look_again(&finished, row)?;
+                hash_logged(&finished, row)?;
                 encrypt_logged(&finished, row, &mut replaced)?;
                 resolved.push(row.clone());
             }
@@ -203,7 +203,7 @@ impl Archive {
                     continue;
                 }
                 remove_others(path, &saved.file)?;
-                let saved = finished.encrypt(&saved)?;
+                let saved = finished.complete(&saved)?;
                 replaced.extend(saved.replaces.iter().cloned());
                 catalog.recording(&row, &saved)?;
                 resolved.push(recording_row(&row, &saved));
@@ -226,7 +226,7 @@ impl Archive {
             room: Room::new(path, options.reserve),
             refused: HashSet::new(),
             shortage: Shortage::default(),
-            in_clear: Vec::new(),
+            incomplete: Vec::new(),
             replaced: Vec::new(),
         })
     }
@@ -435,13 +435,13 @@ impl Archive {
         Ok(Some(saved))
     }
 
-    /// See [`Catalog::recording`]. What it replaces is removed. One that should be encrypted and could not be waits for
-    /// that: the next [`Archive::flush`] tries again, or the next process.
+    /// See [`Catalog::recording`]. What it replaces is removed. One that could not be hashed or encrypted
+    /// ([`Finished::complete`]) waits for that: the next [`Archive::flush`] tries again, or the next process.
     pub fn recording(&mut self, row: &RecordingRow, saved: &Saved) -> Result<()> {
-        if self.spool.finished().encrypts() && !saved.file.ends_with(SUFFIX) {
+        if !self.spool.finished().is_complete(saved) {
             let logged = self.log.awaited(row.id, &recording_row(row, saved));
             self.tolerate(logged)?;
-            self.in_clear.push((row.clone(), saved.clone()));
+            self.incomplete.push((row.clone(), saved.clone()));
             return Ok(());
         }
         self.log.arrived(&row.id);
@@ -480,7 +480,7 @@ impl Archive {
     ) -> Result<Option<Saved>> {
         let saved = self.save(id, range, left_out, row, last)?;
         let Some(saved) = saved else { return Ok(None) };
-        let saved = self.encrypt(saved)?;
+        let saved = self.complete(saved)?;
         self.recording(row, &saved)?;
         Ok(Some(saved))
     }
@@ -532,8 +532,8 @@ impl Archive {
             self.tolerate(raised)?;
         }
         self.finish_postponed()?;
-        for (row, saved) in std::mem::take(&mut self.in_clear) {
-            let saved = self.encrypt(saved)?;
+        for (row, saved) in std::mem::take(&mut self.incomplete) {
+            let saved = self.complete(saved)?;
             self.recording(&row, &saved)?;
         }
         // So that the next process knows in which parts of the catalog this one was, should it be killed there.
@@ -572,7 +572,7 @@ impl Archive {
             match self.spool.finish_tape(id) {
                 Ok(finished) => {
                     for (row, saved) in finished {
-                        let saved = self.encrypt(saved)?;
+                        let saved = self.complete(saved)?;
                         self.recording(&row, &saved)?;
                     }
                     self.remove_tape(id)?;
@@ -584,9 +584,9 @@ impl Archive {
     }
 
     /// One that cannot be encrypted now stays in clear until it can.
-    fn encrypt(&mut self, saved: Saved) -> Result<Saved> {
-        match self.spool.finished().encrypt(&saved) {
-            Ok(encrypted) => Ok(encrypted),
+    fn complete(&mut self, saved: Saved) -> Result<Saved> {
+        match self.spool.finished().complete(&saved) {
+            Ok(complete) => Ok(complete),
             Err(error) => self.tolerate(Err(error)).map(|_| saved),
         }
     }

@@ -31,12 +31,19 @@ pub(crate) fn find_again(finished: &Finished, row: &mut Map<String, Value>) -> R
     Ok(())
 }
 
-/// Makes a row one of the file as it is.
+/// Makes a row one of the file as it is, but for its hash.
 fn measure(row: &mut Map<String, Value>, file: &Path) -> Result<()> {
     let bytes = fs::metadata(file).map_err(io("look at", file))?.len();
     row.insert("bytes".to_owned(), bytes.into());
-    if row.get("sha256").is_some_and(Value::is_string) {
-        row.insert("sha256".to_owned(), seal::hash(file)?.into());
+    row.insert("sha256".to_owned(), Value::Null);
+    Ok(())
+}
+
+/// A recording that the log names was waiting to be hashed.
+pub(crate) fn hash_logged(finished: &Finished, row: &mut Map<String, Value>) -> Result<()> {
+    let file = finished.path(text_of(row, "file"));
+    if finished.hashes() && text_of(row, "sha256").is_empty() && file.is_file() {
+        row.insert("sha256".to_owned(), seal::hash(&file)?.into());
     }
     Ok(())
 }

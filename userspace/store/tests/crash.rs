@@ -244,7 +244,7 @@ fn replace(archive: &Archive, saved: &Saved) -> Saved {
     let finished = archive.finished();
     let mut scratch = finished.scratch().unwrap();
     std::io::Write::write_all(&mut scratch, b"fLaC").unwrap();
-    finished.replace(saved, scratch, "flac").unwrap()
+    finished.complete(&finished.replace(saved, scratch, "flac").unwrap()).unwrap()
 }
 
 /// A recording becomes another file: killed before the catalog is told, it is what it was; after that, what it is now.
@@ -305,6 +305,9 @@ fn a_recording_that_is_still_worked_on_is_known() {
     for left in [before, after] {
         drop(Archive::create_with(left.path(), live()).unwrap());
         assert_eq!(column(left.path(), Table::Recordings, "file"), [saved.file.as_str()]);
+        assert_eq!(column(left.path(), Table::Recordings, "sha256")[0].len(), 64);
+        let report = verify(left.path(), None, |_| {}).unwrap();
+        assert!(report.findings.is_empty(), "{:?}", report.findings);
     }
 }
 

@@ -64,7 +64,7 @@ pub(crate) struct Args {
     /// Decrypt DTLS-SRTP by this key log, as SSLKEYLOGFILE makes TLS libraries and browsers write it
     #[arg(long, value_name = "FILE")]
     keylog: Vec<PathBuf>,
-    /// With two or more, one thread follows the calls while another writes [default: two if there are two processors, and one for a pipe]
+    /// With two or more, one thread follows the calls while another writes, and more finish recordings [default: two if there are two processors, and one for a pipe]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
     /// Print the summary as JSON
@@ -91,7 +91,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let mut logs = GenesysLogs::read(&args.genesys_log, config.rules.zone().clone())?;
     let spool = SpoolOptions { node: args.node.clone().or(node), ..SpoolOptions::default() };
     let options = ArchiveOptions { spool, repeatable: true, ..ArchiveOptions::default() };
-    let mut pipeline = Pipeline::new(config, &audio, Haste::None, &args.archive, options)?;
+    let apart = args.threads.map_or_else(|| threads(&args.files), usize::from) > 1;
+    let haste = Haste::None { helpers: apart };
+    let mut pipeline = Pipeline::new(config, &audio, haste, &args.archive, options)?;
     for path in args.keylog.iter().chain(&key_log) {
         pipeline.add_secrets(&KeyLogFile::all(path)?);
     }
@@ -100,10 +102,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     let progress = progress_bar(&args.files);
     let look = || progress.set_position(read.load(Ordering::Relaxed));
-    if args.threads.map_or_else(|| threads(&args.files), usize::from) > 1 {
-        let mut apart = pipeline.apart()?;
-        replay(&mut source, &mut logs, &mut apart, look)?;
-        pipeline = apart.together()?;
+    if apart {
+        let mut two = pipeline.apart()?;
+        replay(&mut source, &mut logs, &mut two, look)?;
+        pipeline = two.together()?;
     } else {
         replay(&mut source, &mut logs, &mut pipeline, look)?;
     }

@@ -34,7 +34,6 @@ use crate::error::{Error, Result, io};
 use crate::finished::Finished;
 use crate::packets::{self, Packets};
 use crate::partition;
-use crate::seal;
 use crate::trace::{Signals, Trace};
 use crate::wav::{self, Encoding, Format, HEADER_LEN};
 use files::{Files, Tape, read_what_is_there};
@@ -327,14 +326,13 @@ impl Spool {
     fn saved(&self, file: String) -> Result<Saved> {
         let target = self.archive.join(&file);
         let bytes = fs::metadata(&target).map_err(io("look at", &target))?.len();
-        let sha256 = if self.options.sha256 { Some(seal::hash(&target)?) } else { None };
         let there = |name: &String| self.archive.join(name).exists();
         let rtpdump = SIDES.map(|side| {
             let name = rtpdump_name(&file, side);
             [format!("{name}{SUFFIX}"), name].into_iter().find(there)
         });
         let key = Some(key_name(&file)).filter(|key| file.ends_with(SUFFIX) && there(key));
-        Ok(Saved { file, bytes, sha256, rtpdump, key, ..Saved::default() })
+        Ok(Saved { file, bytes, rtpdump, key, ..Saved::default() })
     }
 
     /// Whether there is such a tape.

@@ -232,7 +232,7 @@ fn a_recording_that_is_there_is_kept() {
     assert_eq!(make(TapeId(2), 2, true), first);
     assert_eq!(make(TapeId(3), 3, false), first);
     assert_eq!(samples(&dir.path().join(&first.file)), [1; 10]);
-    assert_eq!(first.sha256.unwrap().len(), 64);
+    assert_eq!(spool.finished().complete(&first).unwrap().sha256.unwrap().len(), 64);
     assert_eq!(spooled(dir.path()), 1);
     spool.close(TapeId(3)).unwrap();
     assert_eq!(spooled(dir.path()), 0);
