@@ -17,6 +17,7 @@ mod measure;
 mod replay;
 mod search;
 mod signalling;
+mod stages;
 mod verify;
 mod voice;
 
@@ -53,6 +54,8 @@ enum What {
     Search(search::Args),
     /// Replay set-ups of calls without media, few and many, and compare what they cost and how much memory they take.
     Signalling(signalling::Args),
+    /// Measure each stage of a packet's way by itself, and the sieve in the kernel by class of frame, which needs root.
+    Stages(stages::Args),
     /// Count the instructions that a message and a packet take, which are the same on each run; needs valgrind.
     Instructions(instructions::Args),
     /// What sends frames for live capture.
@@ -96,6 +99,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         What::Floods(args) => floods::run(args),
         What::Search(args) => search::run(args),
         What::Signalling(args) => signalling::run(args),
+        What::Stages(args) => stages::run(args),
         What::Instructions(args) => instructions::run(args),
         What::Send(args) => capture::send::run(args),
         What::Floor(args) => floor::run(&args.file, &args.folder),

@@ -2,18 +2,14 @@
 //! what both count, what becomes of the frame, and the stamp in front of it.
 
 use std::fs;
-use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use aya::maps::lpm_trie::Key;
-use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, XskMap};
-use aya::programs::{TestRun as _, TestRunOptions, Xdp};
-use aya::{Ebpf, EbpfLoader};
-use rustix::net::{AddressFamily, SocketType, socket};
+use aya::programs::{TestRun as _, TestRunOptions};
 use spantape_sieve::testing::{self, Tables};
-use spantape_sieve::{CLASSES, COUNT_NO_SOCKET, COUNTERS, Class, Endpoint, PATH, Path, Stamp, Wish, sieve};
+use spantape_sieve::{CLASSES, COUNT_NO_SOCKET, COUNTERS, Class, Endpoint, Stamp, Wish, sieve};
 
 use crate::lab::capture::Capture;
+use crate::lab::sieve::{KernelSieve, Options};
 use crate::workspace;
 
 const DROP: u32 = 1;
@@ -149,26 +145,9 @@ fn wishes() -> Result<Pair> {
     Ok(pair)
 }
 
-struct Options {
-    has_socket: bool,
-    passes_rest: bool,
-}
-
-impl Default for Options {
-    fn default() -> Options {
-        Options { has_socket: true, passes_rest: false }
-    }
-}
-
 /// The program in the kernel, and the sieve outside it with the same in its memory.
 struct Pair {
-    ebpf: Ebpf,
-    media: HashMap<MapData, [u32; 5], u32>,
-    /// Ports of which it may know something: looked at first.
-    media_ports: Array<MapData, u32>,
-    counts: PerCpuArray<MapData, u64>,
-    /// The map takes no hold of it.
-    socket: Option<OwnedFd>,
+    kernel: KernelSieve,
     passes_rest: bool,
     tables: Tables,
     /// What the kernel is to have counted.
@@ -177,67 +156,16 @@ struct Pair {
 
 impl Pair {
     fn new(tables: Tables, options: &Options) -> Result<Pair> {
-        let object = workspace()?.join("ebpf/spantape.o");
-        let mut ebpf = EbpfLoader::new()
-            .override_global("PASS_REST", &u32::from(options.passes_rest), true)
-            .override_global("TAKE_UNKNOWN_MEDIA", &u32::from(tables.unknown_media), true)
-            .map_max_entries("MEDIA", 1 << 12)
-            .map_max_entries("FLOWS", 1 << 16)
-            .map_max_entries("SOCKETS", 1)
-            .load_file(&object)
-            .with_context(|| format!("load {} (it needs root)", object.display()))?;
-        let program: &mut Xdp = ebpf.program_mut("spantape").context("no program spantape")?.try_into()?;
-        program.load().context("the kernel does not take the program")?;
-
-        let mut table = [0; 1 << 16];
-        for (byte, said) in table.iter_mut().zip(&tables.ports) {
-            *byte = said.0;
-        }
-        Array::<_, [u8; 1 << 16]>::try_from(map(&mut ebpf, "PORTS")?)?.set(0, table, 0)?;
-        let mut paths = LpmTrie::<_, Path, u32>::try_from(map(&mut ebpf, "PATHS")?)?;
-        for text in &tables.paths {
-            let mut path = [0; PATH];
-            path[..text.len()].copy_from_slice(text.as_bytes());
-            paths.insert(&Key::new(8 * text.len() as u32, path), 1, 0)?;
-        }
-        let mut media = HashMap::try_from(map(&mut ebpf, "MEDIA")?)?;
-        let mut media_ports = Array::try_from(map(&mut ebpf, "MEDIA_PORTS")?)?;
-        for (&endpoint, &wish) in &tables.media {
-            media_ports.set(endpoint.port, 1, 0)?;
-            media.insert(key(endpoint), wish as u32, 0)?;
-        }
-        let mut sockets = XskMap::try_from(map(&mut ebpf, "SOCKETS")?)?;
-        let socket =
-            options.has_socket.then(|| socket(AddressFamily::XDP, SocketType::RAW, None)).transpose()?;
-        if let Some(socket) = &socket {
-            sockets.set(0, socket.as_raw_fd(), 0).context("a socket for the program")?;
-        }
-        let counts = PerCpuArray::try_from(map(&mut ebpf, "COUNTS")?)?;
-        let counted = [0; COUNTERS as usize];
-        Ok(Pair {
-            ebpf,
-            media,
-            media_ports,
-            counts,
-            socket,
-            passes_rest: options.passes_rest,
-            tables,
-            counted,
-        })
+        let kernel = KernelSieve::load(&tables, options)?;
+        Ok(Pair { kernel, passes_rest: options.passes_rest, tables, counted: [0; COUNTERS as usize] })
     }
 
     /// What the recorder says of an endpoint, to both.
     fn announce(&mut self, endpoint: Endpoint, wish: Option<Wish>) -> Result<()> {
+        self.kernel.announce(endpoint, wish)?;
         match wish {
-            Some(wish) => {
-                self.media_ports.set(endpoint.port, 1, 0)?;
-                self.media.insert(key(endpoint), wish as u32, 0)?;
-                self.tables.media.insert(endpoint, wish);
-            }
-            None => {
-                self.media.remove(&key(endpoint))?;
-                self.tables.media.remove(&endpoint);
-            }
+            Some(wish) => _ = self.tables.media.insert(endpoint, wish),
+            None => _ = self.tables.media.remove(&endpoint),
         }
         Ok(())
     }
@@ -246,7 +174,7 @@ impl Pair {
     fn compare(&mut self, frame: &[u8]) -> Result<Class> {
         let class = sieve(frame, &mut self.tables);
         self.counted[class as usize] += 1;
-        let expected = match (class.is_needed(), &self.socket) {
+        let expected = match (class.is_needed(), &self.kernel.socket) {
             (true, Some(_)) => REDIRECT,
             (true, None) => {
                 self.counted[COUNT_NO_SOCKET as usize] += 1;
@@ -256,9 +184,8 @@ impl Pair {
             (false, _) => DROP,
         };
 
-        let program: &Xdp = self.ebpf.program("spantape").context("no program spantape")?.try_into()?;
         let mut out = vec![0; frame.len() + size_of::<Stamp>()];
-        let done = program.test_run(TestRunOptions {
+        let done = self.kernel.program()?.test_run(TestRunOptions {
             data_in: Some(frame),
             data_out: Some(&mut out),
             ..TestRunOptions::default()
@@ -266,7 +193,7 @@ impl Pair {
         out.truncate(done.data_size_out as usize);
 
         for (index, &expected) in self.counted.iter().enumerate() {
-            let counted: u64 = self.counts.get(&(index as u32), 0)?.iter().sum();
+            let counted = self.kernel.count(index as u32)?;
             if counted != expected {
                 let name = Class::from_number(index as u32).map_or("no socket", Class::as_str);
                 bail!(
@@ -297,13 +224,4 @@ impl Pair {
         println!("  {part}: {frames} frames, all agreed: {}", figures.join(", "));
         Ok(())
     }
-}
-
-fn map(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
-    ebpf.take_map(name).with_context(|| format!("the program has no map {name}"))
-}
-
-/// An endpoint as the kernel's map has it.
-fn key(Endpoint { address: [a, b, c, d], port }: Endpoint) -> [u32; 5] {
-    [a, b, c, d, port]
 }

@@ -110,6 +110,25 @@ impl Standing {
     }
 }
 
+/// A program at no interface.
+pub(crate) struct Alone {
+    ebpf: Ebpf,
+    name: &'static str,
+}
+
+/// Loads it.
+pub(crate) fn alone(verdict: Verdict) -> Result<Alone> {
+    let (mut ebpf, name) = (load(1, 1)?, verdict.program());
+    program(&mut ebpf, name)?.load().context("the kernel does not take the program")?;
+    Ok(Alone { ebpf, name })
+}
+
+impl Alone {
+    pub(crate) fn program(&self) -> Result<&Xdp> {
+        Ok(self.ebpf.program(self.name).with_context(|| format!("no program {}", self.name))?.try_into()?)
+    }
+}
+
 impl Verdict {
     fn program(self) -> &'static str {
         match self {

@@ -10,6 +10,7 @@ pub(crate) mod live;
 pub(crate) mod media;
 pub(crate) mod process;
 pub(crate) mod recorder;
+pub(crate) mod sieve;
 pub(crate) mod sipp;
 pub(crate) mod speech;
 pub(crate) mod switch;
