@@ -13,9 +13,10 @@ use crate::codec::Upsampler;
 use crate::record::{Completeness, Side};
 use crate::time::{MILLISECOND, SECOND, Timestamp};
 
-/// A block leaves when capture time is this far past its end: longer than a stream waits for packets that
-/// are out of order, and than packets may be delayed. What comes later still is added to what has left.
-pub(crate) const LATENCY: i64 = 350 * MILLISECOND;
+/// A block leaves when capture time is this far past its end: longer than most packets are delayed, and nearly as long as a
+/// stream waits for those that are out of order. What comes later still is added to what has left. Each 30 ms of it are a
+/// kilobyte a call.
+pub(crate) const LATENCY: i64 = 180 * MILLISECOND;
 /// Blocks a second.
 const BLOCKS_PER_SECOND: u32 = 4;
 /// A packet of which it is not known how long it is heard may be heard so long.
@@ -47,7 +48,7 @@ pub enum Reel {
         /// One sample a frame.
         samples: Vec<i16>,
     },
-    /// Interleaved samples that follow those before.
+    /// Samples that follow those before: all of the caller's, then as many of the callee's.
     Samples(Vec<i16>),
     /// So many frames in which nobody was heard.
     Silence(u64),
