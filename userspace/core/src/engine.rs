@@ -417,9 +417,12 @@ impl Engine {
         if rtp::is_rtcp(payload) {
             self.counters.rtcp_packets += 1;
             self.handle_rtcp(flow, payload);
-        } else if let Some((ssrc, packet)) = rtp::read(payload, self.now, self.flows.find(flow).is_some()) {
+            return true;
+        }
+        let known = self.flows.find(flow);
+        if let Some((ssrc, packet)) = rtp::read(payload, self.now, known.is_some()) {
             self.counters.rtp_packets += 1;
-            self.handle_rtp(flow, ssrc, &packet);
+            self.handle_rtp(flow, known, ssrc, &packet);
         } else {
             self.counters.udp_other += 1;
         }
@@ -567,13 +570,13 @@ impl Engine {
         }
     }
 
-    fn handle_rtp(&mut self, key: &FlowKey, ssrc: u32, packet: &RtpPacket<'_>) {
+    fn handle_rtp(&mut self, key: &FlowKey, known: Option<FlowId>, ssrc: u32, packet: &RtpPacket<'_>) {
         if self.flows.is_unwanted(key) {
             self.counters.rtp_unwanted += 1;
             return;
         }
         let now = self.now;
-        let id = match self.flows.find(key) {
+        let id = match known {
             Some(id) => id,
             None => match self.flows.add(*key, now) {
                 Some(id) => {

@@ -68,7 +68,6 @@ impl Call {
     ) {
         let found = context.flows.get(flow);
         let Some(stream) = found.streams.get(stream) else { return };
-        let is_credible = self.is_credible(found, stream);
         let floor = &mut self.floors[speaker.channel()];
         if let Some(holder) =
             floor.holder.as_mut().filter(|holder| holder.flow == flow && holder.ssrc == stream.ssrc)
@@ -79,6 +78,8 @@ impl Call {
             }
             return;
         }
+        let is_credible = self.is_credible(found, stream);
+        let floor = &self.floors[speaker.channel()];
         let free = floor.holder.is_none_or(|holder| packet.at.since(holder.last) > IDLE);
         let newer = floor.holder.is_some_and(|holder| stream.first > holder.began)
             && stream.unique() + 1 >= MIN_PACKETS;
