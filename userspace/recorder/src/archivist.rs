@@ -195,8 +195,8 @@ pub(crate) struct Apart {
     thread: Option<JoinHandle<Result<Archivist>>>,
 }
 
-/// Events that are handed over together, and how many such batches may wait.
-const BATCH: usize = 256;
+/// Events that are handed over together, most of them 8 kB of audio, and how many such batches may wait.
+const BATCH: usize = 64;
 const BATCHES: usize = 4;
 
 impl Apart {

@@ -15,11 +15,15 @@ use super::replay::Keep;
 pub(super) struct Pair {
     pub(super) floor: Cost,
     pub(super) spantape: Cost,
+    /// Spantape with one thread, if that was asked for.
+    pub(super) alone: Option<Cost>,
 }
 
 /// All runs on one load.
 pub(super) struct Figures {
     pub(super) load: Load,
+    /// Seconds between the first and the last call, if they were said.
+    pub(super) begun_in: Option<u32>,
     pub(super) keep: Keep,
     /// Of spantape, if they were said.
     pub(super) threads: Option<u16>,
@@ -30,17 +34,30 @@ pub(super) struct Figures {
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(super) struct Limits {
     /// Most CPU seconds of spantape for one of the floor program, as the median of all pairs
-    #[arg(long, default_value_t = 3.2)]
+    #[arg(long, default_value_t = 4.5)]
     max_ratio: f64,
     /// Most memory of spantape, in 10^6 bytes, in any run
     #[arg(long, default_value_t = 100.0)]
     max_mb: f64,
+    /// How many times as fast as one thread more of them must be, with --speed-up, as the median
+    #[arg(long, default_value_t = 1.5)]
+    min_speed_up: f64,
 }
 
 impl Figures {
     /// The median over the pairs: what slows the machine down slows both programs of a pair.
     pub(super) fn ratio(&self) -> Spread {
         self.spread(|pair| pair.spantape.cpu_s / pair.floor.cpu_s)
+    }
+
+    /// How many times as fast it is by the clock as with one thread.
+    fn speed_up(&self) -> Option<Spread> {
+        let all: Vec<f64> = self
+            .pairs
+            .iter()
+            .filter_map(|pair| pair.alone.map(|alone| alone.wall_s / pair.spantape.wall_s))
+            .collect();
+        (!all.is_empty()).then(|| Spread::of(all))
     }
 
     /// From the least disturbed run of each, for a machine that others use as well.
@@ -57,6 +74,11 @@ impl Figures {
         }
         if !small {
             bail!("spantape has {peak:.1} MB resident, and {} is allowed", limits.max_mb);
+        }
+        if let Some(times) = self.speed_up().map(|speed_up| speed_up.median)
+            && times < limits.min_speed_up
+        {
+            bail!("more threads are {times:.2} times as fast as one, and {} is wanted", limits.min_speed_up);
         }
         Ok(())
     }
@@ -93,7 +115,8 @@ impl Findings for Figures {
             Keep::Ulaw => "-ulaw",
             Keep::Nothing => "-no-audio",
         };
-        format!("replay-{}x{}{keep}", self.load.calls, self.load.seconds)
+        let begun = self.begun_in.map(|seconds| format!("-in-{seconds}")).unwrap_or_default();
+        format!("replay-{}x{}{begun}{keep}", self.load.calls, self.load.seconds)
     }
 
     fn json(&self) -> Value {
@@ -102,18 +125,26 @@ impl Findings for Figures {
             .iter()
             .map(|pair| {
                 let ratio = pair.spantape.cpu_s / pair.floor.cpu_s;
-                json!({ "floor": pair.floor.json(), "spantape": pair.spantape.json(), "ratio": rounded(ratio) })
+                let alone = pair.alone.map(Cost::json);
+                json!({
+                    "floor": pair.floor.json(),
+                    "spantape": pair.spantape.json(),
+                    "one_thread": alone,
+                    "ratio": rounded(ratio),
+                })
             })
             .collect();
         json!({
             "calls": self.load.calls,
             "seconds": self.load.seconds,
+            "begun_within_s": self.begun_in,
             "rtp_packets": self.load.rtp_packets(),
             "keep": self.keep.name(),
             "threads": self.threads,
             "runs": runs,
             "ratio": self.ratio().json(),
             "best_ratio": rounded(self.best_ratio()),
+            "speed_up": self.speed_up().map(Spread::json),
             "floor": self.program_json(|pair| pair.floor),
             "spantape": self.program_json(|pair| pair.spantape),
         })
@@ -124,16 +155,21 @@ impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Load { calls, seconds } = self.load;
         let (packets, runs) = (self.load.rtp_packets(), self.pairs.len());
+        let begun = self.begun_in.map(|seconds| format!(" begun within {seconds} s")).unwrap_or_default();
         writeln!(
             f,
-            "{calls} calls x {seconds} s G.711, {packets} RTP packets, {runs} runs of each, in turn; {}",
+            "{calls} calls x {seconds} s G.711{begun}, {packets} RTP packets, {runs} runs of each, in turn; {}",
             self.keep.name()
         )?;
         writeln!(f, "{:<17} {:>9} {:>9} {:>9}", "", "min", "median", "max")?;
         self.rows(f, "floor", |pair| pair.floor)?;
         self.rows(f, "spantape", |pair| pair.spantape)?;
         writeln!(f, "{:<17} {}", "CPU ratio by pair", self.ratio())?;
-        write!(f, "{:<17} {:>9.2}", "of the best runs", self.best_ratio())
+        write!(f, "{:<17} {:>9.2}", "of the best runs", self.best_ratio())?;
+        match self.speed_up() {
+            Some(speed_up) => write!(f, "\n{:<17} {speed_up}", "times one thread"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -189,8 +225,17 @@ mod tests {
 
     fn figures(cpu_s: &[f64]) -> Figures {
         let cost = |cpu_s| Cost { cpu_s, wall_s: 1.0, peak_mb: 50.0 };
-        let pairs = cpu_s.iter().map(|&cpu_s| Pair { floor: cost(0.5), spantape: cost(cpu_s) }).collect();
-        Figures { load: Load { calls: 10, seconds: 10 }, keep: Keep::Pcm, threads: None, pairs }
+        let pairs = cpu_s
+            .iter()
+            .map(|&cpu_s| Pair { floor: cost(0.5), spantape: cost(cpu_s), alone: None })
+            .collect();
+        Figures {
+            load: Load { calls: 10, seconds: 10 },
+            begun_in: None,
+            keep: Keep::Pcm,
+            threads: None,
+            pairs,
+        }
     }
 
     #[test]
@@ -202,7 +247,7 @@ mod tests {
     #[test]
     fn limits_hold_for_the_median_and_the_peak() {
         let figures = figures(&[1.0, 9.0, 1.1]);
-        let check = |max_ratio, max_mb| figures.check(Limits { max_ratio, max_mb });
+        let check = |max_ratio, max_mb| figures.check(Limits { max_ratio, max_mb, min_speed_up: 1.5 });
         assert!(check(2.2, 50.0).is_ok());
         assert!(check(2.1, 50.0).is_err());
         assert!(check(2.2, 49.0).is_err());
@@ -210,7 +255,7 @@ mod tests {
 
     #[test]
     fn no_runs_pass_no_limits() {
-        assert!(figures(&[]).check(Limits { max_ratio: 9.0, max_mb: 99.0 }).is_err());
+        assert!(figures(&[]).check(Limits { max_ratio: 9.0, max_mb: 99.0, min_speed_up: 1.5 }).is_err());
     }
 
     #[test]

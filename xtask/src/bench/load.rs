@@ -55,12 +55,17 @@ impl Load {
         u64::from(self.calls) * 2 * u64::from(self.packets())
     }
 
-    /// Takes the load that is there already, or writes it.
-    pub(super) fn in_folder(self, folder: &Path) -> Result<PathBuf> {
-        let path = folder.join(self.file_name());
+    /// Takes the load that is there already, or writes it. The first and the last call begin so many seconds apart.
+    pub(super) fn in_folder(self, folder: &Path, spread: Option<u32>) -> Result<PathBuf> {
+        let name = match spread {
+            Some(spread) => format!("load{GENERATOR}-{}x{}-in-{spread}.pcap", self.calls, self.seconds),
+            None => self.file_name(),
+        };
+        let path = folder.join(name);
         if !path.is_file() {
             eprintln!("writing {}", path.display());
-            self.write(&path)?;
+            let spread = spread.map_or(SPREAD, |seconds| Duration::from_secs(seconds.into()));
+            self.write_spread(&path, spread)?;
         }
         Ok(path)
     }

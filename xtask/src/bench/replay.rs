@@ -19,6 +19,12 @@ use crate::programs;
 pub(super) struct Args {
     #[command(flatten)]
     load: Load,
+    /// The first and the last call begin so many seconds apart [default: 4]: as long as a call, and calls end all the time
+    #[arg(long, value_name = "SECONDS")]
+    spread: Option<u32>,
+    /// Replay with one thread as well, and say how many times as fast it is with more
+    #[arg(long)]
+    speed_up: bool,
     /// What is kept of the audio
     #[arg(long, value_enum, default_value_t = Keep::Pcm)]
     keep: Keep,
@@ -73,6 +79,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
 
 struct Bench {
     load: Load,
+    spread: Option<u32>,
+    speed_up: bool,
     keep: Keep,
     threads: Option<u16>,
     file: PathBuf,
@@ -91,9 +99,19 @@ impl Bench {
             None => programs::release_build("spantape")?,
         };
         let folder = folder()?;
-        let file = args.load.in_folder(&folder)?;
+        let file = args.load.in_folder(&folder, args.spread)?;
         let outputs = args.scratch.as_ref().unwrap_or(&folder).join("spantape-bench-outputs");
-        Ok(Self { load: args.load, keep: args.keep, threads: args.threads, file, outputs, xtask, spantape })
+        Ok(Self {
+            load: args.load,
+            spread: args.spread,
+            speed_up: args.speed_up,
+            keep: args.keep,
+            threads: args.threads,
+            file,
+            outputs,
+            xtask,
+            spantape,
+        })
     }
 
     fn figures(&self, runs: u32) -> Result<Figures> {
@@ -109,12 +127,13 @@ impl Bench {
         for run in 1..=runs {
             let folder = self.outputs.join(run.to_string());
             create(&folder)?;
-            let (floor, spantape) = (self.floor(&folder)?, self.spantape(&folder)?);
+            let (floor, spantape) = (self.floor(&folder)?, self.spantape(&folder, self.threads)?);
+            let alone = self.speed_up.then(|| self.spantape(&folder, Some(1))).transpose()?;
             eprintln!("run {run}: floor {:.2} s, spantape {:.2} s CPU", floor.cpu_s, spantape.cpu_s);
-            pairs.push(Pair { floor, spantape });
+            pairs.push(Pair { floor, spantape, alone });
         }
         remove(&self.outputs)?;
-        Ok(Figures { load: self.load, keep: self.keep, threads: self.threads, pairs })
+        Ok(Figures { load: self.load, begun_in: self.spread, keep: self.keep, threads: self.threads, pairs })
     }
 
     fn floor(&self, folder: &Path) -> Result<Cost> {
@@ -126,8 +145,9 @@ impl Bench {
         Ok(cost)
     }
 
-    fn spantape(&self, folder: &Path) -> Result<Cost> {
-        let archive = folder.join("archive");
+    fn spantape(&self, folder: &Path, threads: Option<u16>) -> Result<Cost> {
+        let name = threads.map_or_else(|| "archive".to_owned(), |threads| format!("archive-{threads}"));
+        let archive = folder.join(name);
         let [replay, option, json] = ["replay", "--archive", "--json"].map(OsStr::new);
         let config = folder.join("config.toml");
         let mut args = vec![replay, self.file.as_os_str(), option, archive.as_os_str(), json];
@@ -140,7 +160,7 @@ impl Bench {
             }
             Keep::Nothing => args.push(OsStr::new("--no-audio")),
         }
-        let threads = self.threads.map(|threads| format!("--threads={threads}"));
+        let threads = threads.map(|threads| format!("--threads={threads}"));
         args.extend(threads.as_deref().map(OsStr::new));
         let (cost, summary) = self.measure(&self.spantape, &args)?;
         verify::spantape(self.load, self.keep != Keep::Nothing, &summary, &archive)?;
