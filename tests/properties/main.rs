@@ -3,6 +3,7 @@
 mod conversations;
 mod encrypted;
 mod floods;
+mod foresight;
 mod found;
 mod garbage;
 mod impaired;

@@ -1,6 +1,9 @@
 //! The engine: frames in, events out.
 
+mod foresight;
 mod streams;
+
+pub use foresight::FORESEEN;
 
 use std::collections::VecDeque;
 

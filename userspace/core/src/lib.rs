@@ -8,6 +8,7 @@ pub mod codec;
 pub mod control;
 pub mod engine;
 pub mod event;
+mod fetch;
 pub mod hep;
 pub mod http;
 pub mod media;

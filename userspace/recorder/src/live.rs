@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
 use spantape_core::control::{Answer, LiveCalls, Refusal, Request, Target};
+use spantape_core::engine::FORESEEN;
 use spantape_core::rules::Rules;
 use spantape_core::time::{SECOND, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
@@ -374,12 +375,16 @@ impl Recorder {
                     Order::Asked(asked) => self.asked.push_back(asked),
                 }
             }
-            for frame in batch.frames() {
-                if !self.asked.is_empty() {
-                    self.answer(batch.clock, frame.at)?;
+            for begin in (0..batch.len()).step_by(FORESEEN) {
+                let frames = || batch.frames().frames(begin..begin + FORESEEN);
+                self.pipeline.foresee(frames());
+                for frame in frames() {
+                    if !self.asked.is_empty() {
+                        self.answer(batch.clock, frame.at)?;
+                    }
+                    self.pipeline.handle_frame(&frame)?;
+                    now = now.max(frame.at);
                 }
-                self.pipeline.handle_frame(&frame)?;
-                now = now.max(frame.at);
             }
             if let Some(at) = batch.seen_until {
                 self.pipeline.handle_timeout(at)?;

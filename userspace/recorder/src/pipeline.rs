@@ -152,6 +152,11 @@ impl<K: CarryOut> Pipeline<K> {
         self.steer = Some(steer);
     }
 
+    /// Frames that come next ([`Engine::foresee`]).
+    pub(crate) fn foresee<'a>(&self, frames: impl Iterator<Item = Frame<'a>>) {
+        self.engine.foresee(frames.map(|frame| (frame.link, frame.data)));
+    }
+
     /// Takes a frame and carries out what comes of it.
     pub(crate) fn handle_frame(&mut self, frame: &Frame<'_>) -> Result<()> {
         self.engine.handle_frame(frame.at, frame.link, frame.data);

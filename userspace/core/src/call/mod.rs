@@ -39,6 +39,7 @@ use triggers::Pending;
 use crate::association::Associations;
 use crate::codec::Codec;
 use crate::event::Event;
+use crate::fetch::fetch;
 use crate::media::{Binding, BoundBy, CallKey, Flow, FlowId, Flows, Tape};
 use crate::record::{EndReason, EventRow, Id, Party, Side};
 use crate::rtp::{MIN_PACKETS, Note, Packet, Playout, Stream, Undecoded};
@@ -195,6 +196,38 @@ pub struct Call {
 }
 
 impl Call {
+    /// Fetches from memory what the next packet will need of it, but for the audio.
+    pub(crate) fn fetch(&self) {
+        fetch(&self.answer);
+        self.recorder.fetch();
+        fetch(&self.last_media);
+        fetch(&self.keys);
+        self.floors.iter().for_each(fetch);
+        fetch(&self.key);
+        fetch(&self.flows);
+        fetch(&self.void);
+        fetch(&self.notes);
+        fetch(&self.undecoded);
+        fetch(&self.end);
+        fetch(&self.start);
+        fetch(&self.compared_until);
+        fetch(&self.is_stirred);
+    }
+
+    /// Fetches where the block is that comes next. What this reads is to be fetched before.
+    pub(crate) fn fetch_block(&self) {
+        if let Some(tape) = &self.recorder.tape {
+            tape.fetch_block();
+        }
+    }
+
+    /// Fetches the part of it in which the next packet of a side will be heard. What this reads is to be fetched before.
+    pub(crate) fn fetch_samples(&self, side: Side) {
+        if let Some(tape) = &self.recorder.tape {
+            tape.fetch_samples(side);
+        }
+    }
+
     fn new(key: CallKey, call_id: &[u8], tag: &[u8], context: &Context<'_>) -> Call {
         let now = context.now;
         let id = Id::derive(&[call_id, tag, &now.0.to_le_bytes()]);

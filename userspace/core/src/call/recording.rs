@@ -10,6 +10,7 @@ use super::triggers::Pending;
 use super::{Call, Context};
 use crate::codec::Codec;
 use crate::event::{Event, Part, kept};
+use crate::fetch::fetch;
 use crate::media::{Figures, FlowId, LATENCY, Reel, Tape, TapeId};
 use crate::record::{EndReason, EventRow, Id, RecordingRow, Side};
 use crate::rtp::MIN_PACKETS;
@@ -54,6 +55,13 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
+    pub(super) fn fetch(&self) {
+        fetch(self);
+        if let Some(tape) = &self.tape {
+            tape.fetch();
+        }
+    }
+
     /// Writes what is past. Returns whether anything was.
     fn advance(&mut self, context: &mut Context<'_>) -> bool {
         let Some(tape) = &mut self.tape else { return false };

@@ -78,6 +78,11 @@ impl Calls {
         self.calls.get(key.slot).filter(|call| call.key == key)
     }
 
+    /// Whatever call is where that one was.
+    pub(crate) fn in_slot(&self, key: CallKey) -> Option<&Call> {
+        self.calls.get(key.slot)
+    }
+
     /// A call, if it is still known.
     pub fn get_mut(&mut self, key: CallKey) -> Option<&mut Call> {
         self.calls.get_mut(key.slot).filter(|call| call.key == key)

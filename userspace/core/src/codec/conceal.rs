@@ -1,6 +1,8 @@
 //! Concealment of lost packets after the method of ITU-T G.711 Appendix I: the last pitch period is
 //! repeated, and fades away, because a guess gets worse with every millisecond.
 
+use crate::fetch::{SAMPLES_A_LINE, fetch};
+
 /// What has been invented after this time is silent.
 const FADE_END_MS: usize = 60;
 /// So long the repetition keeps its level.
@@ -31,6 +33,12 @@ impl Concealer {
     /// Samples a second.
     pub fn rate(&self) -> u32 {
         self.rate as u32
+    }
+
+    /// Fetches from memory where the next 20 ms go.
+    pub(crate) fn fetch(&self) {
+        let next = self.history.iter().skip(self.oldest).take(self.rate / 50);
+        next.step_by(SAMPLES_A_LINE).for_each(fetch);
     }
 
     /// The next samples that were heard.

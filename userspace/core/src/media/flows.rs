@@ -25,6 +25,7 @@ use hashbrown::HashMap;
 use hashlink::LinkedHashSet;
 use slab::Slab;
 
+use crate::fetch::fetch;
 use crate::record::Side;
 use crate::rtp::Stream;
 use crate::time::{MILLISECOND, SECOND, Timestamp};
@@ -153,6 +154,13 @@ pub struct Flow {
 }
 
 impl Flow {
+    /// Fetches it from memory, but for its streams.
+    pub(crate) fn fetch(&self) {
+        fetch(&self.key);
+        fetch(&self.last);
+        fetch(&self.streams);
+    }
+
     /// Whether any of its streams is more than a few packets that could be anybody's.
     pub fn is_established(&self) -> bool {
         self.streams.iter().any(is_established)
@@ -216,6 +224,11 @@ impl Flows {
             changed: Vec::new(),
             unwanted: 0,
         }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.flows.len()
     }
 
     /// The flow of a packet, if it is known.

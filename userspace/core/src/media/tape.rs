@@ -10,6 +10,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use crate::codec::Upsampler;
+use crate::fetch::{SAMPLES_A_LINE, fetch};
 use crate::record::{Completeness, Side};
 use crate::time::{MILLISECOND, SECOND, Timestamp};
 
@@ -280,6 +281,40 @@ impl Tape {
             at += count;
         }
         before
+    }
+
+    /// Fetches from memory what the next packet will need of it, but for the audio.
+    pub(crate) fn fetch(&self) {
+        fetch(&self.blocks);
+        fetch(&self.muted);
+        fetch(&self.history);
+        self.completeness.iter().for_each(fetch);
+        fetch(&self.covered);
+        fetch(&self.base);
+    }
+
+    /// Fetches where the block is that comes next.
+    pub(crate) fn fetch_block(&self) {
+        if let Some(block) = self.blocks.get(self.place_of_next().0) {
+            fetch(block);
+        }
+    }
+
+    /// Fetches the part of it in which the next packet of a side will be heard, if it is 20 ms long.
+    pub(crate) fn fetch_samples(&self, side: Side) {
+        let (index, at) = self.place_of_next();
+        if let Some(Some(block)) = self.blocks.get(index) {
+            let packet = self.rate as usize / 50;
+            let begin = side.channel() * self.block_frames() + at;
+            let samples = block.iter().skip(begin.saturating_sub(packet / 2)).take(2 * packet);
+            samples.step_by(SAMPLES_A_LINE).for_each(fetch);
+        }
+    }
+
+    /// About where the next packet will be heard: the block, and the frame in it.
+    fn place_of_next(&self) -> (usize, usize) {
+        let (at, frames) = (self.extent.saturating_sub(self.base) as usize, self.block_frames());
+        (at / frames, at % frames)
     }
 
     /// Hands over what was held up.

@@ -22,6 +22,7 @@ use super::undecoded::Undecoded;
 use super::voice::Voice;
 use super::{held, likeness};
 use crate::codec::{Codec, CodecKind, Decoder};
+use crate::fetch::fetch;
 use crate::media::{Tape, TapeId};
 use crate::record::{Completeness, Side};
 use crate::time::{MILLISECOND, SECOND, Timestamp};
@@ -158,6 +159,39 @@ pub struct Stream {
 }
 
 impl Stream {
+    /// Fetches from memory what the next packet will need of it, but for what it decodes with.
+    pub(crate) fn fetch(&self) {
+        fetch(&self.played_to);
+        fetch(&self.jitter);
+        fetch(&self.reports);
+        fetch(&self.span);
+        fetch(&self.voice);
+        fetch(&self.voice.concealed);
+        fetch(&self.listed);
+        fetch(&self.seal);
+        fetch(&self.sequence);
+        fetch(&self.sequence.unique);
+        fetch(&self.timeline);
+        fetch(&self.slice.start);
+        fetch(&self.slice.received);
+        fetch(&self.slice.bursts);
+        fetch(&self.held);
+        fetch(&self.formats);
+        fetch(&self.bursts);
+        fetch(&self.last);
+        fetch(&self.next);
+    }
+
+    /// Fetches what it decodes with, and hides loss. What this reads is to be fetched before.
+    pub(crate) fn fetch_decoder(&self) {
+        if let Some(format) = self.current.and_then(|current| self.formats.get(current)) {
+            fetch(format);
+            fetch(&format.decoder);
+            fetch(&format.packets);
+        }
+        self.voice.fetch();
+    }
+
     /// A stream that begins with the packet that comes next.
     pub fn new(ssrc: u32, at: Timestamp) -> Stream {
         Stream {

@@ -48,6 +48,13 @@ pub(super) struct Place {
 }
 
 impl Voice {
+    /// Fetches from memory where the next packet is remembered.
+    pub(super) fn fetch(&self) {
+        if let Some(concealer) = &self.concealer {
+            concealer.fetch();
+        }
+    }
+
     /// What comes next does not follow what came before.
     pub(super) fn interrupt(&mut self) {
         self.tail = None;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use spantape_core::engine::FORESEEN;
 use spantape_store::{ArchiveOptions, SpoolOptions};
 
 use super::{PARTLY, summary};
@@ -17,12 +18,13 @@ use crate::archivist::CarryOut;
 use crate::config;
 use crate::finish::Haste;
 use crate::pipeline::Pipeline;
+use crate::source::buffer::FrameBuffer;
 use crate::source::genesys_log::GenesysLogs;
 use crate::source::key_log::KeyLogFile;
 use crate::source::merge::Merge;
 
 /// Frames between two looks at the progress.
-const FRAMES_A_LOOK: u64 = 4096;
+const FRAMES_A_LOOK: usize = 4096;
 
 /// Record the calls in capture files
 ///
@@ -91,7 +93,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let mut logs = GenesysLogs::read(&args.genesys_log, config.rules.zone().clone())?;
     let spool = SpoolOptions { node: args.node.clone().or(node), ..SpoolOptions::default() };
     let options = ArchiveOptions { spool, repeatable: true, ..ArchiveOptions::default() };
-    let apart = args.threads.map_or_else(|| threads(&args.files), usize::from) > 1;
+    // Where frames come as they are captured none waits for the next one, as they would between two threads.
+    let are_files = args.files.iter().all(|path| path.is_file());
+    let at_once = if are_files { FORESEEN } else { 1 };
+    let processors = || if are_files { thread::available_parallelism().map_or(1, usize::from) } else { 1 };
+    let apart = args.threads.map_or_else(processors, usize::from) > 1;
     let haste = Haste::None { helpers: apart };
     let mut pipeline = Pipeline::new(config, &audio, haste, &args.archive, options)?;
     for path in args.keylog.iter().chain(&key_log) {
@@ -104,10 +110,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let look = || progress.set_position(read.load(Ordering::Relaxed));
     if apart {
         let mut two = pipeline.apart()?;
-        replay(&mut source, &mut logs, &mut two, look)?;
+        replay(&mut source, &mut logs, &mut two, at_once, look)?;
         pipeline = two.together()?;
     } else {
-        replay(&mut source, &mut logs, &mut pipeline, look)?;
+        replay(&mut source, &mut logs, &mut pipeline, at_once, look)?;
     }
     pipeline.finish()?;
     progress.finish_and_clear();
@@ -135,31 +141,38 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     Ok(if failed { ExitCode::from(PARTLY) } else { ExitCode::SUCCESS })
 }
 
-/// All frames, and what the logs say between them.
+/// All frames, read so many at once, and what the logs say between them.
 fn replay(
     source: &mut Merge,
     logs: &mut GenesysLogs,
     pipeline: &mut Pipeline<impl CarryOut>,
+    at_once: usize,
     look: impl Fn(),
 ) -> Result<()> {
-    let mut frames = 0u64;
-    while let Some(frame) = source.next_frame() {
-        while let Some((at, requests)) = logs.next_until(frame.at) {
-            logs.count(pipeline.control_first(at, &requests)?);
+    let (mut buffer, mut frames) = (FrameBuffer::default(), 0usize);
+    loop {
+        while buffer.len() < at_once
+            && let Some(frame) = source.next_frame()
+        {
+            buffer.push(frame);
         }
-        pipeline.handle_frame(&frame)?;
-        frames += 1;
-        if frames.is_multiple_of(FRAMES_A_LOOK) {
+        if buffer.is_empty() {
+            return pipeline.finish_calls();
+        }
+        pipeline.foresee(buffer.frames(0..at_once));
+        for frame in buffer.frames(0..at_once) {
+            while let Some((at, requests)) = logs.next_until(frame.at) {
+                logs.count(pipeline.control_first(at, &requests)?);
+            }
+            pipeline.handle_frame(&frame)?;
+        }
+        let before = frames / FRAMES_A_LOOK;
+        frames += buffer.len();
+        if frames / FRAMES_A_LOOK > before {
             look();
         }
+        buffer.clear();
     }
-    pipeline.finish_calls()
-}
-
-/// One where frames come as they are captured: between two threads, the last events would wait for the next ones.
-fn threads(files: &[PathBuf]) -> usize {
-    let are_files = files.iter().all(|path| path.is_file());
-    if are_files { thread::available_parallelism().map_or(1, usize::from) } else { 1 }
 }
 
 /// Bytes read of all, with rate and time left; nothing where there is no terminal.

@@ -1,5 +1,6 @@
 //! Where frames come from.
 
+pub(crate) mod buffer;
 pub(crate) mod capture_file;
 pub(crate) mod clock;
 pub(crate) mod driver;

@@ -7,6 +7,7 @@ use spantape_core::wire::{Endpoint, LinkType};
 use spantape_sieve::{CLASSES, COUNTERS};
 
 use super::Frame;
+use super::buffer::FrameBuffer;
 use super::clock::Clock;
 use super::xdp::Frames;
 
@@ -67,8 +68,7 @@ pub(crate) struct TapError {
 /// Frames, copied out of the ring so that it has room again. It is filled and emptied again and again.
 pub(crate) struct Batch {
     link: LinkType,
-    bytes: Vec<u8>,
-    frames: Vec<Span>,
+    frames: FrameBuffer,
     /// Frames that came before this time are in this batch or an earlier one.
     pub(crate) seen_until: Option<Timestamp>,
     /// What its time stamps go by.
@@ -87,20 +87,12 @@ pub(crate) struct Lost {
     pub(crate) queue: u64,
 }
 
-#[derive(Clone, Copy)]
-struct Span {
-    at: Timestamp,
-    begin: usize,
-    end: usize,
-}
-
 impl Batch {
     /// An empty batch for frames of an interface with that link layer.
     pub(crate) fn new(link: LinkType) -> Batch {
         Batch {
             link,
-            bytes: Vec::with_capacity(BATCH_BYTES),
-            frames: Vec::with_capacity(2 * ENOUGH_FRAMES),
+            frames: FrameBuffer::with_capacity(BATCH_BYTES, 2 * ENOUGH_FRAMES),
             seen_until: None,
             clock: Clock::new(),
             lost: Lost::default(),
@@ -109,9 +101,7 @@ impl Batch {
 
     /// Adds a frame.
     pub(crate) fn push(&mut self, at: Timestamp, frame: &[u8]) {
-        let begin = self.bytes.len();
-        self.bytes.extend_from_slice(frame);
-        self.frames.push(Span { at, begin, end: self.bytes.len() });
+        self.frames.push(Frame { at, link: self.link, data: frame });
     }
 
     /// There is nothing in it.
@@ -126,20 +116,17 @@ impl Batch {
 
     /// It is time to hand it on.
     pub(crate) fn is_full(&self) -> bool {
-        self.bytes.len() >= ENOUGH_BYTES || self.frames.len() >= ENOUGH_FRAMES
+        self.frames.bytes() >= ENOUGH_BYTES || self.frames.len() >= ENOUGH_FRAMES
     }
 
     /// Frames of several queues come by queue; puts them in the order of time.
     pub(crate) fn sort(&mut self) {
-        self.frames.sort_unstable_by_key(|span| (span.at, span.begin));
+        self.frames.sort();
     }
 
     /// Its frames.
-    pub(crate) fn frames(&self) -> impl Iterator<Item = Frame<'_>> {
-        self.frames.iter().map(|span| {
-            let data = self.bytes.get(span.begin..span.end).unwrap_or_default();
-            Frame { at: span.at, link: self.link, data }
-        })
+    pub(crate) fn frames(&self) -> &FrameBuffer {
+        &self.frames
     }
 
     /// What was lost, once.
@@ -149,7 +136,6 @@ impl Batch {
 
     /// Forgets the frames.
     pub(crate) fn clear(&mut self) {
-        self.bytes.clear();
         self.frames.clear();
         self.seen_until = None;
         self.lost = Lost::default();
@@ -181,20 +167,21 @@ mod tests {
             batch.push(Timestamp(at), frame);
         }
         batch.sort();
-        let frames: Vec<(i64, &[u8])> = batch.frames().map(|frame| (frame.at.0, frame.data)).collect();
+        let frames: Vec<(i64, &[u8])> =
+            batch.frames().frames(0..9).map(|frame| (frame.at.0, frame.data)).collect();
         assert_eq!(frames, [(3, &b"second"[..]), (5, b"first queue"), (5, b"last"), (9, b"again")]);
         batch.clear();
-        assert_eq!(batch.frames().count(), 0);
+        assert!(batch.is_empty());
     }
 
     #[test]
     fn a_batch_is_handed_on_before_it_has_to_grow() {
         let mut batch = Batch::new(LinkType::Ethernet);
-        let room = batch.bytes.capacity();
+        let room = batch.frames.capacity();
         while !batch.is_full() {
             batch.push(Timestamp(0), &[0; 4096]);
         }
         (0..32).for_each(|_| batch.push(Timestamp(0), &[0; 4096]));
-        assert_eq!(batch.bytes.capacity(), room);
+        assert_eq!(batch.frames.capacity(), room);
     }
 }

@@ -1,0 +1,77 @@
+//! Frames that have been copied out of wherever they came from.
+
+use std::ops::Range;
+
+use spantape_core::time::Timestamp;
+use spantape_core::wire::LinkType;
+
+use super::Frame;
+
+/// Frames, one after the other. It is filled and emptied again and again.
+#[derive(Debug, Default)]
+pub(crate) struct FrameBuffer {
+    bytes: Vec<u8>,
+    spans: Vec<Span>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    at: Timestamp,
+    link: LinkType,
+    begin: usize,
+    end: usize,
+}
+
+impl FrameBuffer {
+    /// One with room for so much.
+    pub(crate) fn with_capacity(bytes: usize, frames: usize) -> FrameBuffer {
+        FrameBuffer { bytes: Vec::with_capacity(bytes), spans: Vec::with_capacity(frames) }
+    }
+
+    /// Adds a frame.
+    pub(crate) fn push(&mut self, Frame { at, link, data }: Frame<'_>) {
+        let begin = self.bytes.len();
+        self.bytes.extend_from_slice(data);
+        self.spans.push(Span { at, link, begin, end: self.bytes.len() });
+    }
+
+    /// How many frames are in it.
+    pub(crate) fn len(&self) -> usize {
+        self.spans.len()
+    }
+
+    /// There is nothing in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.spans.is_empty()
+    }
+
+    /// Bytes of all frames.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Bytes for which there is room.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// Puts them in the order of time, and those of the same time in that in which they came.
+    pub(crate) fn sort(&mut self) {
+        self.spans.sort_unstable_by_key(|span| (span.at, span.begin));
+    }
+
+    /// Some of its frames, as far as there are so many.
+    pub(crate) fn frames(&self, range: Range<usize>) -> impl Iterator<Item = Frame<'_>> {
+        let end = range.end.min(self.spans.len());
+        self.spans.get(range.start..end).unwrap_or_default().iter().map(|&Span { at, link, begin, end }| {
+            Frame { at, link, data: self.bytes.get(begin..end).unwrap_or_default() }
+        })
+    }
+
+    /// Forgets all.
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.spans.clear();
+    }
+}
