@@ -16,10 +16,11 @@ const FEW_FLOWS: usize = 1000;
 
 impl Engine {
     /// Frames that will be handed over next, of which the first [`FORESEEN`] are looked at: what is known of their streams is
-    /// fetched from memory, for all at the same time. Nothing changes by it but how long they take.
-    pub fn foresee<'a>(&self, frames: impl IntoIterator<Item = (LinkType, &'a [u8])>) {
+    /// fetched from memory, for all at the same time. Nothing changes by it but how long they take. Returns of how many there was
+    /// something to be fetched.
+    pub fn foresee<'a>(&self, frames: impl IntoIterator<Item = (LinkType, &'a [u8])>) -> usize {
         if self.flows.count() < FEW_FLOWS {
-            return;
+            return 0;
         }
         let mut ids = [None; FORESEEN];
         for (id, (link, frame)) in ids.iter_mut().zip(frames) {
@@ -27,7 +28,7 @@ impl Engine {
                 *id = self.flows.find(&flow);
             }
         }
-        // What is read in one of these passes, the one before has fetched.
+        // What is read in one of these passes, the one before has fetched, but for whether a call has a tape.
         let flows = || ids.iter().flatten().filter_map(|&id| self.flows.known(id));
         flows().for_each(Flow::fetch);
         let call = |flow: &Flow| flow.binding.and_then(|binding| self.calls.in_slot(binding.call));
@@ -52,5 +53,6 @@ impl Engine {
                 call.fetch_samples(binding.speaker);
             }
         }
+        flows().count()
     }
 }
