@@ -11,17 +11,20 @@ use super::{Call, Context};
 use crate::codec::Codec;
 use crate::event::{Event, Part, kept};
 use crate::fetch::fetch;
-use crate::media::{Figures, FlowId, LATENCY, Reel, Tape, TapeId};
+use crate::media::{Figures, FlowId, Reel, Tape, TapeId};
 use crate::record::{EndReason, EventRow, Id, RecordingRow, Side};
 use crate::rtp::MIN_PACKETS;
 use crate::rules::{Action, Beginning, Config, LookBack, Paused};
-use crate::time::Timestamp;
+use crate::time::{MILLISECOND, Timestamp};
 
 /// The trigger of what is recorded by rule.
 const BY_RULE: &str = "rule";
 /// The trigger of what is recorded because nothing else is known of it.
 const ORPHAN: &str = "orphan";
 
+/// A tape that nobody wants any more goes on for so long: longer than a stream waits for packets that are out of order, so that
+/// what was said before its end has come.
+const TAIL: i64 = 350 * MILLISECOND;
 /// Recordings of one call. When there are more, the last one goes on: nothing is lost.
 const MAX_SEGMENTS: usize = 1024;
 
@@ -103,7 +106,7 @@ impl Recorder {
 
     pub(super) fn deadline(&self) -> Timestamp {
         match self.idle_since {
-            Some(since) if self.tape.is_some() => since + LATENCY,
+            Some(since) if self.tape.is_some() => since + TAIL,
             _ => Timestamp::FAR_FUTURE,
         }
     }

@@ -4,5 +4,4 @@ mod flows;
 mod tape;
 
 pub use flows::{Binding, BoundBy, CallKey, Flow, FlowId, Flows, Standing};
-pub(crate) use tape::LATENCY;
 pub use tape::{Figures, LONGEST_PACKET, Reel, Tape, TapeId};

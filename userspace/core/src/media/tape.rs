@@ -1,7 +1,7 @@
 //! A tape: both sides of a call on one timeline, written in blocks as time goes by.
 //!
-//! Packets are mixed in where they belong; a block leaves once nothing can come for it any more. So a tape
-//! holds about half a second of audio, however long the call.
+//! Packets are mixed in where they belong; a block leaves once hardly anything can come for it any more. So a tape holds about
+//! a third of a second of audio, however long the call.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -17,7 +17,7 @@ use crate::time::{MILLISECOND, SECOND, Timestamp};
 /// A block leaves when capture time is this far past its end: longer than most packets are delayed, and nearly as long as a
 /// stream waits for those that are out of order. What comes later still is added to what has left. Each 30 ms of it are a
 /// kilobyte a call.
-pub(crate) const LATENCY: i64 = 180 * MILLISECOND;
+const LATENCY: i64 = 180 * MILLISECOND;
 /// Blocks a second.
 const BLOCKS_PER_SECOND: u32 = 4;
 /// A packet of which it is not known how long it is heard may be heard so long.
