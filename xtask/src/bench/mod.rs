@@ -56,7 +56,8 @@ enum What {
     Signalling(signalling::Args),
     /// Measure each stage of a packet's way by itself, and the sieve in the kernel by class of frame, which needs root.
     Stages(stages::Args),
-    /// Count the instructions that a message and a packet take, which are the same on each run; needs valgrind.
+    /// Count the instructions and calls of the kernel that a message and a packet take, the same on each run; needs valgrind
+    /// and strace.
     Instructions(instructions::Args),
     /// What sends frames for live capture.
     #[command(hide = true)]

@@ -127,8 +127,8 @@ impl Bench {
         for run in 1..=runs {
             let folder = self.outputs.join(run.to_string());
             create(&folder)?;
-            let (floor, spantape) = (self.floor(&folder)?, self.spantape(&folder, self.threads)?);
-            let alone = self.speed_up.then(|| self.spantape(&folder, Some(1))).transpose()?;
+            let (floor, spantape) = (self.floor(&folder)?, self.spantape(&folder, "archive", self.threads)?);
+            let alone = self.speed_up.then(|| self.spantape(&folder, "alone", Some(1))).transpose()?;
             eprintln!("run {run}: floor {:.2} s, spantape {:.2} s CPU", floor.cpu_s, spantape.cpu_s);
             pairs.push(Pair { floor, spantape, alone });
         }
@@ -145,8 +145,7 @@ impl Bench {
         Ok(cost)
     }
 
-    fn spantape(&self, folder: &Path, threads: Option<u16>) -> Result<Cost> {
-        let name = threads.map_or_else(|| "archive".to_owned(), |threads| format!("archive-{threads}"));
+    fn spantape(&self, folder: &Path, name: &str, threads: Option<u16>) -> Result<Cost> {
         let archive = folder.join(name);
         let [replay, option, json] = ["replay", "--archive", "--json"].map(OsStr::new);
         let config = folder.join("config.toml");
