@@ -83,6 +83,12 @@ impl Archivist {
         self.tell = Some(tell);
     }
 
+    /// After it, nothing that has been completed until now is lost when the process is killed.
+    pub(crate) fn write_log(&mut self) -> Result<()> {
+        self.keep_rows()?;
+        Ok(self.archive.write_log()?)
+    }
+
     /// Writes what is known to the catalog.
     pub(crate) fn flush(&mut self) -> Result<()> {
         self.keep_rows()?;

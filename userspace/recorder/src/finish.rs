@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::thread;
 
 use anyhow::{Context, Result};
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 use spantape_core::record::{CallRow, Id, RecordingRow, StreamRow};
 use spantape_store::encrypt::Recipients;
 use spantape_store::wav::{self, HEADER_LEN};
@@ -17,8 +17,10 @@ use spantape_store::{Finished, Saved};
 use crate::decode::{Ffmpeg, Gained, redecode};
 use crate::encode::{self, Form};
 
-/// Recordings that may wait while others are recorded; more of them stay as they are.
-const WAITING: usize = 256;
+/// Recordings that may wait while others are recorded; more of them stay what they are, and are only hashed and encrypted.
+const WAITING: u64 = 256;
+/// So many may wait for that.
+const MOST_WAITING: u64 = 1 << 16;
 /// Recordings that are finished at a time. A replay hands one back before it begins the next but so many.
 const AHEAD: usize = 4;
 /// Calls of which it is remembered what was decoded, until they end.
@@ -76,6 +78,10 @@ struct Job {
     number: u64,
     row: Box<RecordingRow>,
     saved: Saved,
+    /// Others wait: it stays what it is.
+    is_late: bool,
+    /// The rows of its call wait for it, as it may decode what they say was not.
+    may_gain: bool,
 }
 
 /// The same, as it stays.
@@ -88,6 +94,7 @@ pub(crate) struct Complete {
 
 struct Answer {
     number: u64,
+    may_gain: bool,
     complete: Complete,
     gained: Vec<Gained>,
 }
@@ -151,10 +158,35 @@ impl Finishing {
 
     /// A recording is finished. It is handed back by [`Finishing::poll`], as all rows are.
     pub(crate) fn recording(&mut self, row: Box<RecordingRow>, saved: Saved) {
-        let job = Job { number: self.next, row, saved };
-        if let Some(job) = self.submit(job) {
-            self.skipped += u64::from(self.desk.changes(&job.saved));
-            self.ready.push_back(Ready::Recording(self.desk.complete(job).complete));
+        let mut job = Job { number: self.next, row, saved, is_late: false, may_gain: false };
+        // However long a job takes, it is handed back before the same one of those that follow.
+        while self.waits() && self.next - self.first >= AHEAD as u64 {
+            self.collect(true);
+        }
+        let waiting = self.next - self.first;
+        let may_gain = self.desk.may_gain(&job.saved);
+        let is_room = !may_gain || self.calls.len() < CALLS || self.calls.contains_key(&job.row.call);
+        job.is_late = waiting >= WAITING || !is_room;
+        job.may_gain = may_gain && !job.is_late;
+        if job.is_late && self.desk.changes(&job.saved) {
+            self.skipped += 1;
+        }
+        if job.may_gain {
+            self.calls.entry(job.row.call).or_default().jobs += 1;
+        }
+        self.next += 1;
+        if self.workers.is_none() && self.haste != (Haste::None { helpers: false }) {
+            let count = thread::available_parallelism().map_or(1, usize::from).min(AHEAD);
+            self.workers = Workers::start(count, &self.desk);
+        }
+        match &self.workers {
+            // Workers outlive whatever they do: there is one to take it.
+            Some(workers) if waiting < MOST_WAITING => _ = workers.jobs.send(job),
+            _ => {
+                // Where frames do not wait, they wait for no more than must be.
+                job.is_late |= !self.waits();
+                self.answers.insert(job.number, self.desk.finish(job));
+            }
         }
     }
 
@@ -191,34 +223,6 @@ impl Finishing {
         }
     }
 
-    /// Gives the job back when too much waits already.
-    fn submit(&mut self, job: Job) -> Option<Job> {
-        // However long a job takes, it is handed back before the same one of those that follow.
-        while self.waits() && self.next - self.first >= AHEAD as u64 {
-            self.collect(true);
-        }
-        let call = job.row.call;
-        let is_room = self.calls.len() < CALLS || self.calls.contains_key(&call);
-        if self.next - self.first >= WAITING as u64 || !is_room {
-            return Some(job);
-        }
-        if self.workers.is_none() && self.haste != (Haste::None { helpers: false }) {
-            let count = thread::available_parallelism().map_or(1, usize::from).min(AHEAD);
-            self.workers = Workers::start(count, &self.desk);
-        }
-        match &self.workers {
-            Some(workers) => {
-                if let Err(error) = workers.jobs.try_send(job) {
-                    return Some(error.into_inner());
-                }
-            }
-            None => _ = self.answers.insert(job.number, self.desk.finish(job)),
-        }
-        self.next += 1;
-        self.calls.entry(call).or_default().jobs += 1;
-        None
-    }
-
     /// Whether frames wait for what is done here.
     fn waits(&self) -> bool {
         matches!(self.haste, Haste::None { .. })
@@ -253,6 +257,9 @@ impl Finishing {
         self.first += 1;
         let call = answer.complete.row.call;
         self.ready.push_back(Ready::Recording(answer.complete));
+        if !answer.may_gain {
+            return;
+        }
         if let Some(waiting) = self.calls.get_mut(&call) {
             waiting.jobs -= 1;
             for gained in answer.gained {
@@ -293,7 +300,7 @@ const NO_DECODER: &str = "no decoder";
 
 impl Workers {
     fn start(count: usize, desk: &Desk) -> Option<Workers> {
-        let (jobs, work) = bounded::<Job>(WAITING);
+        let (jobs, work) = unbounded::<Job>();
         let (done, answers) = unbounded();
         let mut started = false;
         for _ in 0..count {
@@ -331,33 +338,28 @@ struct Desk {
 impl Desk {
     /// Whether a recording is to become another one, but for encryption.
     fn changes(&self, saved: &Saved) -> bool {
-        let is_undecoded = saved.rtpdump.iter().any(Option::is_some);
-        is_undecoded && self.ffmpeg.is_some() || encode::is_wanted(self.form, saved)
+        self.may_gain(saved) || encode::is_wanted(self.form, saved)
     }
 
-    /// All that is to be done. Whatever happens, the recording is there, and what was not decoded beside it.
+    /// Whether more of it may be heard.
+    fn may_gain(&self, saved: &Saved) -> bool {
+        self.ffmpeg.is_some() && saved.rtpdump.iter().any(Option::is_some)
+    }
+
+    /// All that is to be done. Whatever happens, the recording is there, and what was not decoded beside it; and whatever
+    /// else has become of it, it is hashed, and encrypted if it is to be.
     fn finish(&self, mut job: Job) -> Answer {
         let mut gained = Vec::new();
-        let changed = attempt(|| self.work(&mut job, &mut gained));
-        let mut answer = self.complete(job);
-        let told = gained.iter().flat_map(|gained| gained.problems.iter().cloned());
-        answer.complete.problems.splice(..0, changed.into_iter().chain(told));
-        Answer { gained, ..answer }
-    }
-
-    /// What is to be done with any recording: for want of time it may stay as it is, but not without a hash or in clear.
-    fn complete(&self, job: Job) -> Answer {
-        let Job { number, row, mut saved } = job;
+        let changed = if job.is_late { None } else { attempt(|| self.work(&mut job, &mut gained)) };
+        let Job { number, row, mut saved, may_gain, .. } = job;
         let completed = attempt(|| {
             let without = if self.finished.encrypts() { "it stays in clear" } else { "it has no hash" };
             saved = self.finished.complete(&saved).context(without)?;
             Ok(())
         });
-        Answer {
-            number,
-            complete: Complete { row, saved, problems: completed.into_iter().collect() },
-            gained: Vec::new(),
-        }
+        let told = gained.iter().flat_map(|gained| gained.problems.iter().cloned());
+        let problems = changed.into_iter().chain(told).chain(completed).collect();
+        Answer { number, may_gain, complete: Complete { row, saved, problems }, gained }
     }
 
     fn work(&self, job: &mut Job, gained: &mut Vec<Gained>) -> Result<()> {
@@ -408,7 +410,14 @@ impl Desk {
 
 #[cfg(test)]
 mod tests {
+    use spantape_core::media::TapeId;
+    use spantape_store::{Archive, ArchiveOptions};
+
     use super::*;
+    use crate::cli::testing;
+
+    /// More than may wait.
+    const RECORDINGS: u64 = WAITING + 50;
 
     #[test]
     #[allow(clippy::panic, reason = "that is what is tested")]
@@ -416,5 +425,57 @@ mod tests {
         assert_eq!(attempt(|| Ok(())), None);
         assert!(attempt(|| panic!("hostile bytes")).unwrap().contains("defect"));
         assert_eq!(attempt(|| Err(anyhow::anyhow!("no room"))).unwrap(), "no room");
+    }
+
+    #[test]
+    fn all_come_back_in_order_and_hashed_whoever_has_finished_them() {
+        for haste in [Haste::Live, Haste::None { helpers: true }, Haste::None { helpers: false }] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut archive = Archive::create_with(dir.path(), ArchiveOptions::default()).unwrap();
+            let mut finishing = Finishing::new(&Audio::default(), haste, archive.finished());
+            let mut handed_over = Vec::new();
+            for number in 0..RECORDINGS {
+                let id = Id::derive(&[&number.to_le_bytes()]);
+                let row = Box::new(RecordingRow { id, frames: 4, ..testing::recording() });
+                archive.open_tape(TapeId(number), 8000, 2, (0, 1)).unwrap();
+                archive.write(TapeId(number), &[number as i16; 8]).unwrap();
+                let saved = archive.save(TapeId(number), 0..4, &[], &row, true).unwrap().unwrap();
+                assert_eq!(saved.sha256, None);
+                finishing.recording(row, saved);
+                handed_over.push(id);
+            }
+            finishing.finish();
+            let ready = std::iter::from_fn(|| finishing.poll());
+            let ids: Vec<Id> = ready
+                .map(|ready| match ready {
+                    Ready::Recording(Complete { row, saved, problems }) => {
+                        assert!(problems.is_empty(), "{problems:?}");
+                        assert_eq!(saved.sha256.map(|hash| hash.len()), Some(64));
+                        row.id
+                    }
+                    Ready::Stream(_) | Ready::Call(_) => unreachable!("none was handed over"),
+                })
+                .collect();
+            assert_eq!(ids, handed_over);
+            assert_eq!(finishing.skipped, 0);
+        }
+    }
+
+    #[test]
+    fn a_call_does_not_wait_for_a_hash() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut archive = Archive::create_with(dir.path(), ArchiveOptions::default()).unwrap();
+        let haste = Haste::None { helpers: true };
+        let mut finishing = Finishing::new(&Audio::default(), haste, archive.finished());
+        let row = Box::new(RecordingRow { frames: 4, ..testing::recording() });
+        archive.open_tape(TapeId(1), 8000, 2, (0, 1)).unwrap();
+        archive.write(TapeId(1), &[7; 8]).unwrap();
+        let saved = archive.save(TapeId(1), 0..4, &[], &row, true).unwrap().unwrap();
+        let call = Box::new(CallRow { id: row.call, ..testing::call() });
+        finishing.recording(row, saved);
+        finishing.call(call);
+        assert!(matches!(finishing.poll(), Some(Ready::Call(_))));
+        finishing.finish();
+        assert!(matches!(finishing.poll(), Some(Ready::Recording(_))));
     }
 }

@@ -104,7 +104,7 @@ impl Pipeline {
 
     /// After it, nothing that has been completed until now is lost when the process is killed.
     pub(crate) fn write_log(&mut self) -> Result<()> {
-        Ok(self.archivist.archive.write_log()?)
+        self.archivist.write_log()
     }
 
     /// Who is to be told what has been completed.

@@ -186,7 +186,7 @@ impl Archive {
                 find_again(&finished, row)?;
                 remove_others(path, row.get("file").and_then(Value::as_str).unwrap_or_default())?;
                 look_again(&finished, row)?;
-                hash_logged(&finished, row)?;
+                hash_logged(&finished, row);
                 encrypt_logged(&finished, row, &mut replaced)?;
                 resolved.push(row.clone());
             }
@@ -583,7 +583,7 @@ impl Archive {
         Ok(())
     }
 
-    /// One that cannot be encrypted now stays in clear until it can.
+    /// One that cannot be hashed or encrypted now stays as it is until it can.
     fn complete(&mut self, saved: Saved) -> Result<Saved> {
         match self.spool.finished().complete(&saved) {
             Ok(complete) => Ok(complete),

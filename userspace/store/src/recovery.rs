@@ -23,6 +23,7 @@ pub(crate) fn find_again(finished: &Finished, row: &mut Map<String, Value>) -> R
     };
     if there.ends_with(SUFFIX) {
         row.insert("key".to_owned(), spool::key_name(&there).into());
+        // The log knows it only if it was told that the file was hashed.
         let content = row.get("sha256").cloned().unwrap_or_default();
         row.insert("content_sha256".to_owned(), content);
     }
@@ -39,13 +40,16 @@ fn measure(row: &mut Map<String, Value>, file: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A recording that the log names was waiting to be hashed.
-pub(crate) fn hash_logged(finished: &Finished, row: &mut Map<String, Value>) -> Result<()> {
+/// A recording that the log names was waiting to be hashed. One that cannot be read has no hash: it keeps nobody from
+/// recording others.
+pub(crate) fn hash_logged(finished: &Finished, row: &mut Map<String, Value>) {
     let file = finished.path(text_of(row, "file"));
-    if finished.hashes() && text_of(row, "sha256").is_empty() && file.is_file() {
-        row.insert("sha256".to_owned(), seal::hash(&file)?.into());
+    if finished.hashes()
+        && text_of(row, "sha256").is_empty()
+        && let Ok(hash) = seal::hash(&file)
+    {
+        row.insert("sha256".to_owned(), hash.into());
     }
-    Ok(())
 }
 
 /// A recording beside which packets were kept may have been decoded since the log was told of it.

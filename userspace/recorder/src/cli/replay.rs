@@ -25,6 +25,8 @@ use crate::source::merge::Merge;
 
 /// Frames between two looks at the progress.
 const FRAMES_A_LOOK: usize = 4096;
+/// Bytes that are read at once, but for the last frame of them.
+const ENOUGH_BYTES: usize = 1 << 20;
 
 /// Record the calls in capture files
 ///
@@ -96,9 +98,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     // Where frames come as they are captured none waits for the next one, as they would between two threads.
     let are_files = args.files.iter().all(|path| path.is_file());
     let at_once = if are_files { FORESEEN } else { 1 };
-    let processors = || if are_files { thread::available_parallelism().map_or(1, usize::from) } else { 1 };
-    let apart = args.threads.map_or_else(processors, usize::from) > 1;
-    let haste = Haste::None { helpers: apart };
+    let processors = || thread::available_parallelism().map_or(1, usize::from);
+    let helpers = args.threads.map_or_else(processors, usize::from) > 1;
+    let apart = helpers && (are_files || args.threads.is_some());
+    let haste = Haste::None { helpers };
     let mut pipeline = Pipeline::new(config, &audio, haste, &args.archive, options)?;
     for path in args.keylog.iter().chain(&key_log) {
         pipeline.add_secrets(&KeyLogFile::all(path)?);
@@ -152,6 +155,7 @@ fn replay(
     let (mut buffer, mut frames) = (FrameBuffer::default(), 0usize);
     loop {
         while buffer.len() < at_once
+            && buffer.bytes() < ENOUGH_BYTES
             && let Some(frame) = source.next_frame()
         {
             buffer.push(frame);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use spantape_core::media::TapeId;
-use spantape_core::record::{EventRow, QualityRow, RecordingRow, Side, StreamRow};
+use spantape_core::record::{CallRow, EventRow, QualityRow, RecordingRow, Side, StreamRow};
 use spantape_core::time::MILLISECOND;
 use spantape_store::Archive;
 
@@ -25,6 +25,11 @@ impl Drop for Dir {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
+}
+
+/// A call's row.
+pub(crate) fn call() -> CallRow {
+    examples::call(0)
 }
 
 /// A row to encode with.
