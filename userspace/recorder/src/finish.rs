@@ -233,12 +233,12 @@ impl Finishing {
             return;
         }
         if let Some(workers) = &self.workers {
-            // Workers outlive whatever they do, so that there is always one to answer.
-            if wait
-                && !self.answers.contains_key(&self.first)
-                && let Ok(answer) = workers.answers.recv()
-            {
-                self.answers.insert(answer.number, answer);
+            if wait && !self.answers.contains_key(&self.first) {
+                match workers.answers.recv() {
+                    Ok(answer) => _ = self.answers.insert(answer.number, answer),
+                    // Workers outlive whatever they do. Should none have, nothing is to wait for them for ever.
+                    Err(_) => self.first += 1,
+                }
             }
             self.answers.extend(workers.answers.try_iter().map(|answer| (answer.number, answer)));
         }
