@@ -61,20 +61,15 @@ impl Finished {
     /// of a call that takes a good part of a second.
     pub fn complete(&self, saved: &Saved) -> Result<Saved> {
         let mut saved = saved.clone();
-        self.hash(&mut saved)?;
+        if self.hashes() && saved.sha256.is_none() {
+            saved.sha256 = Some(seal::hash(&self.path(&saved.file))?);
+        }
         self.encrypt(&saved)
     }
 
     /// Whether there is nothing left that [`Finished::complete`] would do.
     pub(crate) fn is_complete(&self, saved: &Saved) -> bool {
         (saved.sha256.is_some() || !self.hashes()) && (saved.file.ends_with(SUFFIX) || !self.encrypts())
-    }
-
-    pub(crate) fn hash(&self, saved: &mut Saved) -> Result<()> {
-        if self.hashes() && saved.sha256.is_none() {
-            saved.sha256 = Some(seal::hash(&self.path(&saved.file))?);
-        }
-        Ok(())
     }
 
     /// Removes the undecoded packets of a recording's side, which are in it now.

@@ -24,7 +24,7 @@ use spantape_store::wav::Encoding;
 use super::call;
 use super::figures::rounded;
 use super::machine::{Findings, Output};
-use crate::lab::driver::{Verdict, alone};
+use crate::lab::driver::{Alone, Verdict};
 use crate::lab::sieve::{KernelSieve, Options};
 
 /// What `cargo xtask bench stages` understands.
@@ -154,7 +154,7 @@ fn kernel(rounds: u32) -> Result<Option<Vec<Stage>>> {
         return Ok(None);
     }
     let kernel = KernelSieve::load(&Tables::sample(), &Options { has_socket: false, ..Options::default() })?;
-    let drop = alone(Verdict::Discard)?;
+    let drop = Alone::load(Verdict::Discard)?;
     let (program, nothing) = (kernel.program()?, drop.program()?);
     let mut stages = Vec::new();
     for class in Class::ALL {

@@ -116,14 +116,13 @@ pub(crate) struct Alone {
     name: &'static str,
 }
 
-/// Loads it.
-pub(crate) fn alone(verdict: Verdict) -> Result<Alone> {
-    let (mut ebpf, name) = (load(1, 1)?, verdict.program());
-    program(&mut ebpf, name)?.load().context("the kernel does not take the program")?;
-    Ok(Alone { ebpf, name })
-}
-
 impl Alone {
+    pub(crate) fn load(verdict: Verdict) -> Result<Self> {
+        let (mut ebpf, name) = (load(1, 1)?, verdict.program());
+        program(&mut ebpf, name)?.load().context("the kernel does not take the program")?;
+        Ok(Self { ebpf, name })
+    }
+
     pub(crate) fn program(&self) -> Result<&Xdp> {
         Ok(self.ebpf.program(self.name).with_context(|| format!("no program {}", self.name))?.try_into()?)
     }
