@@ -249,14 +249,14 @@ impl Builder {
         }
     }
 
-    /// What has been appended, which stays.
-    pub(crate) fn finish_cloned(&self) -> ArrayRef {
+    /// What has been appended.
+    pub(crate) fn finish(&mut self) -> ArrayRef {
         match self {
-            Builder::Text(from) => Arc::new(from.finish_cloned()),
-            Builder::Time(from) => Arc::new(from.finish_cloned()),
-            Builder::Int(from) => Arc::new(from.finish_cloned()),
-            Builder::Float(from) => Arc::new(from.finish_cloned()),
-            Builder::Flag(from) => Arc::new(from.finish_cloned()),
+            Builder::Text(from) => Arc::new(from.finish()),
+            Builder::Time(from) => Arc::new(from.finish()),
+            Builder::Int(from) => Arc::new(from.finish()),
+            Builder::Float(from) => Arc::new(from.finish()),
+            Builder::Flag(from) => Arc::new(from.finish()),
         }
     }
 }
