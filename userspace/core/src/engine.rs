@@ -262,8 +262,14 @@ impl Engine {
 
     /// There will be no more frames: ends all calls.
     pub fn finish(&mut self) {
+        while self.finish_some() {}
+    }
+
+    /// The same, but a few calls: what has happened to thousands at once would take as much memory as they do. Returns
+    /// whether there are more.
+    pub fn finish_some(&mut self) -> bool {
         let (calls, mut context) = self.split();
-        calls.finish_all(&mut context);
+        calls.finish_some(&mut context)
     }
 
     /// Figures so far.

@@ -9,6 +9,7 @@ pub mod control;
 pub mod engine;
 pub mod event;
 mod fetch;
+mod few;
 pub mod hep;
 pub mod http;
 pub mod media;

@@ -202,7 +202,7 @@ pub(crate) struct Apart {
 }
 
 /// Events that are handed over together, most of them 8 kB of audio, and how many such batches may wait.
-const BATCH: usize = 64;
+const BATCH: usize = 32;
 const BATCHES: usize = 4;
 
 impl Apart {

@@ -225,7 +225,9 @@ impl<K: CarryOut> Pipeline<K> {
 
     /// There are no more frames: ends all calls.
     pub(crate) fn finish_calls(&mut self) -> Result<()> {
-        self.engine.finish();
+        while self.engine.finish_some() {
+            self.carry_out()?;
+        }
         self.carry_out()
     }
 

@@ -113,6 +113,26 @@ fn a_full_buffer_is_written() {
 }
 
 #[test]
+fn thousands_of_rows_come_in_the_order_of_time() {
+    const ROWS: u64 = 3000;
+    let dirs = [1, 1811].map(|step| {
+        let dir = tempfile::tempdir().unwrap();
+        let mut catalog = Catalog::open(dir.path()).unwrap();
+        (0..ROWS).for_each(|n| catalog.call(&call(n * step % ROWS)).unwrap());
+        catalog.flush().unwrap();
+        dir
+    });
+    let [parts, others] = dirs.each_ref().map(|dir| relative(dir.path()));
+    assert!(parts == others && parts.len() == 1, "the two parts differ");
+    let batches = Query { table: Table::Calls, ..Query::default() }.run(dirs[1].path()).unwrap();
+    let rows = batches.flat_map(|batch| {
+        rows::cells(&batch.unwrap(), &["call_id", "from_user", "session"]).collect::<Vec<_>>()
+    });
+    let expected = (0..ROWS).map(call).map(|row| vec![row.call_id, row.from.user, String::new()]);
+    assert!(rows.eq(expected));
+}
+
+#[test]
 fn an_archive_without_calls() {
     let dir = tempfile::tempdir().unwrap();
     Archive::create(dir.path()).unwrap().flush().unwrap();

@@ -11,6 +11,7 @@ use super::{Call, Context};
 use crate::codec::Codec;
 use crate::event::{Event, Part, kept};
 use crate::fetch::fetch;
+use crate::few;
 use crate::media::{Figures, FlowId, Reel, Tape, TapeId};
 use crate::record::{EndReason, EventRow, Id, RecordingRow, Side};
 use crate::rtp::MIN_PACKETS;
@@ -188,7 +189,10 @@ impl Call {
             let by_itself = if self.orphan { ORPHAN } else { BY_RULE };
             let trigger = self.session.as_ref().map_or(by_itself, |session| session.system);
             let before = Figures::default();
-            self.recorder.segments.push(Segment { start, end: None, trigger, before, after: None });
+            few::push(
+                &mut self.recorder.segments,
+                Segment { start, end: None, trigger, before, after: None },
+            );
             self.recorder.untold = true;
         } else if let Some(tape) = &mut self.recorder.tape {
             tape.keep_history();
@@ -262,13 +266,10 @@ impl Call {
             self.recorder.segments.last().and_then(|segment| segment.end).map_or(tape.start, |(end, _)| end);
         let start = wanted.max(tape.start).max(free);
         let before = if start < trigger.at { tape.figures_at(start) } else { pending.figures };
-        self.recorder.segments.push(Segment {
-            start,
-            end: None,
-            trigger: trigger.source,
-            before,
-            after: None,
-        });
+        few::push(
+            &mut self.recorder.segments,
+            Segment { start, end: None, trigger: trigger.source, before, after: None },
+        );
         self.recorder.untold = true;
     }
 
@@ -412,7 +413,7 @@ impl Call {
         self.open_tape(at, tape.rate, context);
         if let Some(segment) = goes_on {
             let before = Figures::default();
-            self.recorder.segments.push(Segment { start: at, before, ..segment });
+            few::push(&mut self.recorder.segments, Segment { start: at, before, ..segment });
             self.recorder.untold = true;
         }
     }

@@ -28,6 +28,8 @@ use crate::wire::FlowKey;
 
 /// Messages of a call that is done with are known for so long as stragglers.
 const STRAGGLERS: i64 = 64 * SECOND;
+/// Calls that end together where there are no more frames.
+const ENDED_TOGETHER: usize = 16;
 /// Call-IDs of calls that are done with.
 const MAX_ENDED: usize = 65_536;
 
@@ -43,6 +45,8 @@ pub struct Calls {
     timers: BTreeSet<(Timestamp, CallKey)>,
     pub(super) room: Room,
     generation: u64,
+    /// Calls that end as there are no more frames, the first one last.
+    ending: Vec<CallKey>,
     /// Calls that are done with, the longest ago first, by hashes of their Call-IDs, which may be long, and of what marks
     /// their conversations.
     ended: LinkedHashMap<u64, Past, foldhash::fast::RandomState>,
@@ -64,6 +68,7 @@ impl Default for Calls {
             timers: BTreeSet::new(),
             room: Room::default(),
             generation: 0,
+            ending: Vec::new(),
             ended: LinkedHashMap::default(),
             hasher: foldhash::quality::RandomState::default(),
             total: 0,
@@ -327,13 +332,16 @@ impl Calls {
         self.remember(&call_id, past);
     }
 
-    /// The capture is over: ends all calls, in the order in which they began.
-    pub fn finish_all(&mut self, context: &mut Context<'_>) {
-        let mut keys: Vec<CallKey> = self.calls.iter().map(|(_, call)| call.key).collect();
-        keys.sort_by_key(|key| key.generation);
-        for key in keys {
+    /// The capture is over: ends some calls, those that began first. Returns whether there are more.
+    pub fn finish_some(&mut self, context: &mut Context<'_>) -> bool {
+        if self.ending.is_empty() {
+            self.ending.extend(self.calls.iter().map(|(_, call)| call.key));
+            self.ending.sort_by_key(|key| Reverse(key.generation));
+        }
+        for key in self.ending.split_off(self.ending.len().saturating_sub(ENDED_TOGETHER)).into_iter().rev() {
             self.finish(key, EndReason::CaptureEnd, context);
         }
+        !self.calls.is_empty()
     }
 
     fn open(

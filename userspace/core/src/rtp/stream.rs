@@ -349,6 +349,7 @@ impl Stream {
         if self.seal.is_awaited() && !all {
             return;
         }
+        let mut is_anchored = false;
         while let Some(front) = self.held.front() {
             match self.state {
                 State::Probation => {
@@ -360,6 +361,7 @@ impl Stream {
                         return;
                     }
                     self.anchor(out);
+                    is_anchored = true;
                 }
                 State::Playing => {
                     let waited = now.since(front.at) >= REORDER_WAIT;
@@ -371,6 +373,10 @@ impl Stream {
                     self.hear(&held.packet(), out);
                 }
             }
+        }
+        if is_anchored && self.held.is_empty() {
+            // Hardly as many will have to wait again.
+            self.held.clear();
         }
     }
 

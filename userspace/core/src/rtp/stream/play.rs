@@ -5,6 +5,7 @@ use super::super::red;
 use super::super::voice::Place;
 use super::{Format, Note, Playout, Stream};
 use crate::codec::{CodecKind, Decoder};
+use crate::few;
 
 /// Lost packets in a row of which copies are looked for.
 const MOST_COPIES: u64 = 16;
@@ -51,7 +52,7 @@ impl Stream {
         }
         let codec = (out.codec)(payload_type);
         let decoder = Decoder::new(&codec);
-        self.formats.push(Format { payload_type, codec, decoder, packets: 0 });
+        few::push(&mut self.formats, Format { payload_type, codec, decoder, packets: 0 });
         self.formats.len() - 1
     }
 
