@@ -36,13 +36,16 @@ pub(super) struct Limits {
     /// Most CPU seconds of spantape for one of the floor program, as the median of all pairs
     #[arg(long, default_value_t = 4.5)]
     max_ratio: f64,
-    /// Most memory of spantape, in 10^6 bytes, in any run
-    #[arg(long, default_value_t = 100.0)]
-    max_mb: f64,
+    /// Most memory of spantape, in 10^6 bytes, in any run [default: 40, and 32 KiB a call]
+    #[arg(long)]
+    max_mb: Option<f64>,
     /// How many times as fast as one thread more of them must be, with --speed-up, as the median
     #[arg(long, default_value_t = 1.5)]
     min_speed_up: f64,
 }
+
+const MB_AT_ALL: f64 = 40.0;
+const MB_A_CALL: f64 = 0.032768;
 
 impl Figures {
     /// The median over the pairs: what slows the machine down slows both programs of a pair.
@@ -68,12 +71,13 @@ impl Figures {
     pub(super) fn check(&self, limits: Limits) -> Result<()> {
         let (ratio, peak) = (self.ratio().median, self.spread(|pair| pair.spantape.peak_mb).max);
         // In these words a ratio that is no number does not pass.
-        let (fast, small) = (ratio <= limits.max_ratio, peak <= limits.max_mb);
+        let max_mb = limits.max_mb.unwrap_or(MB_AT_ALL + MB_A_CALL * f64::from(self.load.calls));
+        let (fast, small) = (ratio <= limits.max_ratio, peak <= max_mb);
         if !fast {
             bail!("spantape takes {ratio:.2} times the floor's CPU, and {} is allowed", limits.max_ratio);
         }
         if !small {
-            bail!("spantape has {peak:.1} MB resident, and {} is allowed", limits.max_mb);
+            bail!("spantape has {peak:.1} MB resident, and {max_mb:.1} is allowed");
         }
         if let Some(times) = self.speed_up().map(|speed_up| speed_up.median)
             && times < limits.min_speed_up
@@ -248,14 +252,32 @@ mod tests {
     fn limits_hold_for_the_median_and_the_peak() {
         let figures = figures(&[1.0, 9.0, 1.1]);
         let check = |max_ratio, max_mb| figures.check(Limits { max_ratio, max_mb, min_speed_up: 1.5 });
-        assert!(check(2.2, 50.0).is_ok());
-        assert!(check(2.1, 50.0).is_err());
-        assert!(check(2.2, 49.0).is_err());
+        assert!(check(2.2, Some(50.0)).is_ok());
+        assert!(check(2.1, Some(50.0)).is_err());
+        assert!(check(2.2, Some(49.0)).is_err());
+        // For so few calls 50 MB are too much.
+        assert!(check(2.2, None).is_err());
+    }
+
+    #[test]
+    fn a_limit_holds_for_what_threads_bring() {
+        let mut figures = figures(&[1.0, 1.0, 1.0]);
+        let check = |figures: &Figures, min_speed_up| {
+            figures.check(Limits { max_ratio: 9.0, max_mb: Some(50.0), min_speed_up })
+        };
+        assert!(check(&figures, 1.7).is_ok(), "nobody has asked");
+        for (pair, times) in figures.pairs.iter_mut().zip([1.5, 1.75, 3.0]) {
+            pair.alone = Some(Cost { wall_s: times * pair.spantape.wall_s, ..pair.spantape });
+        }
+        assert!(check(&figures, 1.7).is_ok());
+        assert!(check(&figures, 1.8).is_err());
     }
 
     #[test]
     fn no_runs_pass_no_limits() {
-        assert!(figures(&[]).check(Limits { max_ratio: 9.0, max_mb: 99.0, min_speed_up: 1.5 }).is_err());
+        assert!(
+            figures(&[]).check(Limits { max_ratio: 9.0, max_mb: Some(99.0), min_speed_up: 1.5 }).is_err()
+        );
     }
 
     #[test]

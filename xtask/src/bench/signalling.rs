@@ -39,7 +39,7 @@ pub(super) struct Args {
     #[command(flatten)]
     output: Output,
     /// Fail below so many set-ups a second of CPU
-    #[arg(long, default_value_t = 15_000.0)]
+    #[arg(long, default_value_t = 18_000.0)]
     min_rate: f64,
     /// Fail where the large load takes more than so many times the memory of the small one
     #[arg(long, default_value_t = 1.2)]
