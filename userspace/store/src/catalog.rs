@@ -290,13 +290,11 @@ impl Rows {
             (chunk, row - begins[chunk])
         };
         let schema = table.schema();
+        let chunks_of = |column: usize| self.chunks.iter().map(|columns| columns[column].as_ref()).collect();
+        let columns: Vec<Vec<&dyn Array>> = (0..self.builders.len()).map(chunks_of).collect();
         rows.chunks(CHUNK_ROWS).map(move |rows| {
             let places: Vec<(usize, usize)> = rows.iter().map(|row| place(row.2)).collect();
-            let columns = (0..self.builders.len()).map(|column| {
-                let chunks: Vec<&dyn Array> =
-                    self.chunks.iter().map(|columns| columns[column].as_ref()).collect();
-                Ok(backed(interleave(&chunks, &places)?)?)
-            });
+            let columns = columns.iter().map(|chunks| Ok(backed(interleave(chunks, &places)?)?));
             Ok(RecordBatch::try_new(schema.clone(), columns.collect::<ParquetResult<_>>()?)?)
         })
     }
@@ -304,7 +302,7 @@ impl Rows {
 
 /// The same, but texts that are all empty are somewhere in memory. The processor compares nothing with nothing in a few cycles, but
 /// where the address is no one's in some hundred, as it finds out only then that it needs no byte of it: half of the columns of an event
-/// are empty, and to find the least and the greatest of them took an eighth of what a call without media costs.
+/// are empty, and what Parquet does with them took a sixth of what a call without media costs.
 fn backed(column: ArrayRef) -> std::result::Result<ArrayRef, ArrowError> {
     let Some(texts) = column.as_string_opt::<i32>().filter(|texts| texts.value_data().is_empty()) else {
         return Ok(column);

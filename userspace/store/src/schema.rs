@@ -249,7 +249,7 @@ impl Builder {
         }
     }
 
-    /// What has been appended.
+    /// What has been appended; nothing has after it.
     pub(crate) fn finish(&mut self) -> ArrayRef {
         match self {
             Builder::Text(from) => Arc::new(from.finish()),

@@ -70,8 +70,8 @@ impl Figures {
 
     pub(super) fn check(&self, limits: Limits) -> Result<()> {
         let (ratio, peak) = (self.ratio().median, self.spread(|pair| pair.spantape.peak_mb).max);
-        // In these words a ratio that is no number does not pass.
         let max_mb = limits.max_mb.unwrap_or(MB_AT_ALL + MB_A_CALL * f64::from(self.load.calls));
+        // In these words a ratio that is no number does not pass.
         let (fast, small) = (ratio <= limits.max_ratio, peak <= max_mb);
         if !fast {
             bail!("spantape takes {ratio:.2} times the floor's CPU, and {} is allowed", limits.max_ratio);
@@ -257,6 +257,8 @@ mod tests {
         assert!(check(2.2, Some(49.0)).is_err());
         // For so few calls 50 MB are too much.
         assert!(check(2.2, None).is_err());
+        let more = Figures { load: Load { calls: 310, ..figures.load }, ..figures };
+        assert!(more.check(Limits { max_ratio: 2.2, max_mb: None, min_speed_up: 1.5 }).is_ok());
     }
 
     #[test]

@@ -413,7 +413,7 @@ impl Call {
         self.open_tape(at, tape.rate, context);
         if let Some(segment) = goes_on {
             let before = Figures::default();
-            few::push(&mut self.recorder.segments, Segment { start: at, before, ..segment });
+            self.recorder.segments.push(Segment { start: at, before, ..segment });
             self.recorder.untold = true;
         }
     }

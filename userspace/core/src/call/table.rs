@@ -338,7 +338,8 @@ impl Calls {
             self.ending.extend(self.calls.iter().map(|(_, call)| call.key));
             self.ending.sort_by_key(|key| Reverse(key.generation));
         }
-        for key in self.ending.split_off(self.ending.len().saturating_sub(ENDED_TOGETHER)).into_iter().rev() {
+        for _ in 0..ENDED_TOGETHER {
+            let Some(key) = self.ending.pop() else { break };
             self.finish(key, EndReason::CaptureEnd, context);
         }
         !self.calls.is_empty()

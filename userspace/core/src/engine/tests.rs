@@ -3,7 +3,7 @@
 use etherparse::{PacketBuilder, PacketBuilderStep, icmpv4, icmpv6, ip_number};
 
 use super::*;
-use crate::time::SECOND;
+use crate::time::{MILLISECOND, SECOND};
 
 const A: [u8; 4] = [192, 0, 2, 1];
 const B: [u8; 4] = [192, 0, 2, 2];
@@ -83,6 +83,30 @@ fn run(config: Config, frames: &[Vec<u8>]) -> Counters {
 
 fn collector() -> Config {
     Config { hep_ports: vec![9060], ..Config::default() }
+}
+
+#[test]
+fn at_the_end_a_few_calls_end_at_a_time_those_that_began_first_before_others() {
+    let mut engine = Engine::new(Config::default());
+    let invite = String::from_utf8(invite()).unwrap();
+    let names: Vec<String> = (0..40).map(|n| format!("call-{n}")).collect();
+    for (name, second) in names.iter().zip(0..) {
+        let frame = udp(5060, 5060, invite.replace("transport-1", name).as_bytes());
+        engine.handle_frame(Timestamp(second * MILLISECOND), LinkType::Ethernet, &frame);
+    }
+    let (mut ended, mut rounds) = (Vec::new(), Vec::new());
+    let mut is_more = true;
+    while is_more {
+        is_more = engine.finish_some();
+        let events = std::iter::from_fn(|| engine.poll_event());
+        ended.extend(events.filter_map(|event| match event {
+            Event::Call(row) => Some(row.call_id),
+            _ => None,
+        }));
+        rounds.push(ended.len());
+    }
+    assert_eq!((ended, rounds), (names, vec![16, 32, 40]));
+    assert!(!engine.finish_some());
 }
 
 #[test]

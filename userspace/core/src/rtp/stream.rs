@@ -349,7 +349,6 @@ impl Stream {
         if self.seal.is_awaited() && !all {
             return;
         }
-        let mut is_anchored = false;
         while let Some(front) = self.held.front() {
             match self.state {
                 State::Probation => {
@@ -361,7 +360,6 @@ impl Stream {
                         return;
                     }
                     self.anchor(out);
-                    is_anchored = true;
                 }
                 State::Playing => {
                     let waited = now.since(front.at) >= REORDER_WAIT;
@@ -374,8 +372,8 @@ impl Stream {
                 }
             }
         }
-        if is_anchored && self.held.is_empty() {
-            // Hardly as many will have to wait again.
+        if self.held.is_empty() {
+            // Most streams have nothing that waits for the rest of their time.
             self.held.clear();
         }
     }
