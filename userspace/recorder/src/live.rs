@@ -1,12 +1,13 @@
-//! Recording from an interface: one thread empties the ring, another runs the engine.
+//! Recording from an interface: one thread empties the ring, another runs the engine, a third keeps the archive.
 //!
 //! ```text
-//!  ring ─> reader ── full batches ──> recorder (engine, archive)
+//!  ring ─> reader ── full batches ──> recorder (engine) ── events ──> archivist
 //!             ^────── empty batches ──────┘ ^── orders: new rules, something to note, what an operator asks
 //! ```
 //!
-//! The batches are all the queue there is, and their number is fixed. When none is empty the reader leaves frames in
-//! the ring, and what finds no room there is counted as lost for the queue's sake.
+//! The batches are all the queue there is for frames, and their number is fixed. When none is empty the reader leaves frames
+//! in the ring, and what finds no room there is counted as lost for the queue's sake. The recorder waits for the archivist
+//! where that is far behind.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -23,7 +24,8 @@ use spantape_core::time::{SECOND, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use zeroize::Zeroizing;
 
-use crate::pipeline::{self, Pipeline};
+use crate::archivist::{Apart, Progress};
+use crate::pipeline::Pipeline;
 use crate::source::clock::{self, Clock};
 use crate::source::tap::{BATCH_BYTES, Batch, Lost, Tap, TapError};
 use crate::source::xdp::Frames;
@@ -91,7 +93,7 @@ struct Asked {
     at: i64,
     what: Question,
     /// Of an operator.
-    _turn: Option<OwnedSemaphorePermit>,
+    turn: Option<OwnedSemaphorePermit>,
 }
 
 enum Question {
@@ -138,6 +140,9 @@ const LAST: Duration = Duration::from_secs(1);
 /// A recorder with nothing to do is told the time no more often than this.
 const TELL: Duration = Duration::from_millis(50);
 const FEWEST_BATCHES: usize = 4;
+/// Batches of events that may wait to be carried out: with 32 blocks of audio of 8 kHz each they are 16 MB. A disk that is slow
+/// for a moment holds no frame up.
+const BATCHES: usize = 64;
 /// Questions of operators that may wait.
 const WAITING: usize = 256;
 /// How long an operator waits for an answer, which is mostly there in less than [`TELL`].
@@ -145,7 +150,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Live {
     /// Begins, with so many bytes of queue.
-    pub(crate) fn start(tap: Box<dyn Tap>, pipeline: Pipeline, queue: usize) -> Live {
+    pub(crate) fn start(tap: Box<dyn Tap>, pipeline: Pipeline, queue: usize) -> Result<Live> {
+        let pipeline = pipeline.apart(BATCHES)?;
         let batches = (queue / BATCH_BYTES).max(FEWEST_BATCHES);
         let (give_back, empty) = bounded(batches);
         let (hand_on, full) = bounded(batches);
@@ -171,7 +177,7 @@ impl Live {
                 Recorder { pipeline, full, give_back, orders: taken, asked: VecDeque::new(), figures }.run()
             })
         };
-        Live { stop, orders, figures, ended, reader, recorder }
+        Ok(Live { stop, orders, figures, ended, reader, recorder })
     }
 
     /// What is going on.
@@ -187,13 +193,13 @@ impl Live {
     /// What is recorded from now on.
     pub(crate) fn set_rules(&self, rules: Rules) {
         // Frames that came before are judged by the rules before. One that has ended needs no rules.
-        let asked = Asked { at: clock::monotonic(), what: Question::Rules(rules), _turn: None };
+        let asked = Asked { at: clock::monotonic(), what: Question::Rules(rules), turn: None };
         let _ = self.orders.send(Order::Asked(asked));
     }
 
     /// Lines of a key log: they are known before the frames that come from now on.
     pub(crate) fn add_secrets(&self, text: Zeroizing<Vec<u8>>) {
-        let asked = Asked { at: clock::monotonic(), what: Question::Secrets(text), _turn: None };
+        let asked = Asked { at: clock::monotonic(), what: Question::Secrets(text), turn: None };
         let _ = self.orders.send(Order::Asked(asked));
     }
 
@@ -243,7 +249,7 @@ impl Operator {
     async fn ask<T>(&self, what: impl FnOnce(oneshot::Sender<T>) -> Question) -> Result<T, Unanswered> {
         let turn = Arc::clone(&self.turns).try_acquire_owned().map_err(|_| Unanswered::Busy)?;
         let (reply, answer) = oneshot::channel();
-        let asked = Asked { at: clock::monotonic(), what: what(reply), _turn: Some(turn) };
+        let asked = Asked { at: clock::monotonic(), what: what(reply), turn: Some(turn) };
         self.orders.send(Order::Asked(asked)).map_err(|_| Unanswered::Ended)?;
         let answer = tokio::time::timeout(PATIENCE, answer).await.map_err(|_| Unanswered::Late)?;
         answer.map_err(|_| Unanswered::Ended)
@@ -334,7 +340,7 @@ impl Reader {
 }
 
 struct Recorder {
-    pipeline: Pipeline,
+    pipeline: Pipeline<Apart>,
     full: Receiver<Batch>,
     give_back: Sender<Batch>,
     orders: Receiver<Order>,
@@ -345,17 +351,11 @@ struct Recorder {
 
 impl Recorder {
     fn run(mut self) -> Result<Pipeline> {
-        match self.record() {
-            Ok(()) => {
-                self.pipeline.finish()?;
-                Ok(self.pipeline)
-            }
-            Err(error) => {
-                // What has been recorded shall be found, whatever has stopped this.
-                let _ = self.pipeline.finish_recordings();
-                Err(error)
-            }
-        }
+        self.record()?;
+        self.pipeline.finish_calls()?;
+        let mut pipeline = self.pipeline.together()?;
+        pipeline.finish()?;
+        Ok(pipeline)
     }
 
     fn record(&mut self) -> Result<()> {
@@ -391,24 +391,22 @@ impl Recorder {
                 now = now.max(at);
             }
             self.answer(batch.clock, now)?;
+            batch.clear();
+            // A reader that has ended wants none back.
+            let _ = self.give_back.send(batch);
             if flushed.elapsed() >= FLUSH {
                 self.pipeline.flush()?;
                 flushed = Instant::now();
             }
             self.pipeline.write_log()?;
-            batch.clear();
-            // A reader that has ended wants none back.
-            let _ = self.give_back.send(batch);
             if shown.elapsed() >= LOOK {
-                let shortage = self.pipeline.shortage();
-                if shortage.frames > std::mem::replace(&mut unwritten, shortage.frames) {
-                    let text = format!("audio could not be written: {}", shortage.said);
-                    self.pipeline.note(now, "drop", &text)?;
-                }
-                self.show();
+                self.look(now, &mut unwritten)?;
                 shown = Instant::now();
             }
         }
+        // What could not be written of the last is known only now.
+        self.pipeline.catch_up()?;
+        self.look(now, &mut unwritten)?;
         if lost.total() > 0 {
             self.pipeline.note_lost(now, lost, &text_of(lost))?;
         }
@@ -419,30 +417,43 @@ impl Recorder {
     fn answer(&mut self, clock: Clock, until: Timestamp) -> Result<()> {
         while let Some(asked) = self.asked.pop_front_if(|asked| clock.at_monotonic(asked.at) <= until) {
             // Whoever waits no longer for the answer wants it done all the same.
-            match asked.what {
+            let Asked { at, what, turn } = asked;
+            match what {
                 Question::Rules(rules) => self.pipeline.set_rules(rules),
                 Question::Secrets(text) => self.pipeline.add_secrets(&text),
                 Question::Calls { target, limit, reply } => {
-                    let _ = reply.send(self.pipeline.live_calls(target.as_ref(), limit));
+                    let calls = self.pipeline.live_calls(target.as_ref(), limit);
+                    self.pipeline.answer(move || drop((reply.send(calls), turn)))?;
                 }
                 Question::Control { request, reply } => {
-                    let at = clock.at_monotonic(asked.at);
-                    let _ = reply.send(self.pipeline.control(at, &request)?);
+                    let answer = self.pipeline.control(clock.at_monotonic(at), &request)?;
+                    self.pipeline.answer(move || drop((reply.send(answer), turn)))?;
                 }
             }
         }
         Ok(())
     }
 
-    fn show(&self) {
-        let pipeline::Figures { counters, tally, missed, .. } = self.pipeline.figures();
+    /// Tells others what goes on, and the calls what could not be written of them.
+    fn look(&mut self, now: Timestamp, unwritten: &mut u64) -> Result<()> {
+        let progress = self.pipeline.progress();
+        if progress.shortage.frames > std::mem::replace(unwritten, progress.shortage.frames) {
+            let text = format!("audio could not be written: {}", progress.shortage.said);
+            self.pipeline.note(now, "drop", &text)?;
+        }
+        self.show(&progress);
+        Ok(())
+    }
+
+    fn show(&self, progress: &Progress) {
+        let (counters, missed) = (self.pipeline.counters(), self.pipeline.missed());
         let set = |figure: &AtomicU64, value: u64| figure.store(value, Ordering::Relaxed);
         set(&self.figures.frames, counters.frames);
         set(&self.figures.calls, counters.calls);
         set(&self.figures.calls_up, self.pipeline.calls_up());
-        set(&self.figures.recordings, tally.recordings);
-        set(&self.figures.refused, self.pipeline.shortage().refused);
-        set(&self.figures.unwritten, self.pipeline.shortage().failures);
+        set(&self.figures.recordings, progress.recordings);
+        set(&self.figures.refused, progress.shortage.refused);
+        set(&self.figures.unwritten, progress.shortage.failures);
         set(&self.figures.lost.interface, missed.interface);
         set(&self.figures.lost.ring, missed.ring);
         set(&self.figures.lost.queue, missed.queue);

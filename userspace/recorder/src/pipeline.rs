@@ -9,9 +9,9 @@ use spantape_core::event::Event;
 use spantape_core::rules::{Config, Rules};
 use spantape_core::time::{SECOND, Timestamp};
 use spantape_core::wire::Endpoint;
-use spantape_store::{ArchiveOptions, Recovered, Shortage};
+use spantape_store::{ArchiveOptions, Recovered};
 
-use crate::archivist::{Apart, Archivist, CarryOut, Tally, Tell};
+use crate::archivist::{Apart, Archivist, CarryOut, Progress, Tally, Tell};
 use crate::finish::{Audio, Haste};
 use crate::source::Frame;
 use crate::source::tap::{Lost, Steer};
@@ -55,9 +55,9 @@ impl Pipeline {
         })
     }
 
-    /// From now on the archive is kept on a thread of its own.
-    pub(crate) fn apart(self) -> Result<Pipeline<Apart>> {
-        self.with(Apart::start)
+    /// From now on the archive is kept on a thread of its own, for which so many batches of events may wait.
+    pub(crate) fn apart(self, batches: usize) -> Result<Pipeline<Apart>> {
+        self.with(|archivist| Apart::start(archivist, batches))
     }
 
     /// What an earlier process had not finished in the archive.
@@ -97,27 +97,13 @@ impl Pipeline {
         Ok(())
     }
 
-    /// What could not be kept for want of room.
-    pub(crate) fn shortage(&self) -> &Shortage {
-        self.archivist.archive.shortage()
-    }
-
-    /// After it, nothing that has been completed until now is lost when the process is killed.
-    pub(crate) fn write_log(&mut self) -> Result<()> {
-        self.archivist.write_log()
-    }
-
     /// Who is to be told what has been completed.
     pub(crate) fn tell(&mut self, tell: Tell) {
         self.archivist.tell(tell);
     }
 
-    /// Writes what is known to the catalog.
-    pub(crate) fn flush(&mut self) -> Result<()> {
-        self.archivist.flush()
-    }
-
-    /// Something has gone wrong: what is with those that finish recordings comes to the catalog all the same.
+    /// Something has gone wrong: what is with those that finish recordings comes to the catalog all the same. Calls that are
+    /// up do not: what is in the archive once is not looked at again.
     pub(crate) fn finish_recordings(&mut self) -> Result<()> {
         self.archivist.finish()
     }
@@ -140,6 +126,36 @@ impl Pipeline {
 }
 
 impl Pipeline<Apart> {
+    /// Soon after it nothing that has been completed until now is lost when the process is killed.
+    pub(crate) fn write_log(&mut self) -> Result<()> {
+        self.archivist.write_log()
+    }
+
+    /// Soon after it what is known is in the catalog.
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        self.archivist.flush()
+    }
+
+    /// Waits until all that has happened until now is in the archive.
+    pub(crate) fn catch_up(&mut self) -> Result<()> {
+        self.archivist.catch_up()
+    }
+
+    /// What has been kept, and what could not be for want of room.
+    pub(crate) fn progress(&self) -> Progress {
+        self.archivist.progress()
+    }
+
+    /// Answers once what has happened until now is in the archive: nobody is told what is not so yet.
+    pub(crate) fn answer(&mut self, answer: impl FnOnce() + Send + 'static) -> Result<()> {
+        self.archivist.answer(answer)
+    }
+
+    /// Frames that never came here.
+    pub(crate) fn missed(&self) -> Lost {
+        self.missed
+    }
+
     /// From now on the archive is kept on this thread.
     pub(crate) fn together(self) -> Result<Pipeline> {
         self.with(Apart::end)
@@ -216,6 +232,11 @@ impl<K: CarryOut> Pipeline<K> {
     /// Frames have been lost after all calls had ended.
     pub(crate) fn add_lost(&mut self, lost: Lost) {
         self.missed.add(lost);
+    }
+
+    /// The engine's figures.
+    pub(crate) fn counters(&self) -> Counters {
+        self.engine.counters()
     }
 
     /// How many calls are up.

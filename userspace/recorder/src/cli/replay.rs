@@ -25,6 +25,8 @@ use crate::source::merge::Merge;
 
 /// Frames between two looks at the progress.
 const FRAMES_A_LOOK: usize = 4096;
+/// Batches of events that may wait for the thread that writes.
+const BATCHES: usize = 4;
 /// Bytes that are read at once, but for the last frame of them.
 const ENOUGH_BYTES: usize = 1 << 20;
 
@@ -112,11 +114,16 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let progress = progress_bar(&args.files);
     let look = || progress.set_position(read.load(Ordering::Relaxed));
     if apart {
-        let mut two = pipeline.apart()?;
+        let mut two = pipeline.apart(BATCHES)?;
         replay(&mut source, &mut logs, &mut two, at_once, look)?;
         pipeline = two.together()?;
     } else {
-        replay(&mut source, &mut logs, &mut pipeline, at_once, look)?;
+        let done = replay(&mut source, &mut logs, &mut pipeline, at_once, look);
+        if done.is_err() {
+            // What has been recorded shall be found, whatever has stopped this.
+            let _ = pipeline.finish_recordings();
+        }
+        done?;
     }
     pipeline.finish()?;
     progress.finish_and_clear();

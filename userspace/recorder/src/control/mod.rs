@@ -1,7 +1,7 @@
 //! The control interface of a recorder at work: HTTP and JSON on a Unix socket, and on TCP for those with a token.
 //!
 //! It is served beside signals and status, on a thread that never sees a packet. What is asked goes as an order to the
-//! thread that records, which answers between two batches of frames.
+//! thread that follows calls, which does it between two frames; the archivist answers once that is in the archive.
 
 mod api;
 pub(crate) mod body;

@@ -108,7 +108,7 @@ impl Scene {
             ArchiveOptions::default(),
         )
         .unwrap();
-        let live = Live::start(Box::new(Player::new()), pipeline, 0);
+        let live = Live::start(Box::new(Player::new()), pipeline, 0).unwrap();
         let token_file = archive.path().join("token");
         std::fs::write(&token_file, format!("{TOKEN}\n")).unwrap();
         let tcp = Tcp { listen: "127.0.0.1:0".parse().unwrap(), token_file };

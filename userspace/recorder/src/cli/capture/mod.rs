@@ -146,7 +146,7 @@ async fn capture(args: &Args, configuration: Configuration) -> Result<ExitCode> 
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
 
     let syncer = Syncer::start(&args.archive)?;
-    let mut live = Live::start(ear.tap, pipeline, queue);
+    let mut live = Live::start(ear.tap, pipeline, queue)?;
     let control = tokio::spawn(control.serve(live.operator()));
     let (mut stopping, mut gone) = (false, false);
     loop {
