@@ -1,7 +1,7 @@
 //! Carries out what the engine says, as a store would.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt::{Debug, Write as _};
 use std::hash::{DefaultHasher, Hasher};
 
 use spantape_core::engine::{Counters, Engine};
@@ -9,6 +9,7 @@ use spantape_core::event::{Event, Part, kept};
 use spantape_core::media::TapeId;
 use spantape_core::record::{CallRow, EventRow, QualityRow, RecordingRow, Side, StreamRow};
 use spantape_core::rules::Config;
+use spantape_core::share::Share;
 use spantape_core::time::Timestamp;
 use spantape_core::wire::LinkType;
 
@@ -65,6 +66,30 @@ impl Outcome {
     /// The recordings of a call.
     pub fn recordings_of<'a>(&'a self, call_id: &'a str) -> impl Iterator<Item = &'a Recording> + 'a {
         self.recordings.iter().filter(move |recording| recording.row.call_id == call_id)
+    }
+
+    /// What engines have said of the calls that are theirs is, taken together, what this one has said of all.
+    fn assert_is_all_of(&self, parts: Vec<Outcome>) {
+        for Outcome { counters, .. } in &parts {
+            let seen = |counters: &Counters| {
+                format!("{:?}", Counters { memory: 0, memory_peak: 0, ..counters.clone() })
+            };
+            assert_eq!(seen(counters), seen(&self.counters));
+        }
+        assert_same(&self.streams, parts.iter().flat_map(|part| &part.streams));
+        assert_same(&self.calls, parts.iter().flat_map(|part| &part.calls));
+        assert_same(&self.events, parts.iter().flat_map(|part| &part.events));
+        assert_same(&self.quality, parts.iter().flat_map(|part| &part.quality));
+        assert_same(
+            self.recordings.iter().map(|recording| &recording.row),
+            parts.iter().flat_map(|part| &part.recordings).map(|recording| &recording.row),
+        );
+        for recording in parts.iter().flat_map(|part| &part.recordings) {
+            let is_same =
+                |own: &&Recording| own.row.id == recording.row.id && own.row.start == recording.row.start;
+            let own = self.recordings.iter().find(is_same).expect("it is among them");
+            assert!(own.samples == recording.samples, "{:?} sounds otherwise", own.row);
+        }
     }
 
     fn take(&mut self, event: Event) {
@@ -151,9 +176,25 @@ impl Outcome {
     }
 }
 
-/// Runs frames through an engine. Panics where the order of events makes no sense.
+/// Engines among which calls are divided, to see whether it is the same.
+const ENGINES: usize = 3;
+
+/// Runs frames through an engine. Panics where the order of events makes no sense, and where several engines that have the
+/// calls between them say anything else.
 pub fn run(config: Config, frames: &[Frame]) -> Outcome {
-    run_with(config, frames, |_, _| {})
+    let alone = run_with(config.clone(), frames, |_, _| {});
+    let counters = &alone.counters;
+    // What is given up for want of room is what takes most of it, and that is not the same.
+    let given_up = [counters.calls_evicted, counters.flows_evicted, counters.streams_evicted]
+        .into_iter()
+        .chain([counters.fragments_evicted, counters.tcp_evicted, counters.associations_evicted])
+        .chain([counters.rtp_no_room]);
+    if given_up.sum::<u64>() == 0 {
+        let shares = Share::among(ENGINES);
+        let parts = shares.map(|share| run_with(Config { share, ..config.clone() }, frames, |_, _| {}));
+        alone.assert_is_all_of(parts.collect());
+    }
+    alone
 }
 
 /// The same; `before` may ask something of the engine before each frame.
@@ -172,6 +213,18 @@ pub fn run_with(config: Config, frames: &[Frame], mut before: impl FnMut(&mut En
     outcome.counters = engine.counters();
     outcome.hash = hash.0.finish();
     outcome
+}
+
+/// The same rows, in whatever order.
+fn assert_same<'a, T: Debug + 'a>(
+    one: impl IntoIterator<Item = &'a T>,
+    other: impl IntoIterator<Item = &'a T>,
+) {
+    let mut rows: BTreeMap<String, i32> = BTreeMap::new();
+    one.into_iter().for_each(|row| *rows.entry(format!("{row:?}")).or_default() += 1);
+    other.into_iter().for_each(|row| *rows.entry(format!("{row:?}")).or_default() -= 1);
+    rows.retain(|_, count| *count != 0);
+    assert!(rows.is_empty(), "by one engine 1, by several -1: {rows:#?}");
 }
 
 fn drain(engine: &mut Engine, outcome: &mut Outcome, hash: &mut Hash) {

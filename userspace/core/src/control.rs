@@ -69,6 +69,8 @@ pub struct LiveCall {
     pub recording: Option<&'static str>,
     /// Nothing is kept until it is resumed.
     pub paused: bool,
+    /// Whether the engine that says this has [its media](crate::share): of several engines, one.
+    pub is_own: bool,
 }
 
 /// Calls that are up, the latest first.

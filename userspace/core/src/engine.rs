@@ -151,7 +151,7 @@ impl Engine {
             calls: Calls::default(),
             flows: Flows::new(config.max_flows),
             events: VecDeque::new(),
-            next_tape: 1,
+            next_tape: config.share.first_number(),
             next_request: 0,
             scratch: Vec::new(),
             associations: Associations::new(config.max_flows),
@@ -199,7 +199,7 @@ impl Engine {
 
     /// Something has happened to all calls that go on: notes it for each of them.
     pub fn note(&mut self, at: Timestamp, kind: &'static str, text: &str) {
-        let rows = self.calls.up().map(|call| call.note(at, kind, text));
+        let rows = self.calls.up().filter(|call| call.is_own()).map(|call| call.note(at, kind, text));
         self.events.extend(rows.map(|row| Event::Happened(Box::new(row))));
     }
 
@@ -580,11 +580,14 @@ impl Engine {
     }
 
     fn handle_rtp(&mut self, key: &FlowKey, known: Option<FlowId>, ssrc: u32, packet: &RtpPacket<'_>) {
+        let now = self.now;
+        if known.is_some_and(|id| self.flows.pass(id, ssrc, packet, now)) {
+            return;
+        }
         if self.flows.is_unwanted(key) {
             self.counters.rtp_unwanted += 1;
             return;
         }
-        let now = self.now;
         let id = match known {
             Some(id) => id,
             None => match self.flows.add(*key, now) {
@@ -636,7 +639,11 @@ impl Engine {
     /// The call of a flow has been silent for long, and now something begins that does not go on where it
     /// stopped.
     fn is_taken_over(&self, id: FlowId, binding: &Binding, ssrc: u32, packet: &RtpPacket<'_>) -> bool {
-        let abandoned = self.calls.get(binding.call).is_some_and(|call| call.is_abandoned(self.now));
+        if self.now.since(self.flows.get(id).last) < GOES_ON {
+            return false;
+        }
+        let abandoned =
+            self.calls.get(binding.call).is_some_and(|call| call.is_abandoned(self.now, &self.flows));
         abandoned
             && !self
                 .flows
@@ -716,13 +723,14 @@ impl Engine {
     /// Finds out anew which call a flow belongs to. Returns whether that is another than before.
     fn bind(&mut self, id: FlowId) -> bool {
         let now = self.now;
+        self.flows.catch_up(id);
         let calls = &self.calls;
         let bound_to = self.flows.get(id).binding.map(|binding| binding.call);
         let standing = |key: CallKey| match calls.get(key) {
             None => Standing::Gone,
             Some(call) if call.is_over() => Standing::Over,
             // What begins now on its ports is another call's, of which nothing else may have been seen.
-            Some(call) if call.is_abandoned(now) && bound_to != Some(key) => Standing::Gone,
+            Some(call) if call.is_abandoned(now, &self.flows) && bound_to != Some(key) => Standing::Gone,
             Some(_) => Standing::Live,
         };
         let has_side = |key, side| calls.get(key).is_some_and(|call| call.has_side(side));

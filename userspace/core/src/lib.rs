@@ -21,6 +21,7 @@ pub mod rtp;
 pub mod rules;
 pub mod schedule;
 pub mod sdp;
+pub mod share;
 pub mod sip;
 pub mod srtp;
 pub mod time;

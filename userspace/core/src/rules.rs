@@ -9,6 +9,7 @@ use regex::Regex;
 use crate::record::{Id, Side};
 use crate::recording_session::Recorder;
 use crate::schedule::{self, Hours, Weekdays, Zone};
+use crate::share::Share;
 use crate::time::{SECOND, Timestamp};
 use crate::trigger::feature_code::Code;
 use crate::trigger::url_record::Template;
@@ -352,6 +353,8 @@ pub struct Config {
     /// Flows without a call of which the last seconds are kept, in case a call claims them. When there are more, only
     /// those of the first second are.
     pub max_unclaimed: usize,
+    /// Which calls are this engine's own, of several that see the same frames.
+    pub share: Share,
 }
 
 impl Default for Config {
@@ -359,6 +362,7 @@ impl Default for Config {
         Config {
             rules: Rules::default(),
             audio: true,
+            share: Share::default(),
             announces_media: false,
             tells_signalling: false,
             keeps_packets: false,

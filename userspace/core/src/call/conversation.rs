@@ -42,6 +42,7 @@ pub(super) struct Past {
     /// When it was done with.
     pub(super) at: Timestamp,
     pub(super) call: Id,
+    pub(super) is_own: bool,
     pub(super) call_id: String,
     conversation_id: String,
     conversation_began: Timestamp,
@@ -59,6 +60,7 @@ impl Past {
         Past {
             at,
             call: call.id,
+            is_own: call.is_own,
             call_id: call.call_id.clone(),
             conversation_id: call.conversation_id.clone(),
             conversation_began: call.conversation_began,

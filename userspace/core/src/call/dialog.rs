@@ -48,13 +48,15 @@ impl Call {
     }
 
     fn tell_signal(&self, flow: &FlowKey, message: &Message<'_>, context: &mut Context<'_>) {
-        let what = Signalled::Message {
-            source: flow.source.socket(),
-            destination: flow.destination.socket(),
-            text: message.bytes().iter().map(|&byte| char::from(byte)).collect(),
-        };
-        let signal = Signal { at: context.now, what };
-        context.events.push_back(Event::Signalled { call: self.id, signal });
+        let at = context.now;
+        self.emit(context, || {
+            let what = Signalled::Message {
+                source: flow.source.socket(),
+                destination: flow.destination.socket(),
+                text: message.bytes().iter().map(|&byte| char::from(byte)).collect(),
+            };
+            Event::Signalled { call: self.id, signal: Signal { at, what } }
+        });
     }
 
     /// The same message between the same hosts again: sent again, or seen twice by the mirror.
@@ -159,6 +161,9 @@ impl Call {
     }
 
     fn tell_message(&self, flow: &FlowKey, message: &Message<'_>, context: &mut Context<'_>) {
+        if !self.is_own {
+            return;
+        }
         let mut words = match message.start {
             StartLine::Request { method, uri } => format!("{} {}", text(method), text(uri)),
             StartLine::Response { status, reason } => {

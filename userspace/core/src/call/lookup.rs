@@ -1,14 +1,13 @@
 //! Which call is meant by those who do not speak of it by its Call-ID alone.
 
-use super::Call;
 use super::directory::Whom;
 use super::session::Original;
 use super::table::Calls;
+use super::{Call, Context};
 use crate::control::{Refusal, Target};
 use crate::media::CallKey;
 use crate::record::Party;
 use crate::recording_session::{Carries, Recognised};
-use crate::time::Timestamp;
 use crate::trigger::url_record;
 use crate::wire::{Endpoint, FlowKey};
 
@@ -28,18 +27,18 @@ impl Calls {
         &self,
         flow: &FlowKey,
         asked: &url_record::Asked,
-        now: Timestamp,
+        context: &Context<'_>,
     ) -> Option<CallKey> {
         let by_call_id = asked.call_id.as_ref().and_then(|call_id| self.by_call_id.get(call_id.as_bytes()));
         if let Some(&call) = by_call_id.filter(|call| self.get(**call).is_some_and(|call| !call.is_over())) {
             return Some(call);
         }
         if let Some(extension) = &asked.extension {
-            return self.most_prominent(&Whom::User(extension.as_str().into()), now);
+            return self.most_prominent(&Whom::User(extension.as_str().into()), context);
         }
         let phone = Caller { host: flow.source.ip, user: None, agent: &asked.agent };
-        self.of_phone(&phone, now, |_| true)
-            .or_else(|| self.most_prominent(&Whom::Device(asked.device?), now))
+        self.of_phone(&phone, context, |_| true)
+            .or_else(|| self.most_prominent(&Whom::Device(asked.device?), context))
     }
 
     /// The most prominent call of a phone. A host may be a PBX, with calls of many phones: one of those is meant only
@@ -47,14 +46,14 @@ impl Calls {
     pub(super) fn of_phone(
         &self,
         phone: &Caller<'_>,
-        now: Timestamp,
+        context: &Context<'_>,
         fits: impl Fn(&Call) -> bool,
     ) -> Option<CallKey> {
         let host = Whom::Host(phone.host);
         if let Some(user) = phone.user.filter(|user| !user.is_empty()) {
             // Of a user there are fewer calls than of a PBX.
             let user = Whom::User(user.into());
-            let found = self.most_prominent_of(&user, now, |call| fits(call) && call.has_name(&host));
+            let found = self.most_prominent_of(&user, context, |call| fits(call) && call.has_name(&host));
             if found.is_some() {
                 return found;
             }
@@ -63,28 +62,28 @@ impl Calls {
         let mut users = candidates.map(|call| call.party_at(phone.host).map(|party| &party.user));
         let first = users.next()?;
         if users.all(|user| user == first) {
-            return self.most_prominent_of(&host, now, fits);
+            return self.most_prominent_of(&host, context, fits);
         }
         // Another phone's name is not this one's, nor is the PBX's.
         let name = product(phone.agent)?;
-        self.most_prominent_of(&host, now, |call| {
+        self.most_prominent_of(&host, context, |call| {
             fits(call) && call.party_at(phone.host).and_then(|party| product(&party.user_agent)) == Some(name)
         })
     }
 
     /// Of the calls of that name that go on, the one that is most likely meant.
-    fn most_prominent(&self, name: &Whom, now: Timestamp) -> Option<CallKey> {
-        self.most_prominent_of(name, now, |_| true)
+    fn most_prominent(&self, name: &Whom, context: &Context<'_>) -> Option<CallKey> {
+        self.most_prominent_of(name, context, |_| true)
     }
 
     pub(super) fn most_prominent_of(
         &self,
         name: &Whom,
-        now: Timestamp,
+        context: &Context<'_>,
         fits: impl Fn(&Call) -> bool,
     ) -> Option<CallKey> {
         let calls = self.conversations_of(name).filter(|call| fits(call));
-        calls.max_by_key(|call| call.prominence(now)).map(|call| call.key)
+        calls.max_by_key(|call| call.prominence(context)).map(|call| call.key)
     }
 
     /// The calls of that name in which people talk.
@@ -94,19 +93,24 @@ impl Calls {
     }
 
     /// Which call a recording session records, if that is seen.
-    pub(super) fn original_of(&self, found: &Recognised, flow: &FlowKey, now: Timestamp) -> Option<Original> {
+    pub(super) fn original_of(
+        &self,
+        found: &Recognised,
+        flow: &FlowKey,
+        context: &Context<'_>,
+    ) -> Option<Original> {
         let by_call_id = found.originals.iter().filter_map(|id| self.by_call_id.get(id).copied());
         let by_call_id =
             by_call_id.into_iter().find(|key| self.get(*key).is_some_and(|call| call.is_conversation()));
         let by_token = || {
             let tokens = found.originals.iter().map(|id| Whom::Token(id.clone()));
-            tokens.into_iter().find_map(|token| self.most_prominent(&token, now))
+            tokens.into_iter().find_map(|token| self.most_prominent(&token, context))
         };
         let user = |user: &String| Whom::User(user.as_str().into());
         let by_users = || {
             let mut users = found.users.iter().map(user);
             let (first, second) = (users.next()?, users.next()?);
-            self.most_prominent_of(&first, now, |call| call.has_name(&second))
+            self.most_prominent_of(&first, context, |call| call.has_name(&second))
         };
         // A phone that calls a recorder by itself talks to somebody already. Behind a PBX the number alone tells whose
         // phone it is.
@@ -114,8 +118,8 @@ impl Calls {
             let is_up = |call: &Call| call.is_answered();
             let name = found.users.first()?;
             let phone = Caller { host: flow.source.ip, user: Some(name), agent: &found.agent };
-            let by_user = || self.most_prominent_of(&user(name), now, is_up);
-            self.of_phone(&phone, now, is_up).or_else(by_user)
+            let by_user = || self.most_prominent_of(&user(name), context, is_up);
+            self.of_phone(&phone, context, is_up).or_else(by_user)
         };
         let key = match found.carries {
             Carries::Parties => by_call_id.or_else(by_token).or_else(by_users),

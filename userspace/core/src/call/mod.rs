@@ -18,6 +18,7 @@ mod recording;
 mod report;
 mod room;
 mod session;
+mod shared;
 mod table;
 mod transfer;
 mod triggers;
@@ -108,6 +109,8 @@ struct End {
 pub struct Call {
     key: CallKey,
     id: Id,
+    /// Of several engines it is this one that records it, and says what there is to say of it.
+    is_own: bool,
     /// Call-ID as it was on the wire.
     raw_call_id: Box<[u8]>,
     /// By what it is known beside that, if it has none.
@@ -234,6 +237,7 @@ impl Call {
         Call {
             key,
             id,
+            is_own: context.config.share.has(&id),
             raw_call_id: call_id.into(),
             aliases: Vec::new(),
             call_id: nameless::shown(call_id),
@@ -336,9 +340,10 @@ impl Call {
     }
 
     /// How likely it is the one that somebody means who has several: the greater the likelier.
-    fn prominence(&self, now: Timestamp) -> impl Ord + use<> {
+    fn prominence(&self, context: &Context<'_>) -> impl Ord + use<> {
         let is_up = self.answer.is_some() || self.joined || self.orphan;
-        let is_heard = self.last_media.is_some_and(|last| now.since(last) < MEDIA_STOPPED);
+        let heard = self.heard_until(context.flows);
+        let is_heard = heard.is_some_and(|last| context.now.since(last) < MEDIA_STOPPED);
         (
             !self.is_over(),
             is_up,
@@ -355,9 +360,9 @@ impl Call {
     }
 
     /// Whether packets that begin a new stream at `now` are more likely another call's.
-    pub fn is_abandoned(&self, now: Timestamp) -> bool {
+    pub fn is_abandoned(&self, now: Timestamp, flows: &Flows) -> bool {
         // Of one that is not recorded, media is not looked at.
-        let media = self.last_media.filter(|_| !self.is_ignored());
+        let media = self.heard_until(flows).filter(|_| !self.is_ignored());
         media.is_some_and(|last| {
             now.since(last) > SILENT_BEFORE_TAKEOVER
                 && self.last_signal < last
@@ -432,6 +437,9 @@ impl Call {
         }
         self.is_stirred |= self.last_media.is_none();
         self.last_media = Some(self.last_media.map_or(packet.at, |last| last.max(packet.at)));
+        if !self.is_own {
+            return self.overhear(id, binding, stream, packet, context);
+        }
         let mut clear = std::mem::take(context.clear);
         let packet = &self.open(id, binding.speaker, stream, packet, &mut clear, context);
         let flow = context.flows.get(id);
@@ -495,6 +503,9 @@ impl Call {
             if let Some((binding, codec)) = binding.zip(codec) {
                 if self.awaits_tape(context.config) {
                     self.begin_recording(id, index, at, &codec, context);
+                }
+                if !self.is_own {
+                    continue;
                 }
                 self.offer_floor(id, binding.speaker, index, &codec, context);
             }
@@ -599,8 +610,10 @@ impl Call {
     }
 
     fn tell(&self, at: Timestamp, kind: &'static str, text: String, context: &mut Context<'_>) {
-        let row = EventRow { kind, text, ..self.event(at) };
-        context.events.push_back(Event::Happened(Box::new(row)));
+        self.emit(context, || {
+            let row = EventRow { kind, text, ..self.event(at) };
+            Event::Happened(Box::new(row))
+        });
     }
 
     /// Something that has happened to it from outside.
@@ -686,6 +699,7 @@ impl Call {
     /// Does what is due. Returns whether the call is done with.
     fn handle_timeout(&mut self, context: &mut Context<'_>) -> bool {
         let now = context.now;
+        self.catch_up(context.flows);
         self.expire_triggers(context);
         self.close_idle_tape(context);
         if self.drain_at <= now {

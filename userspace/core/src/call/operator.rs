@@ -25,6 +25,7 @@ impl Call {
             action: rule.map(|rule| rule.action.as_str()),
             recording: self.recorder.recording(),
             paused: self.recorder.is_paused(),
+            is_own: self.is_own,
         }
     }
 
@@ -40,9 +41,11 @@ impl Call {
             None => Effect::Done,
         };
         if let Some(note) = &request.note {
-            let text = printable(note);
-            let row = EventRow { kind: "note", source: request.from, text, ..self.event(at) };
-            context.events.push_back(Event::Happened(Box::new(row)));
+            self.emit(context, || {
+                let text = printable(note);
+                let row = EventRow { kind: "note", source: request.from, text, ..self.event(at) };
+                Event::Happened(Box::new(row))
+            });
         }
         Ok(effect)
     }
@@ -101,16 +104,18 @@ impl Call {
         refusal: &Refusal,
         context: &mut Context<'_>,
     ) {
-        let row = EventRow {
-            kind: "trigger",
-            trigger: request.source,
-            verb: verb.as_str(),
-            outcome: "refused",
-            source: request.from,
-            text: format!("{refusal} {}", request.remark).trim_end().to_owned(),
-            ..self.event(at)
-        };
-        context.events.push_back(Event::Happened(Box::new(row)));
+        self.emit(context, || {
+            let row = EventRow {
+                kind: "trigger",
+                trigger: request.source,
+                verb: verb.as_str(),
+                outcome: "refused",
+                source: request.from,
+                text: format!("{refusal} {}", request.remark).trim_end().to_owned(),
+                ..self.event(at)
+            };
+            Event::Happened(Box::new(row))
+        });
     }
 }
 

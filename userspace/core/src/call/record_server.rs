@@ -149,11 +149,9 @@ impl Calls {
         let device = message.device().and_then(|text| device(&text)).map(Whom::Device);
         let phone = Caller { host: flow.source.ip, user: Some(&local), agent: "" };
         let original = self
-            .most_prominent_of(&user(&local), context.now, |call| {
-                is_up(call) && call.has_name(&user(&remote))
-            })
-            .or_else(|| self.of_phone(&phone, context.now, is_up))
-            .or_else(|| self.most_prominent_of(&device?, context.now, is_up));
+            .most_prominent_of(&user(&local), context, |call| is_up(call) && call.has_name(&user(&remote)))
+            .or_else(|| self.of_phone(&phone, context, is_up))
+            .or_else(|| self.most_prominent_of(&device?, context, is_up));
         let party = Party {
             uri: local.clone(),
             user: local,

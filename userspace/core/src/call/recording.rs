@@ -140,7 +140,7 @@ impl Recorder {
 impl Call {
     /// Whether media that comes may begin a tape, or only tells by which rule: where no audio is kept, once.
     pub(super) fn awaits_tape(&self, config: &Config) -> bool {
-        self.recorder.tape.is_none() && (config.audio || self.rule.is_none())
+        self.recorder.tape.is_none() && (self.keeps_audio(config) || self.rule.is_none())
     }
 
     /// Media has come and no tape runs: begins one if the rule wants it.
@@ -170,7 +170,7 @@ impl Call {
         if !begins_recorded && !rule.keeps_look_back() {
             return;
         }
-        if !context.config.audio {
+        if !self.keeps_audio(context.config) {
             self.recorder.unheard = begins_recorded;
             return;
         }
@@ -420,7 +420,7 @@ impl Call {
 
     pub(super) fn open_tape(&mut self, start: Timestamp, rate: u32, context: &mut Context<'_>) {
         let id = TapeId(*context.next_tape);
-        *context.next_tape += 1;
+        *context.next_tape += context.config.share.step();
         let channels = if self.is_mixed() { 1 } else { 2 };
         (self.recorder.tape, self.recorder.channels) = (Some(Tape::new(id, start, rate)), channels);
         let rule = (self.rule.unwrap_or(0), self.rules.iter().count());

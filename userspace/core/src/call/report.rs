@@ -13,6 +13,7 @@ const MAX_UNDECODABLE: usize = 32;
 impl Call {
     /// Ends what is still open and says all there is to say. The call is not to be used afterwards.
     pub(super) fn finish(&mut self, reason: EndReason, context: &mut Context<'_>) {
+        self.catch_up(context.flows);
         if self.end.is_none() {
             self.end_at_last_media(reason, context);
         }
@@ -38,6 +39,9 @@ impl Call {
         }
         let rule = self.decide(None, context.flows);
         let (rule, action) = (rule.name.clone(), rule.action.as_str());
+        if !self.is_own {
+            return;
+        }
         let row = CallRow {
             id: self.id,
             call_id: self.call_id.clone(),
@@ -77,7 +81,7 @@ impl Call {
             context.flows.drop_claim(key.source, self.key);
             context.flows.drop_claim(key.destination, self.key);
         }
-        let Some(binding) = binding.filter(|_| !self.is_ignored()) else { return };
+        let Some(binding) = binding.filter(|_| self.is_own && !self.is_ignored()) else { return };
         for mut stream in streams {
             if let Some(slice) = stream.end_slice() {
                 self.tell_slice(slice, &key, binding.speaker, context);

@@ -52,6 +52,7 @@ pub(super) struct Dialog {
 pub(super) struct Original {
     pub(super) key: CallKey,
     id: Id,
+    is_own: bool,
     call_id: String,
     conversation_id: String,
     conversation_began: Timestamp,
@@ -73,6 +74,7 @@ impl Original {
         Original {
             key: call.key,
             id: call.id,
+            is_own: call.is_own,
             call_id: call.call_id.clone(),
             conversation_id: call.conversation_id.clone(),
             conversation_began: call.conversation_began,
@@ -111,6 +113,8 @@ impl Call {
         if let Some(original) = &original {
             // What is not to be kept of the call is not to be kept of its copy.
             self.recorder.begin_paused(original.paused_since);
+            // Each has something to tell the other: they stay together.
+            self.is_own = original.is_own;
             self.conversation_id.clone_from(&original.conversation_id);
             self.conversation_began = original.conversation_began;
             if found.carries == Carries::Mixed {

@@ -166,7 +166,7 @@ impl Calls {
         number: u64,
         context: &mut Context<'_>,
     ) -> Option<CallKey> {
-        let Some(key) = self.meant_by(flow, asked, context.now) else {
+        let Some(key) = self.meant_by(flow, asked, context) else {
             if asked.answer != Answers::TextOrNothing {
                 let verb = match asked.effect {
                     Effect::Verb(verb) => verb,
@@ -270,6 +270,7 @@ impl Calls {
     pub fn reschedule(&mut self, key: CallKey, context: &mut Context<'_>) {
         let Some(call) = self.calls.get_mut(key.slot).filter(|call| call.key == key) else { return };
         call.is_stirred = false;
+        call.catch_up(context.flows);
         let passing = Passing::of(call);
         let resembles = call.resembles.take();
         let deadline = call.next_deadline(context.config);
@@ -365,7 +366,7 @@ impl Calls {
         if let Some(key) = session.as_ref().and_then(|found| self.join_session(found, call_id, context.now)) {
             return Some(key);
         }
-        let original = session.as_ref().and_then(|found| self.original_of(found, flow, context.now));
+        let original = session.as_ref().and_then(|found| self.original_of(found, flow, context));
         let recorded = original.as_ref().map(|original| original.key);
         let tag = message.from().tag().unwrap_or_default();
         let key = self.insert(context, |key, context| {
@@ -491,7 +492,9 @@ pub(super) fn tell_lost(trigger: &Trigger, answer: &Answer, context: &mut Contex
         destination: trigger.to,
         text: format!("{} (of no call that is seen)", answer.words).trim_start().to_owned(),
     };
-    context.events.push_back(Event::Happened(Box::new(row)));
+    if context.config.share.has_rest() {
+        context.events.push_back(Event::Happened(Box::new(row)));
+    }
 }
 
 /// Whether a message begins another call than the one that has, or had, the same Call-ID.

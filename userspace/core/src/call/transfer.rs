@@ -189,11 +189,13 @@ impl Calls {
         context: &mut Context<'_>,
     ) {
         let mut rows = Vec::new();
-        rows.extend(self.get(key).map(|call| call.note(context.now, kind, own)));
+        let own_call = |key| self.get(key).filter(|call| call.is_own);
+        rows.extend(own_call(key).map(|call| call.note(context.now, kind, own)));
         match other {
             Relative::Known(other) => {
-                rows.extend(self.get(*other).map(|call| call.note(context.now, kind, others)));
+                rows.extend(own_call(*other).map(|call| call.note(context.now, kind, others)));
             }
+            Relative::Past(past) if !past.is_own => {}
             Relative::Past(past) => rows.push(EventRow {
                 call: past.call,
                 call_id: past.call_id.clone(),
@@ -288,7 +290,7 @@ impl Call {
         let outcome = if status < 300 { Outcome::Confirmed } else { Outcome::Refused(status) };
         let row =
             EventRow { outcome: outcome.as_str(), ..self.note(context.now, TRANSFER, words.trim_end()) };
-        context.events.push_back(Event::Happened(Box::new(row)));
+        self.emit(context, || Event::Happened(Box::new(row)));
     }
 }
 

@@ -53,7 +53,7 @@ impl Call {
         }
         let wanted = trigger.verb == Verb::Start && !self.is_over() && !self.recorder.is_recording();
         if wanted
-            && context.config.audio
+            && self.keeps_audio(context.config)
             && self.decide(None, context.flows).action == Action::OnDemand
             && self.recorder.tape.is_none()
         {
@@ -209,7 +209,7 @@ impl Call {
         let on_demand = action == Action::OnDemand || !self.is_conversation() && action != Action::Ignore;
         if on_demand && obeyed {
             match trigger.verb {
-                Verb::Start => self.start_segment(pending, look_back, context.config.audio),
+                Verb::Start => self.start_segment(pending, look_back, self.keeps_audio(context.config)),
                 Verb::Stop => self.stop_segment(pending),
                 Verb::Pause | Verb::Resume => {}
             }
@@ -218,7 +218,7 @@ impl Call {
         if obeyed && !is_message && context.config.tells_signalling {
             let (call, name) = (self.id, trigger.source.to_owned());
             let what = Signalled::Order { call, trigger: name, verb: trigger.verb };
-            context.events.push_back(Event::Signalled { call, signal: Signal { at: trigger.at, what } });
+            self.emit(context, || Event::Signalled { call, signal: Signal { at: trigger.at, what } });
         }
         match (trigger.verb, obeyed) {
             (Verb::Pause, true) => self.pause(trigger.at, context),
@@ -242,17 +242,19 @@ impl Call {
         text: String,
         context: &mut Context<'_>,
     ) {
-        let row = EventRow {
-            kind: "trigger",
-            trigger: trigger.source,
-            verb: trigger.verb.as_str(),
-            outcome: outcome.as_str(),
-            source: trigger.from,
-            destination: trigger.to,
-            text,
-            ..self.event(trigger.at)
-        };
-        context.events.push_back(Event::Happened(Box::new(row)));
+        self.emit(context, || {
+            let row = EventRow {
+                kind: "trigger",
+                trigger: trigger.source,
+                verb: trigger.verb.as_str(),
+                outcome: outcome.as_str(),
+                source: trigger.from,
+                destination: trigger.to,
+                text,
+                ..self.event(trigger.at)
+            };
+            Event::Happened(Box::new(row))
+        });
     }
 }
 

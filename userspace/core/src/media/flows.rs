@@ -19,6 +19,7 @@
 //!
 //! A call that is over comes after all others: what is still sent for it is counted, and not recorded.
 
+mod passing;
 mod room;
 
 use hashbrown::HashMap;
@@ -30,6 +31,7 @@ use crate::record::Side;
 use crate::rtp::Stream;
 use crate::time::{MILLISECOND, SECOND, Timestamp};
 use crate::wire::{Endpoint, FlowKey};
+use passing::Passing;
 use room::{Evicted, is_established};
 
 /// A flow that had a packet so recently is in full swing.
@@ -147,6 +149,8 @@ pub struct Flow {
     pub resolve_at: Timestamp,
     /// The call it belonged to is over; until something new begins, its packets belong to nobody.
     pub spent: bool,
+    /// All that is to be known of it is that it goes on.
+    passing: Option<Passing>,
     /// It stands in the list of those to be looked at again.
     is_dirty: bool,
     /// What its streams take, as the table knows it.
@@ -158,6 +162,7 @@ impl Flow {
     pub(crate) fn fetch(&self) {
         fetch(&self.key);
         fetch(&self.last);
+        fetch(&self.passing);
         fetch(&self.streams);
     }
 
@@ -293,6 +298,7 @@ impl Flows {
             last: now,
             resolve_at: Timestamp::FAR_FUTURE,
             spent: false,
+            passing: None,
             is_dirty: false,
             memory: 0,
         });

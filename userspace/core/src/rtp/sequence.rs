@@ -81,6 +81,12 @@ impl Sequence {
         (self.started && (1..500).contains(&ahead)).then_some(ahead)
     }
 
+    /// All up to that number, which is ahead, have come and were not counted.
+    pub fn catch_up(&mut self, number: u16) {
+        self.highest += u64::from(number.wrapping_sub(self.highest as u16));
+        self.window = 1;
+    }
+
     /// Whether a packet with that number is behind one that has come already.
     pub fn has_passed(&self, number: u16) -> bool {
         self.started && (-WINDOW..=0).contains(&(number.wrapping_sub(self.highest as u16) as i16))

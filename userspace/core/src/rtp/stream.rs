@@ -286,6 +286,26 @@ impl Stream {
         }
     }
 
+    /// Takes a packet of a stream that another engine records ([`crate::share`]): no more than tells whether a later one goes
+    /// on with it.
+    pub fn overhear(&mut self, packet: &Packet<'_>, codec: &dyn Fn(u8) -> Codec) {
+        self.receive_unclaimed(packet, false);
+        if self.timeline.is_none() {
+            let clock = codec(packet.payload_type).clock;
+            self.timestamp = i64::from(packet.timestamp);
+            self.timeline = (clock > 0).then(|| Timeline::new(clock, self.timestamp, packet.at));
+        }
+        self.timestamp = self.unwrap(packet.timestamp);
+        self.span.add(self.timestamp, packet.sequence);
+    }
+
+    /// Others like these have come, the last one with that number and that timestamp at that time.
+    pub fn catch_up(&mut self, sequence: u16, timestamp: u32, at: Timestamp) {
+        self.last = self.last.max(at);
+        self.sequence.catch_up(sequence);
+        self.timestamp = self.unwrap(timestamp);
+    }
+
     /// Whether what has been kept of a stream that no call has claimed is audio, as far as that can be told.
     pub fn looks_like_audio(&self) -> bool {
         let latest = self.held.iter().skip(self.held.len().saturating_sub(likeness::MOST));
