@@ -56,7 +56,14 @@ impl Case {
     }
 
     pub(crate) fn replay_into(&self, rules: &str, archive: &Path) {
-        replay(&self.capture(), rules, archive);
+        replay(&self.capture(), rules, archive, &[]);
+    }
+
+    /// By so many threads.
+    pub(crate) fn replay_by(&self, rules: &str, threads: u8) -> Archive {
+        let archive = Archive(TempDir::new().unwrap());
+        replay(&self.capture(), rules, archive.path(), &["--threads", &threads.to_string()]);
+        archive
     }
 
     pub(crate) fn capture(&self) -> PathBuf {
@@ -64,11 +71,11 @@ impl Case {
     }
 }
 
-fn replay(capture: &Path, rules: &str, archive: &Path) {
+fn replay(capture: &Path, rules: &str, archive: &Path, more: &[&str]) {
     let config = root().join("tests/golden/rules").join(format!("{rules}.toml"));
     let mut command = Command::new(env!("CARGO_BIN_EXE_spantape"));
     command.arg("replay").arg(capture).arg("--archive").arg(archive);
-    let output = command.arg("--config").arg(config).output().unwrap();
+    let output = command.arg("--config").arg(config).args(more).output().unwrap();
     assert!(output.status.success(), "{}: {}", capture.display(), String::from_utf8_lossy(&output.stderr));
 }
 
@@ -79,7 +86,7 @@ impl Archive {
         let inputs = TempDir::new().unwrap();
         let path = inputs.path().join("input.pcap");
         std::fs::write(&path, capture).unwrap();
-        replay(&path, "default", archive.path());
+        replay(&path, "default", archive.path(), &[]);
         archive
     }
 

@@ -7,7 +7,7 @@ mod audio;
 mod case;
 mod conversations;
 
-use case::Case;
+use case::{Archive, Case};
 
 /// What a case gives, for every set of rules, is what stands in its `expected` folder.
 #[test]
@@ -38,13 +38,29 @@ fn samples_give_what_was_reviewed() {
 #[test]
 fn two_replays_give_the_same_bytes() {
     for case in Case::all() {
-        let (first, second) = (case.replay("default"), case.replay("default"));
-        let files = first.files();
-        assert_eq!(files, second.files(), "{}", case.name);
-        for file in files {
-            let bytes = |archive: &case::Archive| std::fs::read(archive.path().join(&file)).unwrap();
-            assert!(bytes(&first) == bytes(&second), "{}: {}", case.name, file.display());
+        assert_same(&case, &case.replay("default"), &case.replay("default"));
+    }
+}
+
+/// So does whoever has more processors, or fewer.
+#[test]
+fn any_number_of_threads_gives_the_same_bytes() {
+    for case in Case::all() {
+        for rules in case.rules() {
+            let one = case.replay_by(rules, 1);
+            for threads in [2, 4] {
+                assert_same(&case, &one, &case.replay_by(rules, threads));
+            }
         }
+    }
+}
+
+fn assert_same(case: &Case, one: &Archive, other: &Archive) {
+    let files = one.files();
+    assert_eq!(files, other.files(), "{}", case.name);
+    for file in files {
+        let bytes = |archive: &Archive| std::fs::read(archive.path().join(&file)).unwrap();
+        assert!(bytes(one) == bytes(other), "{}: {}", case.name, file.display());
     }
 }
 

@@ -18,7 +18,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
 use spantape_core::control::{Answer, LiveCalls, Refusal, Request, Target};
-use spantape_core::engine::FORESEEN;
 use spantape_core::rules::Rules;
 use spantape_core::time::{SECOND, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
@@ -375,17 +374,15 @@ impl Recorder {
                     Order::Asked(asked) => self.asked.push_back(asked),
                 }
             }
-            for begin in (0..batch.len()).step_by(FORESEEN) {
-                let frames = || batch.frames().frames(begin..begin + FORESEEN);
-                self.pipeline.foresee(frames());
-                for frame in frames() {
-                    if !self.asked.is_empty() {
-                        self.answer(batch.clock, frame.at)?;
-                    }
-                    self.pipeline.handle_frame(&frame)?;
-                    now = now.max(frame.at);
+            let (frames, mut begin) = (batch.frames(), 0);
+            for (index, frame) in frames.frames(0..batch.len()).enumerate() {
+                if self.is_asked(batch.clock, frame.at) {
+                    self.pipeline.handle_frames(frames, std::mem::replace(&mut begin, index)..index)?;
+                    self.answer(batch.clock, frame.at)?;
                 }
+                now = now.max(frame.at);
             }
+            self.pipeline.handle_frames(frames, begin..batch.len())?;
             if let Some(at) = batch.seen_until {
                 self.pipeline.handle_timeout(at)?;
                 now = now.max(at);
@@ -411,6 +408,11 @@ impl Recorder {
             self.pipeline.note_lost(now, lost, &text_of(lost))?;
         }
         Ok(())
+    }
+
+    /// Whether operators have asked for something until then.
+    fn is_asked(&self, clock: Clock, until: Timestamp) -> bool {
+        self.asked.front().is_some_and(|asked| clock.at_monotonic(asked.at) <= until)
     }
 
     /// Does what operators have asked for until a moment before which no frame is still to come.

@@ -6,6 +6,7 @@ mod config;
 mod control;
 mod decode;
 mod encode;
+mod engines;
 mod export;
 mod finish;
 mod live;

@@ -1,10 +1,11 @@
 //! From frames to the archive.
 
+use std::ops::Range;
 use std::path::Path;
 
 use anyhow::Result;
 use spantape_core::control::{Answer, LiveCalls, Refusal, Request, Target};
-use spantape_core::engine::{Counters, Engine};
+use spantape_core::engine::Counters;
 use spantape_core::event::Event;
 use spantape_core::rules::{Config, Rules};
 use spantape_core::time::{SECOND, Timestamp};
@@ -12,13 +13,14 @@ use spantape_core::wire::Endpoint;
 use spantape_store::{ArchiveOptions, Recovered};
 
 use crate::archivist::{Apart, Archivist, CarryOut, Progress, Tally, Tell};
+use crate::engines::Engines;
 use crate::finish::{Audio, Haste};
-use crate::source::Frame;
+use crate::source::buffer::FrameBuffer;
 use crate::source::tap::{Lost, Steer};
 
-/// An engine and who carries out what it says.
+/// Engines and who carries out what they say.
 pub(crate) struct Pipeline<K = Archivist> {
-    engine: Engine,
+    engines: Engines,
     archivist: K,
     missed: Lost,
     unsteered: u64,
@@ -36,9 +38,10 @@ pub(crate) struct Figures<'a> {
 }
 
 impl Pipeline {
-    /// Opens the archive, which is created if it is not there.
+    /// Opens the archive, which is created if it is not there. So many engines have the calls between them.
     pub(crate) fn new(
         mut config: Config,
+        engines: usize,
         audio: &Audio,
         haste: Haste,
         archive: &Path,
@@ -47,7 +50,7 @@ impl Pipeline {
         config.keeps_packets = audio.pcap;
         config.tells_signalling |= audio.pcap;
         Ok(Pipeline {
-            engine: Engine::new(config),
+            engines: Engines::new(&config, engines)?,
             archivist: Archivist::new(audio, haste, archive, options)?,
             missed: Lost::default(),
             unsteered: 0,
@@ -55,8 +58,10 @@ impl Pipeline {
         })
     }
 
-    /// From now on the archive is kept on a thread of its own, for which so many batches of events may wait.
-    pub(crate) fn apart(self, batches: usize) -> Result<Pipeline<Apart>> {
+    /// From now on the archive is kept on a thread of its own, for which so many batches of events may wait, and of several
+    /// engines each has its own.
+    pub(crate) fn apart(mut self, batches: usize) -> Result<Pipeline<Apart>> {
+        self.engines.start_threads()?;
         self.with(|archivist| Apart::start(archivist, batches))
     }
 
@@ -70,24 +75,23 @@ impl Pipeline {
         let signals = self.archivist.archive.take_signals();
         let Some(last) = signals.last().map(|signal| signal.at) else { return Ok(0) };
         for signal in &signals {
-            self.engine.restore(signal);
+            self.engines.each().for_each(|engine| engine.restore(signal));
             self.carry_out_restored()?;
         }
-        self.engine.resume(at);
+        self.engines.each().for_each(|engine| engine.resume(at));
         let seconds = at.since(last) as f64 / SECOND as f64;
         // Frames may have been seen after the last message; that long at most has nobody recorded.
-        self.engine.note(
+        self.note(
             at,
             "gap",
             &format!("the recorder was started anew; it was last heard of {seconds:.3} s before"),
-        );
-        self.carry_out()?;
-        Ok(self.engine.calls_up())
+        )?;
+        Ok(self.engines.calls_up())
     }
 
     /// What the earlier process has kept already is not kept twice.
     fn carry_out_restored(&mut self) -> Result<()> {
-        while let Some(event) = self.engine.poll_event() {
+        while let Some(event) = self.engines.poll_event() {
             match event {
                 Event::Call(row) => self.archivist.archive.call(&row)?,
                 Event::Media { endpoint, wanted } => self.steer_media(endpoint, wanted),
@@ -117,7 +121,7 @@ impl Pipeline {
     /// The engine's figures and the archive's.
     pub(crate) fn figures(&self) -> Figures<'_> {
         Figures {
-            counters: self.engine.counters(),
+            counters: self.engines.counters(),
             tally: &self.archivist.tally,
             missed: self.missed,
             unsteered: self.unsteered,
@@ -168,41 +172,36 @@ impl<K: CarryOut> Pipeline<K> {
         self.steer = Some(steer);
     }
 
-    /// Frames that come next ([`Engine::foresee`]).
-    pub(crate) fn foresee<'a>(&self, frames: impl Iterator<Item = Frame<'a>>) {
-        self.engine.foresee(frames.map(|frame| (frame.link, frame.data)));
-    }
-
-    /// Takes a frame and carries out what comes of it.
-    pub(crate) fn handle_frame(&mut self, frame: &Frame<'_>) -> Result<()> {
-        self.engine.handle_frame(frame.at, frame.link, frame.data);
+    /// Takes some frames of a buffer and carries out what comes of them.
+    pub(crate) fn handle_frames(&mut self, frames: &FrameBuffer, range: Range<usize>) -> Result<()> {
+        self.engines.handle_frames(frames, range);
         self.carry_out()
     }
 
     /// Does what is due: no frame that is still to come was there before that time.
     pub(crate) fn handle_timeout(&mut self, at: Timestamp) -> Result<()> {
-        self.engine.handle_timeout(at);
+        self.engines.handle_timeout(at);
         self.carry_out()
     }
 
     /// What is recorded from now on; calls that are up keep their rules.
     pub(crate) fn set_rules(&mut self, rules: Rules) {
-        self.engine.set_rules(rules);
+        self.engines.each().for_each(|engine| engine.set_rules(rules.clone()));
     }
 
     /// Lines of a key log.
     pub(crate) fn add_secrets(&mut self, text: &[u8]) {
-        self.engine.add_secrets(text);
+        self.engines.each().for_each(|engine| engine.add_secrets(text));
     }
 
     /// Calls that are up.
     pub(crate) fn live_calls(&self, target: Option<&Target>, limit: usize) -> LiveCalls {
-        self.engine.live_calls(target, limit)
+        self.engines.live_calls(target, limit)
     }
 
     /// Does what an operator asks for, and carries out what comes of it.
     pub(crate) fn control(&mut self, at: Timestamp, request: &Request) -> Result<Result<Answer, Refusal>> {
-        let answer = self.engine.control(at, request);
+        let answer = self.engines.control(at, request);
         self.carry_out()?;
         Ok(answer)
     }
@@ -219,7 +218,7 @@ impl<K: CarryOut> Pipeline<K> {
 
     /// Something has happened to all calls that are up.
     pub(crate) fn note(&mut self, at: Timestamp, kind: &'static str, text: &str) -> Result<()> {
-        self.engine.note(at, kind, text);
+        self.engines.each().for_each(|engine| engine.note(at, kind, text));
         self.carry_out()
     }
 
@@ -236,24 +235,24 @@ impl<K: CarryOut> Pipeline<K> {
 
     /// The engine's figures.
     pub(crate) fn counters(&self) -> Counters {
-        self.engine.counters()
+        self.engines.counters()
     }
 
     /// How many calls are up.
     pub(crate) fn calls_up(&self) -> u64 {
-        self.engine.calls_up() as u64
+        self.engines.calls_up() as u64
     }
 
     /// There are no more frames: ends all calls.
     pub(crate) fn finish_calls(&mut self) -> Result<()> {
-        while self.engine.finish_some() {
+        while self.engines.finish_some() {
             self.carry_out()?;
         }
         self.carry_out()
     }
 
     fn carry_out(&mut self) -> Result<()> {
-        while let Some(event) = self.engine.poll_event() {
+        while let Some(event) = self.engines.poll_event() {
             match event {
                 Event::Media { endpoint, wanted } => self.steer_media(endpoint, wanted),
                 event => self.archivist.carry_out(event)?,
@@ -271,7 +270,7 @@ impl<K: CarryOut> Pipeline<K> {
     }
 
     fn with<L>(self, archivist: impl FnOnce(K) -> Result<L>) -> Result<Pipeline<L>> {
-        let Pipeline { engine, archivist: before, missed, unsteered, steer } = self;
-        Ok(Pipeline { engine, archivist: archivist(before)?, missed, unsteered, steer })
+        let Pipeline { engines, archivist: before, missed, unsteered, steer } = self;
+        Ok(Pipeline { engines, archivist: archivist(before)?, missed, unsteered, steer })
     }
 }

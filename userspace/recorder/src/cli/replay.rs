@@ -25,6 +25,8 @@ use crate::source::merge::Merge;
 
 /// Frames between two looks at the progress.
 const FRAMES_A_LOOK: usize = 4096;
+/// Frames that several engines take at the same time.
+const TOGETHER: usize = 4096;
 /// Batches of events that may wait for the thread that writes.
 const BATCHES: usize = 4;
 /// Bytes that are read at once, but for the last frame of them.
@@ -70,7 +72,7 @@ pub(crate) struct Args {
     /// Decrypt DTLS-SRTP by this key log, as SSLKEYLOGFILE makes TLS libraries and browsers write it
     #[arg(long, value_name = "FILE")]
     keylog: Vec<PathBuf>,
-    /// With two or more, one thread follows the calls while another writes, and more finish recordings [default: two if there are two processors, and one for a pipe]
+    /// With two, one thread follows the calls while another writes, and more finish recordings; with more, so many less one have the calls between them [default: two if there are two processors, and one for a pipe]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
     /// Print the summary as JSON
@@ -99,12 +101,19 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let options = ArchiveOptions { spool, repeatable: true, ..ArchiveOptions::default() };
     // Where frames come as they are captured none waits for the next one, as they would between two threads.
     let are_files = args.files.iter().all(|path| path.is_file());
-    let at_once = if are_files { FORESEEN } else { 1 };
-    let processors = || thread::available_parallelism().map_or(1, usize::from);
-    let helpers = args.threads.map_or_else(processors, usize::from) > 1;
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    let threads = args.threads.map_or(processors.min(2), usize::from);
+    // One of them writes.
+    let engines = threads.saturating_sub(1).max(1);
+    let at_once = match engines {
+        _ if !are_files => 1,
+        1 => FORESEEN,
+        _ => TOGETHER,
+    };
+    let helpers = threads > 1;
     let apart = helpers && (are_files || args.threads.is_some());
     let haste = Haste::None { helpers };
-    let mut pipeline = Pipeline::new(config, &audio, haste, &args.archive, options)?;
+    let mut pipeline = Pipeline::new(config, engines, &audio, haste, &args.archive, options)?;
     for path in args.keylog.iter().chain(&key_log) {
         pipeline.add_secrets(&KeyLogFile::all(path)?);
     }
@@ -170,13 +179,14 @@ fn replay(
         if buffer.is_empty() {
             return pipeline.finish_calls();
         }
-        pipeline.foresee(buffer.frames(0..at_once));
-        for frame in buffer.frames(0..at_once) {
+        let mut begin = 0;
+        for (index, frame) in buffer.frames(0..buffer.len()).enumerate() {
             while let Some((at, requests)) = logs.next_until(frame.at) {
+                pipeline.handle_frames(&buffer, std::mem::replace(&mut begin, index)..index)?;
                 logs.count(pipeline.control_first(at, &requests)?);
             }
-            pipeline.handle_frame(&frame)?;
         }
+        pipeline.handle_frames(&buffer, begin..buffer.len())?;
         let before = frames / FRAMES_A_LOOK;
         frames += buffer.len();
         if frames / FRAMES_A_LOOK > before {

@@ -7,6 +7,7 @@ mod triggers;
 mod value;
 
 use std::net::SocketAddr;
+use std::num::NonZeroU8;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -87,6 +88,7 @@ struct TypedCapture {
     rtp: TypedRtp,
     ring: Option<Bytes>,
     queue: Option<Bytes>,
+    engines: Option<NonZeroU8>,
     media_endpoints: Option<u32>,
     connections: Option<u32>,
     busy_poll: bool,
@@ -274,6 +276,8 @@ pub(crate) struct Capture {
     pub(crate) ring: u64,
     /// Bytes that may wait between the ring and the engine.
     pub(crate) queue: u64,
+    /// Engines that have the calls between them, each on a thread of its own.
+    pub(crate) engines: usize,
     /// Bytes of the disk that are to stay free for recordings that have begun.
     pub(crate) reserve: u64,
     pub(crate) busy_poll: bool,
@@ -359,6 +363,7 @@ fn capture(
         },
         ring: typed.ring.map_or(64 << 20, |bytes| bytes.0),
         queue: typed.queue.map_or(64 << 20, |bytes| bytes.0),
+        engines: typed.engines.map_or(1, |engines| usize::from(engines.get())),
         reserve: archive.reserve.as_ref().map_or(1 << 30, |bytes| bytes.0),
         busy_poll: typed.busy_poll,
         pass_rest: typed.pass_rest,

@@ -98,10 +98,16 @@ pub(crate) struct Scene {
 
 impl Scene {
     pub(crate) fn begin(action: Action) -> Scene {
+        Scene::begin_with(action, 1)
+    }
+
+    /// With so many engines.
+    pub(crate) fn begin_with(action: Action, engines: usize) -> Scene {
         let archive = TempDir::new().unwrap();
         let rules = Rules::new(vec![Rule::new("the-rule", action)], Vec::new());
         let pipeline = Pipeline::new(
             Config { rules, ..Config::default() },
+            engines,
             &Audio::default(),
             Haste::Live,
             archive.path(),

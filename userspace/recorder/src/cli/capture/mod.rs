@@ -111,7 +111,8 @@ async fn capture(args: &Args, configuration: Configuration) -> Result<ExitCode> 
     let spool = SpoolOptions { node, ..SpoolOptions::default() };
     let options = ArchiveOptions { spool, reserve: how.reserve, ..ArchiveOptions::default() };
     let audio = &configuration.audio;
-    let mut pipeline = Pipeline::new(configuration.engine, audio, Haste::Live, &args.archive, options)?;
+    let mut pipeline =
+        Pipeline::new(configuration.engine, how.engines, audio, Haste::Live, &args.archive, options)?;
     let mut key_log = configuration.key_log.as_deref().map(KeyLogFile::open).transpose()?;
     if let Some(key_log) = &mut key_log {
         pipeline.add_secrets(&key_log.added()?);
