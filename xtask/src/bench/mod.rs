@@ -7,6 +7,7 @@
 mod call;
 mod capture;
 mod codecs;
+mod engines;
 mod figures;
 mod floods;
 mod floor;
@@ -54,6 +55,8 @@ enum What {
     Search(search::Args),
     /// Replay set-ups of calls without media, few and many, and compare what they cost and how much memory they take.
     Signalling(signalling::Args),
+    /// Have the first of 1, 2, 4… engines take a load whose calls they have between them, and say how much faster it is.
+    Engines(engines::Args),
     /// Measure each stage of a packet's way by itself, and the sieve in the kernel by class of frame, which needs root.
     Stages(stages::Args),
     /// Count the instructions and calls of the kernel that a message and a packet take, the same on each run; needs valgrind
@@ -100,6 +103,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         What::Floods(args) => floods::run(args),
         What::Search(args) => search::run(args),
         What::Signalling(args) => signalling::run(args),
+        What::Engines(args) => engines::run(args),
         What::Stages(args) => stages::run(args),
         What::Instructions(args) => instructions::run(args),
         What::Send(args) => capture::send::run(args),
