@@ -21,6 +21,8 @@ const LOUD: u16 = 4000;
 const COMMAND_S: f64 = 0.4;
 
 const RULES: &str = r#"
+[capture]
+engines = 3
 [[rule]]
 name = "by hand"
 action = "on-demand"

@@ -73,7 +73,11 @@ impl Scene<'_> {
 
     fn killed(&self, kills: u32) -> Result<()> {
         let lab = Lab::without_phones()?;
-        let mut recorder = self.recorder(&lab, "crash", None)?;
+        // Several engines go on with what several have left.
+        let config = self.bench.scratch.path().join("several.toml");
+        std::fs::write(&config, "[capture]\nengines = 3\n").context("write a configuration")?;
+        let config = (self.source == Source::Xdp).then_some(config.as_path());
+        let mut recorder = self.recorder(&lab, "crash", config)?;
         let traffic = Traffic::begin(Wire::open(&lab, PORT.0)?);
         let mut gaps = Vec::new();
         for kill in 0..kills {
@@ -84,7 +88,7 @@ impl Scene<'_> {
             recorder.signal("KILL")?;
             recorder.wait(Duration::from_secs(5))?;
             recorder =
-                self.recorder(&lab, "crash", None).with_context(|| format!("start after kill {kill}"))?;
+                self.recorder(&lab, "crash", config).with_context(|| format!("start after kill {kill}"))?;
             gaps.push(Gap { killed, started: now() });
         }
         std::thread::sleep(Duration::from_secs(3));

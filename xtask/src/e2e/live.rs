@@ -59,6 +59,8 @@ enum Config {
     AnnouncedOnly,
     /// FLAC, with a capture file beside it.
     Flac,
+    /// Several engines have the calls between them.
+    Engines,
 }
 
 #[derive(Clone, Copy)]
@@ -72,9 +74,10 @@ enum Calls {
     Sent(u8),
 }
 
-const CASES: [Case; 15] = [
+const CASES: [Case; 16] = [
     Case { config: Config::AnnouncedOnly, ..sent("announced media only", 2) },
     Case { queues: 4, ..sent("four queues", 8) },
+    Case { config: Config::Engines, ..sent("three engines", 8) },
     Case { queues: 4, options: &["--busy-poll"], ..sent("busy polling", 2) },
     Case { mode: "generic", ..whole("XDP behind the driver", Calls::Sipp("plain-pcmu")) },
     Case { mirror: Mirror::Ingress, ..whole("plain, mirrored once", Calls::Sipp("plain-pcmu")) },
@@ -168,6 +171,11 @@ impl Case {
                 std::fs::write(&path, "[capture]\nrtp = \"announced\"\n").context("write a configuration")?;
                 Some(path)
             }
+            Config::Engines => {
+                let path = bench.scratch.path().join("engines.toml");
+                std::fs::write(&path, "[capture]\nengines = 3\n").context("write a configuration")?;
+                Some(path)
+            }
             Config::Flac => {
                 let path = bench.scratch.path().join("flac.toml");
                 std::fs::write(&path, "[audio]\nformat = \"flac\"\npcap = true\n")
@@ -247,7 +255,7 @@ impl Case {
         let counts = Counts::of(summary)?;
         let mut model = match self.config {
             Config::AnnouncedOnly => Model::announced_only(),
-            Config::None | Config::OnDemand | Config::Flac => Model::default(),
+            Config::None | Config::OnDemand | Config::Flac | Config::Engines => Model::default(),
         };
         let media = self.talks().into_iter().flat_map(|talk| talk.media());
         media.for_each(|endpoint| model.announce(endpoint, Wish::Wanted));

@@ -41,7 +41,11 @@ fn keys(value: &Value) -> BTreeSet<&str> {
 
 #[test]
 fn a_call_is_paused_and_resumed() {
-    let scene = Scene::begin(Action::All);
+    [1, 3].into_iter().for_each(a_call_is_paused_and_resumed_by);
+}
+
+fn a_call_is_paused_and_resumed_by(engines: usize) {
+    let scene = Scene::begin_with(Action::All, engines);
     let server = client::Server::Socket(scene.socket());
     let (status, list) = ask(&server, Method::GET, "/v1/calls?dn=1010", "");
     let call = &list["calls"][0];
@@ -102,7 +106,11 @@ fn a_call_is_paused_and_resumed() {
 
 #[test]
 fn what_is_wrong_is_said() {
-    let scene = Scene::begin(Action::Ignore);
+    [1, 3].into_iter().for_each(what_is_wrong_is_said_by);
+}
+
+fn what_is_wrong_is_said_by(engines: usize) {
+    let scene = Scene::begin_with(Action::Ignore, engines);
     let server = client::Server::Socket(scene.socket());
     let long = format!(r#"{{"verb":"start","dn":"{}"}}"#, "9".repeat(20_000));
     let note = format!(r#"{{"text":"{}","dn":"1009"}}"#, "x".repeat(1001));
