@@ -199,12 +199,16 @@ pub fn run(config: Config, frames: &[Frame]) -> Outcome {
 
 /// The same; `before` may ask something of the engine before each frame.
 pub fn run_with(config: Config, frames: &[Frame], mut before: impl FnMut(&mut Engine, Timestamp)) -> Outcome {
+    let glance = config.share.glance().cloned();
     let mut engine = Engine::new(config);
     let mut outcome = Outcome::default();
     let mut hash = Hash::default();
     for frame in frames {
         before(&mut engine, frame.at);
-        engine.handle_frame(frame.at, LinkType::Ethernet, &frame.bytes);
+        let glimpse = glance.as_ref().and_then(|glance| glance.at(LinkType::Ethernet, &frame.bytes));
+        if !glimpse.is_some_and(|glimpse| engine.lets_pass(frame.at, frame.bytes.len(), &glimpse)) {
+            engine.handle_frame(frame.at, LinkType::Ethernet, &frame.bytes);
+        }
         drain(&mut engine, &mut outcome, &mut hash);
     }
     engine.finish();

@@ -19,6 +19,7 @@ use crate::record::{EndReason, Side};
 use crate::rtp::rtcp::{self, Statement};
 use crate::rtp::{self, Packet as RtpPacket, Stream};
 use crate::rules::{Config, Rules};
+use crate::share::Glimpse;
 use crate::sip::{Message, Oddity, looks_like_sip, start_of_message};
 use crate::time::{MILLISECOND, Timestamp};
 use crate::trigger;
@@ -149,7 +150,7 @@ impl Engine {
             sctp: Messages::new(config.max_fragments),
             tcp: Connections::new(config.max_tcp_flows),
             calls: Calls::default(),
-            flows: Flows::new(config.max_flows),
+            flows: Flows::new(config.max_flows, config.share.glance()),
             events: VecDeque::new(),
             next_tape: config.share.first_number(),
             next_request: 0,
@@ -174,6 +175,24 @@ impl Engine {
         }
         self.make_room();
         self.announce_media();
+    }
+
+    /// Takes the frame of a glimpse that its [share's glance](crate::share::Share::glance) has caught, if that is all there is
+    /// to be seen; else it is to be [handled](Engine::handle_frame).
+    pub fn lets_pass(&mut self, at: Timestamp, length: usize, glimpse: &Glimpse) -> bool {
+        self.advance(at);
+        let passes = self.flows.pass(glimpse, self.now);
+        if passes {
+            self.counters.frames += 1;
+            self.counters.bytes += length as u64;
+            self.counters.rtp_packets += 1;
+        }
+        passes
+    }
+
+    /// Whether frames with such a glimpse most likely pass.
+    pub fn is_passing(&self, glimpse: &Glimpse) -> bool {
+        self.flows.are_passing(glimpse)
     }
 
     /// Does what is due until now. It is done as of when it was due, so that nothing depends on how often this
@@ -581,8 +600,8 @@ impl Engine {
 
     fn handle_rtp(&mut self, key: &FlowKey, known: Option<FlowId>, ssrc: u32, packet: &RtpPacket<'_>) {
         let now = self.now;
-        if known.is_some_and(|id| self.flows.pass(id, ssrc, packet, now)) {
-            return;
+        if let Some(id) = known {
+            self.flows.catch_up(id);
         }
         if self.flows.is_unwanted(key) {
             self.counters.rtp_unwanted += 1;

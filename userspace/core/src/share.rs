@@ -5,19 +5,58 @@
 //! have to do with: who is up, who is heard, which payloads are the same. Nothing passes between engines, and what they do
 //! together is what one would do alone.
 
+use std::hash::BuildHasher;
+
+use foldhash::fast::RandomState;
+
 use crate::record::Id;
+use crate::rtp::{self, Packet as RtpPacket};
+use crate::time::Timestamp;
+use crate::wire::{self, FlowKey, LinkType, Packet};
 
 /// One of several equal parts of all calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Share {
     index: u64,
     of: u64,
+    glance: Glance,
+}
+
+/// What is seen of a media packet at a glance. It is enough to tell whether it goes on where the one before has stopped.
+#[derive(Clone, Copy, Debug)]
+pub struct Glimpse {
+    /// A hash of its flow.
+    pub(crate) flow: u64,
+    pub(crate) ssrc: u32,
+    pub(crate) timestamp: u32,
+    pub(crate) sequence: u16,
+}
+
+/// Looks at frames once for all engines of a [`Share::among`].
+#[derive(Clone, Debug, Default)]
+pub struct Glance(RandomState);
+
+impl Glance {
+    /// Whether a frame is a media packet, as far as that can be told without knowing what came before.
+    pub fn at(&self, link: LinkType, frame: &[u8]) -> Option<Glimpse> {
+        let Ok(Packet::Udp { flow, payload }) = wire::parse(link, frame) else { return None };
+        if !rtp::is_version_2(payload) || rtp::is_rtcp(payload) {
+            return None;
+        }
+        let (ssrc, packet) = rtp::read(payload, Timestamp(0), true)?;
+        Some(self.of(&flow, ssrc, &packet))
+    }
+
+    pub(crate) fn of(&self, flow: &FlowKey, ssrc: u32, packet: &RtpPacket<'_>) -> Glimpse {
+        let &RtpPacket { timestamp, sequence, .. } = packet;
+        Glimpse { flow: self.0.hash_one(flow), ssrc, timestamp, sequence }
+    }
 }
 
 impl Default for Share {
     /// All calls.
     fn default() -> Share {
-        Share { index: 0, of: 1 }
+        Share { index: 0, of: 1, glance: Glance::default() }
     }
 }
 
@@ -25,13 +64,19 @@ impl Share {
     /// Divides all calls among so many engines, at least one.
     pub fn among(engines: usize) -> impl Iterator<Item = Share> {
         let of = (engines as u64).max(1);
-        (0..of).map(move |index| Share { index, of })
+        let glance = Glance::default();
+        (0..of).map(move |index| Share { index, of, glance: glance.clone() })
     }
 
     /// Whether a call of that id is in it. Ids are as good as evenly spread.
     pub fn has(&self, id: &Id) -> bool {
         let [a, b, c, d, e, f, g, h, ..] = id.0;
         u64::from_le_bytes([a, b, c, d, e, f, g, h]) % self.of == self.index
+    }
+
+    /// For whoever hands frames to the engines. One alone looks at all frames by itself.
+    pub fn glance(&self) -> Option<&Glance> {
+        (self.of > 1).then_some(&self.glance)
     }
 
     /// Whether what is of no call belongs to it.
@@ -65,7 +110,7 @@ mod tests {
             calls[owners[0]] += 1;
         }
         assert!(calls.iter().all(|calls| (900..1100).contains(calls)), "{calls:?}");
-        assert_eq!(Share::among(0).collect::<Vec<_>>(), [Share::default()]);
+        assert!(Share::among(0).all(|share| share.has_rest() && share.glance().is_none()));
     }
 
     #[test]

@@ -9,9 +9,10 @@ use spantape_core::control::{Answer, LiveCalls, Refusal, Request, Target};
 use spantape_core::engine::{Counters, Engine, FORESEEN};
 use spantape_core::event::Event;
 use spantape_core::rules::Config;
-use spantape_core::share::Share;
+use spantape_core::share::{Glance, Share};
 use spantape_core::time::Timestamp;
 
+use crate::source::Frame;
 use crate::source::buffer::FrameBuffer;
 
 /// Frames for which it is worth while to wake other threads.
@@ -20,6 +21,8 @@ const WORTH_WHILE: usize = 64;
 /// Engines that see the same frames, and of which each records its own calls. All do what they do at the same time, and are
 /// waited for; what they have to say is then taken from one after the other. So it is the same whichever was faster.
 pub(crate) struct Engines {
+    /// Of several.
+    glance: Option<Glance>,
     first: Engine,
     others: Vec<Engine>,
     /// As many threads as there are others, once they have been started.
@@ -30,17 +33,24 @@ impl Engines {
     /// So many, at least one. The memory that they are allowed is that of all together.
     pub(crate) fn new(config: &Config, count: usize) -> Result<Engines> {
         let count = count.max(1);
-        let mut engines = Share::among(count).map(|share| {
+        let shares: Vec<Share> = Share::among(count).collect();
+        let glance = shares.first().and_then(Share::glance).cloned();
+        let mut engines = shares.into_iter().map(|share| {
             Engine::new(Config {
-                share,
                 max_memory: config.max_memory / count,
                 // All know the same of it.
                 announces_media: config.announces_media && share.has_rest(),
+                share,
                 ..config.clone()
             })
         });
         let first = engines.next().context("there is no share")?;
-        Ok(Engines { first, others: engines.collect(), pool: None })
+        Ok(Engines { glance, first, others: engines.collect(), pool: None })
+    }
+
+    /// By which several want each frame to be looked at before they have it.
+    pub(crate) fn glance(&self) -> Option<&Glance> {
+        self.glance.as_ref()
     }
 
     /// Has each do its work on a thread of its own from now on; until then they do it one after the other.
@@ -76,9 +86,15 @@ impl Engines {
         let few = range.len() < WORTH_WHILE;
         let take = |engine: &mut Engine| {
             for begin in range.clone().step_by(FORESEEN) {
-                let some = || frames.frames(begin..range.end.min(begin + FORESEEN));
-                engine.foresee(some().map(|frame| (frame.link, frame.data)));
-                some().for_each(|frame| engine.handle_frame(frame.at, frame.link, frame.data));
+                let some = || frames.with_glimpses(begin..range.end.min(begin + FORESEEN));
+                let looked_at =
+                    some().filter(|(_, glimpse)| !glimpse.is_some_and(|one| engine.is_passing(one)));
+                engine.foresee(looked_at.map(|(frame, _)| (frame.link, frame.data)));
+                for (Frame { at, link, data }, glimpse) in some() {
+                    if !glimpse.is_some_and(|glimpse| engine.lets_pass(at, data.len(), glimpse)) {
+                        engine.handle_frame(at, link, data);
+                    }
+                }
             }
         };
         if few { self.each().for_each(take) } else { self.at_once(take) }

@@ -156,7 +156,7 @@ impl Live {
         let (hand_on, full) = bounded(batches);
         for _ in 0..batches {
             // There is room for exactly so many.
-            let _ = give_back.send(Batch::new(tap.link()));
+            let _ = give_back.send(Batch::new(tap.link(), pipeline.glance()));
         }
         let (orders, taken) = unbounded();
         let stop = Arc::new(AtomicBool::new(false));

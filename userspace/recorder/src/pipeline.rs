@@ -8,6 +8,7 @@ use spantape_core::control::{Answer, LiveCalls, Refusal, Request, Target};
 use spantape_core::engine::Counters;
 use spantape_core::event::Event;
 use spantape_core::rules::{Config, Rules};
+use spantape_core::share::Glance;
 use spantape_core::time::{SECOND, Timestamp};
 use spantape_core::wire::Endpoint;
 use spantape_store::{ArchiveOptions, Recovered};
@@ -170,6 +171,11 @@ impl<K: CarryOut> Pipeline<K> {
     /// Who is to be told which media is wanted.
     pub(crate) fn steer(&mut self, steer: Box<dyn Steer>) {
         self.steer = Some(steer);
+    }
+
+    /// By which each frame is to be looked at before it comes here, where there are several engines.
+    pub(crate) fn glance(&self) -> Option<&Glance> {
+        self.engines.glance()
     }
 
     /// Takes some frames of a buffer and carries out what comes of them.

@@ -402,6 +402,7 @@ impl Call {
             return;
         }
         if self.flows.len() >= MAX_FLOWS {
+            self.catch_up(context.flows);
             let idle = self.flows.iter().copied().min_by_key(|&id| {
                 let flow = context.flows.get(id);
                 let is_told = flow.binding.is_some_and(|binding| binding.by == BoundBy::Both);

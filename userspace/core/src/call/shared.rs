@@ -68,8 +68,8 @@ impl Call {
         if self.is_own {
             return self.last_media;
         }
-        let passing = self.flows.iter().map(|&id| flows.get(id)).filter(|flow| flow.is_passing());
-        passing.map(|flow| flow.last).chain(self.last_media).max()
+        let passing = self.flows.iter().filter(|&&id| flows.get(id).is_passing());
+        passing.map(|&id| flows.last(id)).chain(self.last_media).max()
     }
 
     /// Something happens: takes note of the packets that were [let pass](Flows::let_pass), and looks at those that come.

@@ -29,9 +29,8 @@ impl Engine {
             }
         }
         // What is read in one of these passes, the one before has fetched, but for whether a call has a tape.
-        let all = || ids.iter().flatten().filter_map(|&id| self.flows.known(id));
-        all().for_each(Flow::fetch);
-        let flows = || all().filter(|flow| !flow.is_passing());
+        let flows = || ids.iter().flatten().filter_map(|&id| self.flows.known(id));
+        flows().for_each(Flow::fetch);
         let call = |flow: &Flow| flow.binding.and_then(|binding| self.calls.in_slot(binding.call));
         for flow in flows() {
             if let Some(stream) = flow.streams.get(flow.current) {
@@ -54,6 +53,6 @@ impl Engine {
                 call.fetch_samples(binding.speaker);
             }
         }
-        all().count()
+        flows().count()
     }
 }

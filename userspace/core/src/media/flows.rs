@@ -29,6 +29,7 @@ use slab::Slab;
 use crate::fetch::fetch;
 use crate::record::Side;
 use crate::rtp::Stream;
+use crate::share::Glance;
 use crate::time::{MILLISECOND, SECOND, Timestamp};
 use crate::wire::{Endpoint, FlowKey};
 use passing::Passing;
@@ -149,8 +150,8 @@ pub struct Flow {
     pub resolve_at: Timestamp,
     /// The call it belonged to is over; until something new begins, its packets belong to nobody.
     pub spent: bool,
-    /// All that is to be known of it is that it goes on.
-    passing: Option<Passing>,
+    /// All that is to be known of it is that it goes on: the hash by which that is noted.
+    passing: Option<u64>,
     /// It stands in the list of those to be looked at again.
     is_dirty: bool,
     /// What its streams take, as the table knows it.
@@ -162,7 +163,6 @@ impl Flow {
     pub(crate) fn fetch(&self) {
         fetch(&self.key);
         fetch(&self.last);
-        fetch(&self.passing);
         fetch(&self.streams);
     }
 
@@ -196,6 +196,7 @@ impl Place {
 pub struct Flows {
     by_key: HashMap<FlowKey, FlowId, foldhash::fast::RandomState>,
     flows: Slab<Flow>,
+    passing: Passing,
     places: HashMap<Endpoint, Place, foldhash::fast::RandomState>,
     capacity: usize,
     /// Flows that no call has claimed, the longest idle first.
@@ -214,11 +215,13 @@ pub struct Flows {
 }
 
 impl Flows {
-    /// Keeps at most `capacity` flows.
-    pub fn new(capacity: usize) -> Flows {
+    /// Keeps at most `capacity` flows. With others that look at the same frames by a glance, packets of their calls are let
+    /// pass.
+    pub fn new(capacity: usize, glance: Option<&Glance>) -> Flows {
         Flows {
             by_key: HashMap::default(),
             flows: Slab::new(),
+            passing: Passing::new(glance.cloned()),
             places: HashMap::default(),
             capacity,
             unclaimed: LinkedHashSet::default(),
@@ -311,6 +314,7 @@ impl Flows {
 
     /// Forgets a flow.
     pub fn remove(&mut self, id: FlowId) -> Flow {
+        self.catch_up(id);
         let flow = self.flows.remove(id);
         self.by_key.remove(&flow.key);
         self.unclaimed.remove(&id);
@@ -512,9 +516,9 @@ impl Flows {
         let source = self.places.get(&flow.key.source);
         // (standing, may own for sure, owns the opposite direction, since), binding
         let mut best: Option<((Standing, bool, bool, Timestamp), Binding)> = None;
-        let opposite = self.by_key.get(&flow.key.reversed()).map(|&other| &self.flows[other]);
-        let opposite =
-            opposite.filter(|other| now.since(other.last) < IN_SWING).and_then(|other| other.binding);
+        let opposite = self.by_key.get(&flow.key.reversed()).copied();
+        let opposite = opposite.filter(|&other| now.since(self.last(other)) < IN_SWING);
+        let opposite = opposite.and_then(|other| self.flows[other].binding);
         let (mut current_claims, mut current_owns_both) = (false, false);
         let mut consider = |sure: bool, since: Timestamp, binding: Binding| {
             let talks_back = opposite.is_some_and(|opposite| opposite.call == binding.call);
@@ -615,7 +619,7 @@ mod tests {
 
     impl Table {
         fn new(last: i64) -> Table {
-            let mut flows = Flows::new(10);
+            let mut flows = Flows::new(10, None);
             let key = FlowKey { source: endpoint(1, 4000), destination: endpoint(2, 5000) };
             let id = flows.add(key, Timestamp(last)).unwrap();
             Table { flows, id }
@@ -689,7 +693,7 @@ mod tests {
 
     #[test]
     fn an_endpoint_that_everybody_names_is_the_latest_ones() {
-        let mut flows = Flows::new(10);
+        let mut flows = Flows::new(10, None);
         for slot in 0..10 * MAX_CLAIMS {
             flows.claim(endpoint(1, 4000), call(slot), Side::Caller, Timestamp(slot as i64));
             assert!(flows.places[&endpoint(1, 4000)].claims.len() <= MAX_CLAIMS);

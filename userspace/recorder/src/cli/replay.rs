@@ -168,7 +168,8 @@ fn replay(
     at_once: usize,
     look: impl Fn(),
 ) -> Result<()> {
-    let (mut buffer, mut frames) = (FrameBuffer::default(), 0usize);
+    let mut buffer = FrameBuffer::default().glancing(pipeline.glance().cloned());
+    let mut frames = 0usize;
     loop {
         while buffer.len() < at_once
             && buffer.bytes() < ENOUGH_BYTES

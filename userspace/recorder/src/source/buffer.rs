@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use spantape_core::share::{Glance, Glimpse};
 use spantape_core::time::Timestamp;
 use spantape_core::wire::LinkType;
 
@@ -12,6 +13,7 @@ use super::Frame;
 pub(crate) struct FrameBuffer {
     bytes: Vec<u8>,
     spans: Vec<Span>,
+    glance: Option<Glance>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -20,19 +22,26 @@ struct Span {
     link: LinkType,
     begin: usize,
     end: usize,
+    glimpse: Option<Glimpse>,
 }
 
 impl FrameBuffer {
     /// One with room for so much.
     pub(crate) fn with_capacity(bytes: usize, frames: usize) -> FrameBuffer {
-        FrameBuffer { bytes: Vec::with_capacity(bytes), spans: Vec::with_capacity(frames) }
+        FrameBuffer { bytes: Vec::with_capacity(bytes), spans: Vec::with_capacity(frames), glance: None }
+    }
+
+    /// One that looks at each frame for several engines.
+    pub(crate) fn glancing(self, glance: Option<Glance>) -> FrameBuffer {
+        FrameBuffer { glance, ..self }
     }
 
     /// Adds a frame.
     pub(crate) fn push(&mut self, Frame { at, link, data }: Frame<'_>) {
         let begin = self.bytes.len();
         self.bytes.extend_from_slice(data);
-        self.spans.push(Span { at, link, begin, end: self.bytes.len() });
+        let glimpse = self.glance.as_ref().and_then(|glance| glance.at(link, data));
+        self.spans.push(Span { at, link, begin, end: self.bytes.len(), glimpse });
     }
 
     /// How many frames are in it.
@@ -63,9 +72,19 @@ impl FrameBuffer {
 
     /// Some of its frames, as far as there are so many.
     pub(crate) fn frames(&self, range: Range<usize>) -> impl Iterator<Item = Frame<'_>> {
+        self.with_glimpses(range).map(|(frame, _)| frame)
+    }
+
+    /// The same, each with what was seen of it at a glance.
+    pub(crate) fn with_glimpses(
+        &self,
+        range: Range<usize>,
+    ) -> impl Iterator<Item = (Frame<'_>, Option<&Glimpse>)> {
         let end = range.end.min(self.spans.len());
-        self.spans.get(range.start..end).unwrap_or_default().iter().map(|&Span { at, link, begin, end }| {
-            Frame { at, link, data: self.bytes.get(begin..end).unwrap_or_default() }
+        let spans = self.spans.get(range.start..end).unwrap_or_default().iter();
+        spans.map(|Span { at, link, begin, end, glimpse }| {
+            let data = self.bytes.get(*begin..*end).unwrap_or_default();
+            (Frame { at: *at, link: *link, data }, glimpse.as_ref())
         })
     }
 

@@ -392,7 +392,7 @@ mod tests {
             dropped: 0,
             lost: 0,
         };
-        let mut batch = Batch::new(LinkType::Ethernet);
+        let mut batch = Batch::new(LinkType::Ethernet, None);
         listener.take(&mut batch).unwrap();
         assert!(batch.is_empty());
         let rest = listener.counts[Class::Rest as usize].load(Ordering::Relaxed);

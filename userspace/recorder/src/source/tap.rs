@@ -2,6 +2,7 @@
 
 use std::mem::take;
 
+use spantape_core::share::Glance;
 use spantape_core::time::Timestamp;
 use spantape_core::wire::{Endpoint, LinkType};
 use spantape_sieve::{CLASSES, COUNTERS};
@@ -89,10 +90,10 @@ pub(crate) struct Lost {
 
 impl Batch {
     /// An empty batch for frames of an interface with that link layer.
-    pub(crate) fn new(link: LinkType) -> Batch {
+    pub(crate) fn new(link: LinkType, glance: Option<&Glance>) -> Batch {
         Batch {
             link,
-            frames: FrameBuffer::with_capacity(BATCH_BYTES, 2 * ENOUGH_FRAMES),
+            frames: FrameBuffer::with_capacity(BATCH_BYTES, 2 * ENOUGH_FRAMES).glancing(glance.cloned()),
             seen_until: None,
             clock: Clock::new(),
             lost: Lost::default(),
@@ -162,7 +163,7 @@ mod tests {
 
     #[test]
     fn frames_come_out_by_time_whatever_their_queue() {
-        let mut batch = Batch::new(LinkType::Ethernet);
+        let mut batch = Batch::new(LinkType::Ethernet, None);
         for (at, frame) in [(5, &b"first queue"[..]), (9, b"again"), (3, b"second"), (5, b"last")] {
             batch.push(Timestamp(at), frame);
         }
@@ -176,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_batch_is_handed_on_before_it_has_to_grow() {
-        let mut batch = Batch::new(LinkType::Ethernet);
+        let mut batch = Batch::new(LinkType::Ethernet, None);
         let room = batch.frames.capacity();
         while !batch.is_full() {
             batch.push(Timestamp(0), &[0; 4096]);

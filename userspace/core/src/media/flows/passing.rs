@@ -1,11 +1,14 @@
 //! Flows of calls that another engine records ([`crate::share`]).
 //!
 //! With many engines most packets are of others' calls. Once such a call has been compared with its like and nothing is
-//! happening, all that is to be known of a packet is that it has come: it costs a look at its flow. What its stream and its
-//! call would know of it, they are told before anybody asks.
+//! happening, all that is to be known of a packet is that it has come: a look into a small table tells. What its flow, its
+//! stream and its call would know of it, they are told before anybody asks.
+
+use hashbrown::HashMap;
 
 use super::{Flow, FlowId, Flows};
 use crate::rtp::Packet;
+use crate::share::{Glance, Glimpse};
 use crate::time::{SECOND, Timestamp};
 
 /// A packet after so long may be the first of something else.
@@ -13,12 +16,25 @@ const GOES_ON: i64 = SECOND;
 /// One whose number is further ahead may be the first of a new run.
 const AHEAD: u16 = 100;
 
-/// The packet of a stream that came last.
-#[derive(Clone, Copy, Debug)]
+/// Flows whose packets are let pass, by the hash of what they go between.
+#[derive(Default)]
 pub(super) struct Passing {
-    ssrc: u32,
-    sequence: u16,
-    timestamp: u32,
+    glance: Option<Glance>,
+    last: HashMap<u64, Last, foldhash::fast::RandomState>,
+}
+
+/// The packet that came last.
+struct Last {
+    at: Timestamp,
+    glimpse: Glimpse,
+    /// See [`Flow::resolve_at`].
+    resolve_at: Timestamp,
+}
+
+impl Passing {
+    pub(super) fn new(glance: Option<Glance>) -> Passing {
+        Passing { glance, ..Passing::default() }
+    }
 }
 
 impl Flow {
@@ -31,31 +47,49 @@ impl Flow {
 impl Flows {
     /// Lets packets pass that go on where this one stops, until something happens.
     pub(crate) fn let_pass(&mut self, id: FlowId, ssrc: u32, packet: &Packet<'_>) {
-        let &Packet { sequence, timestamp, .. } = packet;
-        self.flows[id].passing = Some(Passing { ssrc, sequence, timestamp });
+        let Some(glance) = &self.passing.glance else { return };
+        let flow = &mut self.flows[id];
+        let glimpse = glance.of(&flow.key, ssrc, packet);
+        flow.passing = Some(glimpse.flow);
+        let last = Last { at: packet.at, glimpse, resolve_at: flow.resolve_at };
+        self.passing.last.insert(glimpse.flow, last);
+    }
+
+    /// Whether packets of that flow are let pass.
+    pub(crate) fn are_passing(&self, glimpse: &Glimpse) -> bool {
+        self.passing.last.contains_key(&glimpse.flow)
     }
 
     /// Lets a packet pass, if that is all that is to be done with it.
-    pub(crate) fn pass(&mut self, id: FlowId, ssrc: u32, packet: &Packet<'_>, now: Timestamp) -> bool {
-        let Some(flow) = self.flows.get_mut(id) else { return false };
-        let Some(last) = flow.passing.as_mut().filter(|last| last.ssrc == ssrc) else { return false };
-        let ahead = packet.sequence.wrapping_sub(last.sequence);
-        if ahead > AHEAD || now.since(flow.last) >= GOES_ON || flow.resolve_at <= now {
+    pub(crate) fn pass(&mut self, glimpse: &Glimpse, now: Timestamp) -> bool {
+        let Some(last) = self.passing.last.get_mut(&glimpse.flow) else { return false };
+        let ahead = glimpse.sequence.wrapping_sub(last.glimpse.sequence);
+        let goes_on = glimpse.ssrc == last.glimpse.ssrc && ahead <= AHEAD && now.since(last.at) < GOES_ON;
+        if !goes_on || last.resolve_at <= now {
             return false;
         }
         if ahead > 0 {
-            (last.sequence, last.timestamp) = (packet.sequence, packet.timestamp);
+            last.glimpse = *glimpse;
         }
-        flow.last = now;
+        last.at = now;
         true
     }
 
-    /// Tells the stream what has passed. The next packet is looked at again.
+    /// When the last packet of a flow came.
+    pub(crate) fn last(&self, id: FlowId) -> Timestamp {
+        let flow = &self.flows[id];
+        let passed = flow.passing.and_then(|hash| self.passing.last.get(&hash));
+        passed.map_or(flow.last, |last| last.at)
+    }
+
+    /// Tells the flow and its stream what has passed. The next packet is looked at again.
     pub(crate) fn catch_up(&mut self, id: FlowId) {
         let Some(flow) = self.flows.get_mut(id) else { return };
-        let Some(last) = flow.passing.take() else { return };
-        if let Some(stream) = flow.streams.iter_mut().find(|stream| stream.ssrc == last.ssrc) {
-            stream.catch_up(last.sequence, last.timestamp, flow.last);
+        let Some(last) = flow.passing.take().and_then(|hash| self.passing.last.remove(&hash)) else { return };
+        flow.last = last.at;
+        let Glimpse { ssrc, sequence, timestamp, .. } = last.glimpse;
+        if let Some(stream) = flow.streams.iter_mut().find(|stream| stream.ssrc == ssrc) {
+            stream.catch_up(sequence, timestamp, last.at);
         }
     }
 }

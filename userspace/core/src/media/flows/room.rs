@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn memory_is_given_back() {
-        let mut flows = Flows::new(100);
+        let mut flows = Flows::new(100, None);
         let ids: Vec<FlowId> =
             (0..20).map(|host| flows.add(key(host, 5000 + host), Timestamp(0)).unwrap()).collect();
         for &id in &ids {
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn whoever_has_been_heard_stays_among_ssrcs_without_end() {
-        let mut flows = Flows::new(1);
+        let mut flows = Flows::new(1, None);
         let id = flows.add(key(1, 5000), Timestamp(0)).unwrap();
         for sequence in 0..ESTABLISHED as u16 {
             let stream = flows.find_stream(id, 7, Timestamp(0));
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn sources_without_end_make_way_for_each_other() {
-        let mut flows = Flows::new(100_000);
+        let mut flows = Flows::new(100_000, None);
         let first = flows.add(key(0, 5000), Timestamp(0)).unwrap();
         let binding = Binding {
             call: CallKey { slot: 1, generation: 1 },
