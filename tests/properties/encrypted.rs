@@ -141,6 +141,7 @@ proptest! {
         lost in prop::collection::vec(prop::bool::weighted(0.05), 1..100),
         swapped in prop::collection::vec(prop::bool::weighted(0.1), 1..100),
     ) {
+        prop_assume!(lost.contains(&false));
         let call = Call { sequence, ..Call::plain(0, 0, 5 * SECOND) };
         let media = media(&call, &lost, &swapped);
         let (plain, encrypted) = (plain(&call, &media), encrypted(&call, &media, secrecy));

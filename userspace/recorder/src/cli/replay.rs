@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
+use crossbeam_channel::bounded;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use spantape_core::engine::FORESEEN;
 use spantape_store::{ArchiveOptions, SpoolOptions};
@@ -25,8 +26,11 @@ use crate::source::merge::Merge;
 
 /// Frames between two looks at the progress.
 const FRAMES_A_LOOK: usize = 4096;
-/// Frames that several engines take at the same time.
-const TOGETHER: usize = 4096;
+/// Frames that are read ahead at once, for one engine and for several, which take them at the same time.
+const AT_ONCE: usize = 1024;
+const AT_ONCE_FOR_SEVERAL: usize = 4096;
+/// As many times they are read ahead.
+const BUFFERS: usize = 4;
 /// Batches of events that may wait for the thread that writes.
 const BATCHES: usize = 4;
 /// Bytes that are read at once, but for the last frame of them.
@@ -99,17 +103,12 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let mut logs = GenesysLogs::read(&args.genesys_log, config.rules.zone().clone())?;
     let spool = SpoolOptions { node: args.node.clone().or(node), ..SpoolOptions::default() };
     let options = ArchiveOptions { spool, repeatable: true, ..ArchiveOptions::default() };
-    // Where frames come as they are captured none waits for the next one, as they would between two threads.
+    // Where frames come as they are captured none waits for the next one, as they would between threads.
     let are_files = args.files.iter().all(|path| path.is_file());
     let processors = thread::available_parallelism().map_or(1, usize::from);
     let threads = args.threads.map_or(processors.min(2), usize::from);
     // One of them writes.
     let engines = threads.saturating_sub(1).max(1);
-    let at_once = match engines {
-        _ if !are_files => 1,
-        1 => FORESEEN,
-        _ => TOGETHER,
-    };
     let helpers = threads > 1;
     let apart = helpers && (are_files || args.threads.is_some());
     let haste = Haste::None { helpers };
@@ -123,11 +122,17 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let progress = progress_bar(&args.files);
     let look = || progress.set_position(read.load(Ordering::Relaxed));
     if apart {
-        let mut two = pipeline.apart(BATCHES)?;
-        replay(&mut source, &mut logs, &mut two, at_once, look)?;
-        pipeline = two.together()?;
+        let mut apart = pipeline.apart(BATCHES)?;
+        if are_files {
+            let at_once = if engines > 1 { AT_ONCE_FOR_SEVERAL } else { AT_ONCE };
+            replay_ahead(&mut source, at_once, &mut logs, &mut apart, look)?;
+        } else {
+            replay(as_wanted(&mut source, 1), &mut logs, &mut apart, look)?;
+        }
+        pipeline = apart.together()?;
     } else {
-        let done = replay(&mut source, &mut logs, &mut pipeline, at_once, look);
+        let at_once = if are_files { FORESEEN } else { 1 };
+        let done = replay(as_wanted(&mut source, at_once), &mut logs, &mut pipeline, look);
         if done.is_err() {
             // What has been recorded shall be found, whatever has stopped this.
             let _ = pipeline.finish_recordings();
@@ -160,41 +165,80 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     Ok(if failed { ExitCode::from(PARTLY) } else { ExitCode::SUCCESS })
 }
 
-/// All frames, read so many at once, and what the logs say between them.
+/// All frames, as the next ones are given for the used ones, and what the logs say between them.
 fn replay(
-    source: &mut Merge,
+    mut next: impl FnMut(FrameBuffer) -> Option<FrameBuffer>,
     logs: &mut GenesysLogs,
     pipeline: &mut Pipeline<impl CarryOut>,
-    at_once: usize,
     look: impl Fn(),
 ) -> Result<()> {
-    let mut buffer = FrameBuffer::default().glancing(pipeline.glance().cloned());
-    let mut frames = 0usize;
-    loop {
-        while buffer.len() < at_once
-            && buffer.bytes() < ENOUGH_BYTES
-            && let Some(frame) = source.next_frame()
-        {
-            buffer.push(frame);
-        }
-        if buffer.is_empty() {
-            return pipeline.finish_calls();
-        }
+    let (mut buffer, mut frames) = (FrameBuffer::default().glancing(pipeline.glance().cloned()), 0usize);
+    while let Some(full) = next(buffer) {
         let mut begin = 0;
-        for (index, frame) in buffer.frames(0..buffer.len()).enumerate() {
+        for (index, frame) in full.frames(0..full.len()).enumerate() {
             while let Some((at, requests)) = logs.next_until(frame.at) {
-                pipeline.handle_frames(&buffer, std::mem::replace(&mut begin, index)..index)?;
+                pipeline.handle_frames(&full, std::mem::replace(&mut begin, index)..index)?;
                 logs.count(pipeline.control_first(at, &requests)?);
             }
         }
-        pipeline.handle_frames(&buffer, begin..buffer.len())?;
+        pipeline.handle_frames(&full, begin..full.len())?;
         let before = frames / FRAMES_A_LOOK;
-        frames += buffer.len();
+        frames += full.len();
         if frames / FRAMES_A_LOOK > before {
             look();
         }
-        buffer.clear();
+        buffer = full;
     }
+    pipeline.finish_calls()
+}
+
+/// The same, but the next frames are read on another thread meanwhile, so many at once.
+fn replay_ahead(
+    source: &mut Merge,
+    at_once: usize,
+    logs: &mut GenesysLogs,
+    pipeline: &mut Pipeline<impl CarryOut>,
+    look: impl Fn(),
+) -> Result<()> {
+    thread::scope(|scope| {
+        let (give_back, empty) = bounded::<FrameBuffer>(BUFFERS);
+        let (hand_on, full) = bounded(BUFFERS);
+        for _ in 1..BUFFERS {
+            // There is room for them, and for the one that is given for the first.
+            let _ = give_back.send(FrameBuffer::default().glancing(pipeline.glance().cloned()));
+        }
+        scope.spawn(move || {
+            for mut buffer in empty {
+                // Whoever takes no more has failed, and says why.
+                if !fill(&mut buffer, source, at_once) || hand_on.send(buffer).is_err() {
+                    break;
+                }
+            }
+        });
+        let next = |used| {
+            // One that has come to the end wants none back.
+            let _ = give_back.send(used);
+            full.recv().ok()
+        };
+        replay(next, logs, pipeline, look)
+    })
+}
+
+/// Reads on this thread, when frames are wanted.
+fn as_wanted(source: &mut Merge, at_once: usize) -> impl FnMut(FrameBuffer) -> Option<FrameBuffer> {
+    move |mut buffer| fill(&mut buffer, source, at_once).then_some(buffer)
+}
+
+/// Reads so many frames. Returns whether there were any.
+fn fill(buffer: &mut FrameBuffer, source: &mut Merge, at_once: usize) -> bool {
+    buffer.clear();
+    while buffer.len() < at_once
+        && buffer.bytes() < ENOUGH_BYTES
+        && let Some(frame) = source.next_frame()
+    {
+        buffer.push(frame);
+    }
+    !buffer.is_empty()
 }
 
 /// Bytes read of all, with rate and time left; nothing where there is no terminal.

@@ -1,11 +1,9 @@
 //! Capture files: pcap in its four forms, and pcapng with any number of sections and interfaces.
 
-use std::cell::RefCell;
 use std::io::{self, Read};
 use std::path::Path;
-use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pcap_parser::pcapng::Block;
 use pcap_parser::traits::{PcapNGPacketBlock, PcapReaderIterator};
@@ -23,9 +21,9 @@ const MAX_BUFFER: usize = 32 * 1024 * 1024;
 /// A capture file, of which one frame at a time is looked at.
 pub(crate) struct CaptureFile {
     name: String,
-    reader: Box<dyn PcapReaderIterator>,
+    reader: Box<dyn PcapReaderIterator + Send>,
     /// What the reader of bytes had to say, which the parser does not pass on.
-    error: Rc<RefCell<Option<io::Error>>>,
+    error: Arc<Mutex<Option<io::Error>>>,
     interfaces: Vec<Interface>,
     frames: u64,
     at: Timestamp,
@@ -52,9 +50,9 @@ impl CaptureFile {
             if path.as_os_str() == "-" { "standard input".to_owned() } else { path.display().to_string() };
         let Input { head, bytes } =
             input::open(path, progress).map_err(|source| SourceError::Read { name: name.clone(), source })?;
-        let error = Rc::new(RefCell::new(None));
-        let bytes = Noting { inner: bytes, error: Rc::clone(&error) };
-        let reader: Box<dyn PcapReaderIterator> = match head.get(..4) {
+        let error = Arc::new(Mutex::new(None));
+        let bytes = Noting { inner: bytes, error: Arc::clone(&error) };
+        let reader: Box<dyn PcapReaderIterator + Send> = match head.get(..4) {
             None if head.is_empty() => return Err(SourceError::Empty { name }),
             Some([0x0a, 0x0d, 0x0d, 0x0a]) => match PcapNGReader::new(BUFFER, bytes) {
                 Ok(reader) => Box::new(reader),
@@ -160,7 +158,7 @@ impl CaptureFile {
     fn fail(&mut self) -> Result<bool, SourceError> {
         self.done = true;
         let name = self.name.clone();
-        Err(match self.error.borrow_mut().take() {
+        Err(match lock(&self.error).take() {
             // A compressed file that was cut off.
             Some(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 SourceError::Truncated { name, frames: self.frames }
@@ -232,17 +230,21 @@ fn take(data: &mut Vec<u8>, bytes: &[u8], length: u32) {
     data.extend_from_slice(&bytes[..bytes.len().min(length as usize)]);
 }
 
+fn lock(error: &Mutex<Option<io::Error>>) -> MutexGuard<'_, Option<io::Error>> {
+    error.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Keeps the error that the parser swallows.
 struct Noting {
     inner: Box<dyn Read + Send>,
-    error: Rc<RefCell<Option<io::Error>>>,
+    error: Arc<Mutex<Option<io::Error>>>,
 }
 
 impl Read for Noting {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.inner.read(buffer).map_err(|error| {
             let kind = error.kind();
-            *self.error.borrow_mut() = Some(error);
+            *lock(&self.error) = Some(error);
             kind.into()
         })
     }
