@@ -192,12 +192,14 @@ fn print_of(payload: &[u8]) -> Option<u64> {
     if !LENGTHS.contains(&payload.len()) {
         return None;
     }
-    let mut seen = [0u64; 4];
-    for &byte in payload {
-        seen[usize::from(byte >> 6)] |= 1 << (byte & 63);
-    }
-    let variety: u32 = seen.iter().map(|bits| bits.count_ones()).sum();
-    (variety >= LEAST_VARIETY).then(|| {
+    let (mut seen, mut variety) = ([0u64; 4], 0);
+    let is_varied = payload.iter().any(|&byte| {
+        let (bits, bit) = (&mut seen[usize::from(byte >> 6)], 1 << (byte & 63));
+        variety += u32::from(*bits & bit == 0);
+        *bits |= bit;
+        variety >= LEAST_VARIETY
+    });
+    is_varied.then(|| {
         let mut hasher = foldhash::fast::FixedState::with_seed(1).build_hasher();
         hasher.write(payload);
         hasher.finish()

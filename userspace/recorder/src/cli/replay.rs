@@ -175,7 +175,8 @@ fn replay(
     let (mut buffer, mut frames) = (FrameBuffer::default().glancing(pipeline.glance().cloned()), 0usize);
     while let Some(full) = next(buffer) {
         let mut begin = 0;
-        for (index, frame) in full.frames(0..full.len()).enumerate() {
+        let looked_through = if logs.is_empty() { 0 } else { full.len() };
+        for (index, frame) in full.frames(0..looked_through).enumerate() {
             while let Some((at, requests)) = logs.next_until(frame.at) {
                 pipeline.handle_frames(&full, std::mem::replace(&mut begin, index)..index)?;
                 logs.count(pipeline.control_first(at, &requests)?);

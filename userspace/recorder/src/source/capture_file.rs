@@ -1,12 +1,13 @@
 //! Capture files: pcap in its four forms, and pcapng with any number of sections and interfaces.
 
 use std::io::{self, Read};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pcap_parser::pcapng::Block;
-use pcap_parser::traits::{PcapNGPacketBlock, PcapReaderIterator};
+use pcap_parser::traits::PcapReaderIterator;
 use pcap_parser::{LegacyPcapReader, PcapBlockOwned, PcapError, PcapNGReader};
 use spantape_core::time::{SECOND, Timestamp};
 use spantape_core::wire::LinkType;
@@ -28,7 +29,9 @@ pub(crate) struct CaptureFile {
     frames: u64,
     at: Timestamp,
     link: LinkType,
-    data: Vec<u8>,
+    /// Where the frame is in what the reader has, and how much of that is done with once the frame is.
+    place: Range<usize>,
+    taken: usize,
     /// A link type that cannot be read, of some interface.
     foreign: Option<u32>,
     done: bool,
@@ -72,7 +75,8 @@ impl CaptureFile {
             frames: 0,
             at,
             link,
-            data: Vec::new(),
+            place: 0..0,
+            taken: 0,
             foreign: None,
             done: false,
         })
@@ -80,17 +84,18 @@ impl CaptureFile {
 
     /// Goes on to the next frame. `false`: there is none.
     pub(crate) fn advance(&mut self) -> Result<bool, SourceError> {
+        self.reader.consume(std::mem::take(&mut self.taken));
         while !self.done {
             match self.reader.next() {
                 Ok((length, block)) => {
-                    let is_frame = match block {
+                    let frame: Option<&[u8]> = match block {
                         PcapBlockOwned::LegacyHeader(header) => {
                             let link = u32::try_from(header.network.0).unwrap_or(u32::MAX) & 0x0fff_ffff;
                             let resolution =
                                 if header.is_nanosecond_precision() { SECOND as u64 } else { 1_000_000 };
                             self.interfaces = vec![Interface::new(link, resolution, 0)];
                             self.foreign = LinkType::from_number(link).is_none().then_some(link);
-                            false
+                            None
                         }
                         PcapBlockOwned::Legacy(record) => {
                             let ticks = u64::from(record.ts_usec);
@@ -98,25 +103,29 @@ impl CaptureFile {
                             let at = interface.map(|interface| {
                                 Timestamp(i64::from(record.ts_sec) * SECOND) + interface.nanoseconds(ticks)
                             });
-                            take(&mut self.data, record.data, record.caplen);
                             (self.at, self.link) = (
                                 at.unwrap_or(self.at),
                                 interface.and_then(|it| it.link).unwrap_or(self.link),
                             );
-                            interface.is_some_and(|interface| interface.link.is_some())
+                            let is_known = interface.is_some_and(|interface| interface.link.is_some());
+                            is_known.then(|| up_to(record.data, record.caplen))
                         }
                         PcapBlockOwned::NG(block) => take_block(
                             &block,
                             &mut self.interfaces,
                             &mut self.foreign,
-                            (&mut self.at, &mut self.link, &mut self.data),
+                            (&mut self.at, &mut self.link),
                         ),
                     };
-                    self.reader.consume(length);
-                    if is_frame {
+                    if let Some(frame) = frame {
+                        // What has been parsed borrows from the reader: that the frame stays there saves a copy of it.
+                        let (begin, size) = (frame.as_ptr().addr(), frame.len());
+                        let begin = begin.wrapping_sub(self.reader.data().as_ptr().addr());
+                        (self.place, self.taken) = (begin..begin.wrapping_add(size), length);
                         self.frames += 1;
                         return Ok(true);
                     }
+                    self.reader.consume(length);
                     if self.interfaces.len() == 1 && self.foreign.is_some() {
                         break;
                     }
@@ -152,7 +161,8 @@ impl CaptureFile {
 
     /// The frame that [`CaptureFile::advance`] went to.
     pub(crate) fn frame(&self) -> Frame<'_> {
-        Frame { at: self.at, link: self.link, data: &self.data }
+        let data = self.reader.data().get(self.place.clone()).unwrap_or_default();
+        Frame { at: self.at, link: self.link, data }
     }
 
     fn fail(&mut self) -> Result<bool, SourceError> {
@@ -176,7 +186,11 @@ impl Interface {
 
     fn nanoseconds(&self, ticks: u64) -> i64 {
         let (seconds, rest) = (ticks / self.resolution, ticks % self.resolution);
-        let rest = u128::from(rest) * SECOND as u128 / u128::from(self.resolution);
+        // Nearly always there is no need for the wider division, which is slow.
+        let rest = match rest.checked_mul(SECOND as u64) {
+            Some(rest) => rest / self.resolution,
+            None => (u128::from(rest) * SECOND as u128 / u128::from(self.resolution)) as u64,
+        };
         i64::try_from(seconds)
             .unwrap_or(i64::MAX)
             .saturating_add(self.offset)
@@ -185,17 +199,17 @@ impl Interface {
     }
 }
 
-/// Takes a block of a pcapng file. Returns whether it is a frame that can be read.
-fn take_block(
-    block: &Block<'_>,
+/// Takes a block of a pcapng file. Returns the frame in it, if there is one that can be read.
+fn take_block<'a>(
+    block: &Block<'a>,
     interfaces: &mut Vec<Interface>,
     foreign: &mut Option<u32>,
-    (at, link, data): (&mut Timestamp, &mut LinkType, &mut Vec<u8>),
-) -> bool {
+    (at, link): (&mut Timestamp, &mut LinkType),
+) -> Option<&'a [u8]> {
     match block {
         Block::SectionHeader(_) => {
             interfaces.clear();
-            false
+            None
         }
         Block::InterfaceDescription(description) => {
             let number = u32::try_from(description.linktype.0).unwrap_or(u32::MAX);
@@ -204,30 +218,27 @@ fn take_block(
             if LinkType::from_number(number).is_none() {
                 foreign.get_or_insert(number);
             }
-            false
+            None
         }
         Block::EnhancedPacket(packet) => {
-            let Some(interface) = interfaces.get(packet.if_id as usize) else { return false };
-            let Some(known) = interface.link else { return false };
+            let interface = interfaces.get(packet.if_id as usize)?;
+            let known = interface.link?;
             let ticks = u64::from(packet.ts_high) << 32 | u64::from(packet.ts_low);
             (*at, *link) = (Timestamp(interface.nanoseconds(ticks)), known);
-            take(data, packet.packet_data(), packet.caplen);
-            true
+            Some(up_to(packet.data, packet.caplen))
         }
         Block::SimplePacket(packet) => {
             // It has no time of its own and belongs to the first interface.
-            let Some(known) = interfaces.first().and_then(|interface| interface.link) else { return false };
-            *link = known;
-            take(data, packet.packet_data(), packet.origlen);
-            true
+            *link = interfaces.first().and_then(|interface| interface.link)?;
+            Some(up_to(packet.data, packet.origlen))
         }
-        _ => false,
+        _ => None,
     }
 }
 
-fn take(data: &mut Vec<u8>, bytes: &[u8], length: u32) {
-    data.clear();
-    data.extend_from_slice(&bytes[..bytes.len().min(length as usize)]);
+/// So many bytes, or as many as there are.
+fn up_to(bytes: &[u8], length: u32) -> &[u8] {
+    bytes.get(..length as usize).unwrap_or(bytes)
 }
 
 fn lock(error: &Mutex<Option<io::Error>>) -> MutexGuard<'_, Option<io::Error>> {

@@ -33,6 +33,11 @@ impl GenesysLogs {
         Ok(GenesysLogs { entries, zone, waiting: None, unheard: 0 })
     }
 
+    /// Nothing was asked for.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.waiting.as_ref().is_none_or(Vec::is_empty)
+    }
+
     /// What was asked for next, if that was not after `at`, in the order in which its call is to be looked for.
     pub(crate) fn next_until(&mut self, at: Timestamp) -> Option<(Timestamp, Vec<Request>)> {
         let waiting = match &mut self.waiting {

@@ -84,6 +84,9 @@ impl Flows {
 
     /// Tells the flow and its stream what has passed. The next packet is looked at again.
     pub(crate) fn catch_up(&mut self, id: FlowId) {
+        if self.passing.last.is_empty() {
+            return;
+        }
         let Some(flow) = self.flows.get_mut(id) else { return };
         let Some(last) = flow.passing.take().and_then(|hash| self.passing.last.remove(&hash)) else { return };
         flow.last = last.at;
