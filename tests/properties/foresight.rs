@@ -2,13 +2,11 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use spantape_core::engine::FORESEEN;
 use spantape_core::rules::Config;
 use spantape_core::time::{MILLISECOND, SECOND};
-use spantape_core::wire::LinkType;
 use spantape_tests::call::{Call, EPOCH};
 use spantape_tests::frame::{Frame, merge, rtp, udp};
-use spantape_tests::runner::{run, run_with};
+use spantape_tests::runner::{run, run_together};
 
 const CALLS: u8 = 30;
 /// With those of the calls enough that memory is fetched for them.
@@ -39,15 +37,5 @@ fn what_is_foreseen_comes_out_the_same() {
     }
     let plain = run(Config::default(), &frames);
     assert!(plain.counters.rtp_unclaimed > u64::from(STRAYS), "{:?}", plain.counters);
-    let (mut next, mut known) = (0, 0);
-    let foreseen = run_with(Config::default(), &frames, |engine, _| {
-        if next % FORESEEN == 0 {
-            known +=
-                engine.foresee(frames[next..].iter().map(|frame| (LinkType::Ethernet, &frame.bytes[..])));
-        }
-        next += 1;
-    });
-    assert_eq!(next, frames.len());
-    assert!(known > frames.len() / 2, "{known} of {}", frames.len());
-    assert_eq!(foreseen.hash, plain.hash);
+    assert_eq!(run_together(Config::default(), &frames).hash, plain.hash);
 }

@@ -3,7 +3,7 @@
 mod foresight;
 mod streams;
 
-pub use foresight::FORESEEN;
+pub use foresight::{FORESEEN, Frame};
 
 use std::collections::VecDeque;
 
@@ -177,9 +177,8 @@ impl Engine {
         self.announce_media();
     }
 
-    /// Takes the frame of a glimpse that its [share's glance](crate::share::Share::glance) has caught, if that is all there is
-    /// to be seen; else it is to be [handled](Engine::handle_frame).
-    pub fn lets_pass(&mut self, at: Timestamp, length: usize, glimpse: &Glimpse) -> bool {
+    /// Takes the frame of a glimpse, if that is all there is to be seen of it.
+    fn lets_pass(&mut self, at: Timestamp, length: usize, glimpse: &Glimpse) -> bool {
         self.advance(at);
         let passes = self.flows.pass(glimpse, self.now);
         if passes {
@@ -188,11 +187,6 @@ impl Engine {
             self.counters.rtp_packets += 1;
         }
         passes
-    }
-
-    /// Whether frames with such a glimpse most likely pass.
-    pub fn is_passing(&self, glimpse: &Glimpse) -> bool {
-        self.flows.are_passing(glimpse)
     }
 
     /// Does what is due until now. It is done as of when it was due, so that nothing depends on how often this

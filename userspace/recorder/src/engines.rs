@@ -6,13 +6,12 @@ use std::ops::Range;
 use anyhow::{Context, Result};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use spantape_core::control::{Answer, LiveCalls, Refusal, Request, Target};
-use spantape_core::engine::{Counters, Engine, FORESEEN};
+use spantape_core::engine::{Counters, Engine};
 use spantape_core::event::Event;
 use spantape_core::rules::Config;
 use spantape_core::share::{Glance, Share};
 use spantape_core::time::Timestamp;
 
-use crate::source::Frame;
 use crate::source::buffer::FrameBuffer;
 
 /// Frames for which it is worth while to wake other threads.
@@ -84,19 +83,7 @@ impl Engines {
     /// Takes some frames of a buffer.
     pub(crate) fn handle_frames(&mut self, frames: &FrameBuffer, range: Range<usize>) {
         let few = range.len() < WORTH_WHILE;
-        let take = |engine: &mut Engine| {
-            for begin in range.clone().step_by(FORESEEN) {
-                let some = || frames.with_glimpses(begin..range.end.min(begin + FORESEEN));
-                let looked_at =
-                    some().filter(|(_, glimpse)| !glimpse.is_some_and(|one| engine.is_passing(one)));
-                engine.foresee(looked_at.map(|(frame, _)| (frame.link, frame.data)));
-                for (Frame { at, link, data }, glimpse) in some() {
-                    if !glimpse.is_some_and(|glimpse| engine.lets_pass(at, data.len(), glimpse)) {
-                        engine.handle_frame(at, link, data);
-                    }
-                }
-            }
-        };
+        let take = |engine: &mut Engine| engine.handle_frames(frames.with_glimpses(range.clone()));
         if few { self.each().for_each(take) } else { self.at_once(take) }
     }
 

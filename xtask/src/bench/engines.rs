@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use spantape_core::engine::{Engine, FORESEEN};
+use spantape_core::engine::{Engine, Frame};
 use spantape_core::rules::Config;
 use spantape_core::share::{Glimpse, Share};
 use spantape_core::time::Timestamp;
@@ -35,6 +35,8 @@ pub(super) struct Args {
 }
 
 const COUNTS: [usize; 5] = [1, 2, 4, 8, 16];
+/// Frames that an engine takes before it is asked what has happened.
+const AT_ONCE: usize = 64;
 /// The number of engines that is judged.
 const JUDGED: usize = 4;
 
@@ -87,7 +89,7 @@ impl Frames {
     }
 
     /// The frames, each with where it begins.
-    fn all(&self) -> impl Iterator<Item = (Timestamp, &[u8])> {
+    fn all(&self) -> impl Iterator<Item = (Timestamp, &[u8])> + Clone {
         self.ends.iter().scan(0, |begin, &(at, end)| {
             Some((at, self.bytes.get(std::mem::replace(begin, end)..end).unwrap_or_default()))
         })
@@ -105,25 +107,18 @@ impl Frames {
     /// Seconds that the engine takes.
     fn pass(&self, share: Share, glimpses: &[Option<Glimpse>]) -> Result<f64> {
         let mut engine = Engine::new(Config { share, ..Config::default() });
-        let (mut begin, mut tapes) = (0, 0u64);
+        let mut tapes = 0;
+        let all = self.all().zip(glimpses).map(|((at, data), &glimpse)| Frame {
+            at,
+            link: LinkType::Ethernet,
+            data,
+            glimpse,
+        });
         let started = Instant::now();
-        for (group, glimpses) in self.ends.chunks(FORESEEN).zip(glimpses.chunks(FORESEEN)) {
-            let frames = || {
-                group.iter().scan(begin, |begin, &(at, end)| {
-                    let data = self.bytes.get(std::mem::replace(begin, end)..end).unwrap_or_default();
-                    Some((at, data))
-                })
-            };
-            let frames = || frames().zip(glimpses);
-            let looked_at =
-                frames().filter(|(_, glimpse)| !glimpse.is_some_and(|one| engine.is_passing(&one)));
-            engine.foresee(looked_at.map(|((_, data), _)| (LinkType::Ethernet, data)));
-            for ((at, data), glimpse) in frames() {
-                if !glimpse.is_some_and(|glimpse| engine.lets_pass(at, data.len(), &glimpse)) {
-                    engine.handle_frame(at, LinkType::Ethernet, data);
-                }
-            }
-            begin = group.last().map_or(begin, |(_, end)| *end);
+        let mut rest = all;
+        for _ in self.ends.chunks(AT_ONCE) {
+            engine.handle_frames(rest.clone().take(AT_ONCE));
+            rest.nth(AT_ONCE - 1);
             tapes += drain(&mut engine);
         }
         while engine.finish_some() {

@@ -202,7 +202,7 @@ impl Engine {
                 }
                 framing == record_server::Framing::Foreign
             }
-            Talk::WebSocket(framer) => self.handle_frames(flow, framer, bytes),
+            Talk::WebSocket(framer) => self.handle_websocket(flow, framer, bytes),
             Talk::Copies(framer) => {
                 framer.add(bytes, |copy| self.handle_copy(flow, copy));
                 false
@@ -213,12 +213,12 @@ impl Engine {
             *talk = Talk::Foreign;
         } else if let Some(bytes) = web_socket {
             let mut framer = Box::<websocket::Framer>::default();
-            let is_foreign = self.handle_frames(flow, &mut framer, &bytes);
+            let is_foreign = self.handle_websocket(flow, &mut framer, &bytes);
             *talk = if is_foreign { Talk::Foreign } else { Talk::WebSocket(framer) };
         }
     }
 
-    fn handle_frames(&mut self, flow: &FlowKey, framer: &mut websocket::Framer, bytes: &[u8]) -> bool {
+    fn handle_websocket(&mut self, flow: &FlowKey, framer: &mut websocket::Framer, bytes: &[u8]) -> bool {
         let framing = framer.add(bytes, |message| match message {
             websocket::Message::Sip(text) => self.handle_messages(flow, text),
             websocket::Message::Unread => self.counters.websocket_unread += 1,

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use spantape_core::engine;
 use spantape_core::share::{Glance, Glimpse};
 use spantape_core::time::Timestamp;
 use spantape_core::wire::LinkType;
@@ -72,19 +73,19 @@ impl FrameBuffer {
 
     /// Some of its frames, as far as there are so many.
     pub(crate) fn frames(&self, range: Range<usize>) -> impl Iterator<Item = Frame<'_>> {
-        self.with_glimpses(range).map(|(frame, _)| frame)
+        self.with_glimpses(range).map(|engine::Frame { at, link, data, .. }| Frame { at, link, data })
     }
 
     /// The same, each with what was seen of it at a glance.
     pub(crate) fn with_glimpses(
         &self,
         range: Range<usize>,
-    ) -> impl Iterator<Item = (Frame<'_>, Option<&Glimpse>)> {
+    ) -> impl Iterator<Item = engine::Frame<'_>> + Clone {
         let end = range.end.min(self.spans.len());
         let spans = self.spans.get(range.start..end).unwrap_or_default().iter();
-        spans.map(|Span { at, link, begin, end, glimpse }| {
-            let data = self.bytes.get(*begin..*end).unwrap_or_default();
-            (Frame { at: *at, link: *link, data }, glimpse.as_ref())
+        spans.map(|&Span { at, link, begin, end, glimpse }| {
+            let data = self.bytes.get(begin..end).unwrap_or_default();
+            engine::Frame { at, link, data, glimpse }
         })
     }
 
