@@ -76,7 +76,7 @@ pub(crate) struct Args {
     /// Decrypt DTLS-SRTP by this key log, as SSLKEYLOGFILE makes TLS libraries and browsers write it
     #[arg(long, value_name = "FILE")]
     keylog: Vec<PathBuf>,
-    /// With two, one thread follows the calls while another writes, and more finish recordings; with more, so many less one have the calls between them [default: two if there are two processors, and one for a pipe]
+    /// How many processors are there for it. With one, one thread does all; with two, calls are followed while others read ahead, write and finish recordings; with more, all but one of them have the calls between them [default: two if there are as many, and one for a pipe]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
     /// Print the summary as JSON
