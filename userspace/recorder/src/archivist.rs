@@ -251,6 +251,8 @@ pub(crate) struct Progress {
 
 /// Events that are handed over together at most, most of them 8 kB of audio.
 const BATCH: usize = 32;
+/// Bytes of a batch of blocks of audio at 8 kHz, about.
+pub(crate) const EVENTS_BYTES: usize = BATCH * (8 << 10);
 /// How often who waits looks whether there is still something to wait for.
 const LOOK: Duration = Duration::from_millis(50);
 

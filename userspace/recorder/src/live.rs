@@ -23,7 +23,7 @@ use spantape_core::time::{SECOND, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use zeroize::Zeroizing;
 
-use crate::archivist::{Apart, Progress};
+use crate::archivist::{Apart, EVENTS_BYTES, Progress};
 use crate::pipeline::Pipeline;
 use crate::source::clock::{self, Clock};
 use crate::source::tap::{BATCH_BYTES, Batch, Lost, Tap, TapError};
@@ -139,18 +139,16 @@ const LAST: Duration = Duration::from_secs(1);
 /// A recorder with nothing to do is told the time no more often than this.
 const TELL: Duration = Duration::from_millis(50);
 const FEWEST_BATCHES: usize = 4;
-/// Batches of events that may wait to be carried out: with 32 blocks of audio of 8 kHz each they are 16 MB. A disk that is slow
-/// for a moment holds no frame up.
-const BATCHES: usize = 64;
 /// Questions of operators that may wait.
 const WAITING: usize = 256;
 /// How long an operator waits for an answer, which is mostly there in less than [`TELL`].
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Live {
-    /// Begins, with so many bytes of queue.
+    /// Begins, with so many bytes of queue for frames, and as many for what is made of them.
     pub(crate) fn start(tap: Box<dyn Tap>, pipeline: Pipeline, queue: usize) -> Result<Live> {
-        let pipeline = pipeline.apart(BATCHES)?;
+        // As much may wait to be written: while a disk commits its journal it takes nothing for a second.
+        let pipeline = pipeline.apart((queue / EVENTS_BYTES).max(FEWEST_BATCHES))?;
         let batches = (queue / BATCH_BYTES).max(FEWEST_BATCHES);
         let (give_back, empty) = bounded(batches);
         let (hand_on, full) = bounded(batches);
