@@ -62,6 +62,11 @@ impl Engines {
         Ok(())
     }
 
+    /// Whether there is more than one.
+    pub(crate) fn are_several(&self) -> bool {
+        !self.others.is_empty()
+    }
+
     /// One after the other.
     pub(crate) fn each(&mut self) -> impl Iterator<Item = &mut Engine> {
         iter::once(&mut self.first).chain(&mut self.others)

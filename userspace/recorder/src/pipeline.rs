@@ -28,6 +28,9 @@ pub(crate) struct Pipeline<K = Archivist> {
     steer: Option<Box<dyn Steer>>,
 }
 
+/// Frames after which it is looked what one engine has to say.
+const AT_ONCE: usize = 64;
+
 /// What has been done.
 pub(crate) struct Figures<'a> {
     pub(crate) counters: Counters,
@@ -180,8 +183,13 @@ impl<K: CarryOut> Pipeline<K> {
 
     /// Takes some frames of a buffer and carries out what comes of them.
     pub(crate) fn handle_frames(&mut self, frames: &FrameBuffer, range: Range<usize>) -> Result<()> {
-        self.engines.handle_frames(frames, range);
-        self.carry_out()
+        // What one engine says is carried out while it is in the cache; several are not to wait for each other so often.
+        let at_once = if self.engines.are_several() { range.len() } else { AT_ONCE };
+        for begin in range.clone().step_by(at_once.max(1)) {
+            self.engines.handle_frames(frames, begin..range.end.min(begin.saturating_add(at_once)));
+            self.carry_out()?;
+        }
+        Ok(())
     }
 
     /// Does what is due: no frame that is still to come was there before that time.

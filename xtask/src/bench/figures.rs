@@ -40,7 +40,7 @@ pub(super) struct Limits {
     #[arg(long)]
     max_mb: Option<f64>,
     /// How many times as fast as one thread more of them must be, with --speed-up, as the median
-    #[arg(long, default_value_t = 1.7)]
+    #[arg(long, default_value_t = 1.6)]
     min_speed_up: f64,
 }
 

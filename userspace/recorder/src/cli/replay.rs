@@ -29,8 +29,10 @@ const FRAMES_A_LOOK: usize = 4096;
 /// Frames that are read ahead at once, for one engine and for several, which take them at the same time.
 const AT_ONCE: usize = 1024;
 const AT_ONCE_FOR_SEVERAL: usize = 4096;
+/// Bytes of 20 ms of G.711 on the wire, and some more.
+const USUAL_FRAME: usize = 240;
 /// As many times they are read ahead.
-const BUFFERS: usize = 4;
+const BUFFERS: usize = 3;
 /// Batches of events that may wait for the thread that writes.
 const BATCHES: usize = 4;
 /// Bytes that are read at once, but for the last frame of them.
@@ -206,7 +208,8 @@ fn replay_ahead(
         let (hand_on, full) = bounded(BUFFERS);
         for _ in 1..BUFFERS {
             // There is room for them, and for the one that is given for the first.
-            let _ = give_back.send(FrameBuffer::default().glancing(pipeline.glance().cloned()));
+            let buffer = FrameBuffer::with_capacity(at_once * USUAL_FRAME, at_once);
+            let _ = give_back.send(buffer.glancing(pipeline.glance().cloned()));
         }
         scope.spawn(move || {
             for mut buffer in empty {
