@@ -160,7 +160,8 @@ fn trace(script: Script, dir: &Path, options: &[&str]) -> Output {
     let mut strace = Command::new("strace");
     strace.args(["-f", "-qq", "-y", "-s", "0"]).args(options).arg(std::env::current_exe().unwrap());
     strace.args([script.child(), "--exact", "--ignored", "--test-threads=1"]);
-    strace.env(DIRECTORY, dir).output().unwrap()
+    // For each folder that cargo names there the loader looks in several, as many as the processor has generations.
+    strace.env(DIRECTORY, dir).env_remove("LD_LIBRARY_PATH").output().unwrap()
 }
 
 /// A call by which a script changes its archive.
