@@ -14,6 +14,8 @@ fn counted(counters: &Counters) -> u64 {
         + counters.other
         + counters.fragments
         + counters.tcp_segments
+        + counters.sctp_packets
+        + counters.hep_left_out
         + counters.sip_messages
         + counters.rtp_packets
         + counters.rtcp_packets
