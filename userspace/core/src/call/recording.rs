@@ -26,6 +26,8 @@ const ORPHAN: &str = "orphan";
 /// A tape that nobody wants any more goes on for so long: longer than a stream waits for packets that are out of order, so that
 /// what was said before its end has come.
 const TAIL: i64 = 350 * MILLISECOND;
+/// Pauses of one call that are remembered until it has a tape.
+const MOST_PAST_PAUSES: usize = 16;
 /// Recordings of one call. When there are more, the last one goes on: nothing is lost.
 const MAX_SEGMENTS: usize = 1024;
 
@@ -52,6 +54,8 @@ pub(super) struct Recorder {
     pub(super) idle_since: Option<Timestamp>,
     /// Nothing is kept since then.
     pub(super) paused_since: Option<Timestamp>,
+    /// When nothing was to be kept before there was a tape: packets of then may still wait for one.
+    past_pauses: Vec<Range<Timestamp>>,
     /// What is to be kept of the tape has changed since it was told.
     untold: bool,
     /// It would be recorded, were any audio kept.
@@ -87,6 +91,23 @@ impl Recorder {
             let (id, channels, events) = (tape.id, self.channels, &mut *context.events);
             tape.mute(time, &mut |reel| events.extend(reel_event(id, channels, reel)));
             self.untold = true;
+        }
+    }
+
+    /// Audio is kept again from then on.
+    pub(super) fn resume(&mut self, at: Timestamp) {
+        let Some(since) = self.paused_since.take() else { return };
+        match &mut self.tape {
+            Some(tape) => tape.unmute(at),
+            None if self.past_pauses.len() < MOST_PAST_PAUSES => {
+                few::push(&mut self.past_pauses, since..at.max(since));
+            }
+            // No person presses so often before anything is heard.
+            None => self
+                .past_pauses
+                .iter_mut()
+                .skip(MOST_PAST_PAUSES - 1)
+                .for_each(|last| last.end = last.end.max(at)),
         }
     }
 
@@ -425,8 +446,12 @@ impl Call {
         (self.recorder.tape, self.recorder.channels) = (Some(Tape::new(id, start, rate)), channels);
         let rule = (self.rule.unwrap_or(0), self.rules.iter().count());
         context.events.push_back(Event::TapeOpened { tape: id, channels, sample_rate: rate, rule });
+        for time in std::mem::take(&mut self.recorder.past_pauses) {
+            self.recorder.mute(time, context);
+        }
         if let Some(since) = self.recorder.paused_since {
-            self.recorder.mute(since..Timestamp::FAR_FUTURE, context);
+            let until = self.asked_to_resume(context).unwrap_or(Timestamp::FAR_FUTURE);
+            self.recorder.mute(since..until, context);
         }
     }
 

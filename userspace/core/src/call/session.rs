@@ -337,7 +337,7 @@ impl Call {
     pub(super) fn follow(&mut self, verb: Verb, at: Timestamp, context: &mut Context<'_>) {
         match verb {
             Verb::Pause => self.pause(at, context),
-            Verb::Resume => self.resume(at),
+            Verb::Resume => self.recorder.resume(at),
             Verb::Start | Verb::Stop => {}
         }
     }

@@ -106,22 +106,18 @@ impl Call {
     /// Nothing is kept from then on, until somebody has asked for that already.
     pub(super) fn pause(&mut self, at: Timestamp, context: &mut Context<'_>) {
         self.recorder.paused_since.get_or_insert(at);
-        let honoured = self.decide(None, context.flows).on_refused == OnRefused::HonourKey;
-        let resumed = self.triggers.iter().find(|pending| {
-            let obeyed = honoured || matches!(pending.outcome, None | Some(Outcome::Confirmed));
-            pending.trigger.verb == Verb::Resume && obeyed
-        });
-        let until = resumed.map_or(Timestamp::FAR_FUTURE, |pending| pending.trigger.at);
+        let until = self.asked_to_resume(context).unwrap_or(Timestamp::FAR_FUTURE);
         self.recorder.mute(at..until, context);
     }
 
-    /// Audio is kept from then on.
-    pub(super) fn resume(&mut self, at: Timestamp) {
-        if self.recorder.paused_since.take().is_some()
-            && let Some(tape) = &mut self.recorder.tape
-        {
-            tape.unmute(at);
-        }
+    /// Since when audio may be wanted again, by what has not taken effect yet.
+    pub(super) fn asked_to_resume(&mut self, context: &mut Context<'_>) -> Option<Timestamp> {
+        let honoured = self.decide(None, context.flows).on_refused == OnRefused::HonourKey;
+        let resumes = self.triggers.iter().find(|pending| {
+            let obeyed = honoured || matches!(pending.outcome, None | Some(Outcome::Confirmed));
+            pending.trigger.verb == Verb::Resume && obeyed
+        });
+        resumes.map(|pending| pending.trigger.at)
     }
 
     /// The server has answered a SIP request. Returns whether it was a trigger.
@@ -222,7 +218,7 @@ impl Call {
         }
         match (trigger.verb, obeyed) {
             (Verb::Pause, true) => self.pause(trigger.at, context),
-            (Verb::Resume, true) => self.resume(trigger.at),
+            (Verb::Resume, true) => self.recorder.resume(trigger.at),
             // What has been kept since it was asked for.
             (Verb::Resume, false) if self.recorder.paused_since.is_some() => self.pause(trigger.at, context),
             _ => {}
