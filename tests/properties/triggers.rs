@@ -243,6 +243,14 @@ fn check_cuts(presses: &[Press], on_demand: bool) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// A resume counts from when it was asked for, also if the recording begins before it is answered.
+#[test]
+fn a_recording_begins_while_a_resume_waits_for_its_answer() {
+    let press = |on, answer| Press { after: REST, by: Side::Caller, on, answer };
+    let presses = [press(true, Answer::Status(200)), press(false, Answer::Nothing)];
+    check_pauses(&presses, true, 900 * MILLISECOND).unwrap();
+}
+
 proptest! {
     #![proptest_config(crate::cases(96))]
 
