@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use spantape_core::event::Event;
 use spantape_core::record::{CallRow, RecordingRow};
-use spantape_store::{Archive, ArchiveOptions, Saved, Shortage};
+use spantape_store::{Archive, ArchiveOptions, Saved, Shortage, Table};
 
 use crate::finish::{Audio, Complete, Finishing, Haste, Ready};
 
@@ -99,6 +99,9 @@ impl Archivist {
 
     /// Waits for what is with those that finish recordings, and brings it to the catalog.
     pub(crate) fn finish(&mut self) -> Result<()> {
+        self.keep_rows()?;
+        // What waits for no recording, meanwhile. What cannot be written is tried again with the rest.
+        let _ = self.archive.flush_tables(&[Table::Events, Table::Quality]);
         self.finishing.finish();
         self.flush()
     }
@@ -377,7 +380,7 @@ mod tests {
     use spantape_core::media::TapeId;
     use spantape_core::record::{EventRow, Id};
     use spantape_core::time::Timestamp;
-    use spantape_store::{Query, Table};
+    use spantape_store::Query;
     use tempfile::TempDir;
 
     use super::*;

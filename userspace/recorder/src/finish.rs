@@ -21,8 +21,11 @@ use crate::encode::{self, Form};
 const WAITING: u64 = 256;
 /// So many may wait for that.
 const MOST_WAITING: u64 = 1 << 16;
-/// Recordings that are finished at a time. A replay hands one back before it begins the next but so many.
-const AHEAD: usize = 4;
+/// Recordings that are finished at a time.
+const WORKERS: usize = 4;
+/// A replay hands a recording back before it takes the next but so many: enough for what else there is to do at its end to be
+/// done meanwhile.
+const AHEAD: u64 = 64;
 /// Calls of which it is remembered what was decoded, until they end.
 const CALLS: usize = 1 << 16;
 
@@ -160,7 +163,7 @@ impl Finishing {
     pub(crate) fn recording(&mut self, row: Box<RecordingRow>, saved: Saved) {
         let mut job = Job { number: self.next, row, saved, is_late: false, may_gain: false };
         // However long a job takes, it is handed back before the same one of those that follow.
-        while self.waits() && self.next - self.first >= AHEAD as u64 {
+        while self.waits() && self.next - self.first >= AHEAD {
             self.collect(true);
         }
         let waiting = self.next - self.first;
@@ -176,7 +179,7 @@ impl Finishing {
         }
         self.next += 1;
         if self.workers.is_none() && self.haste != (Haste::None { helpers: false }) {
-            let count = thread::available_parallelism().map_or(1, usize::from).min(AHEAD);
+            let count = thread::available_parallelism().map_or(1, usize::from).min(WORKERS);
             self.workers = Workers::start(count, &self.desk);
         }
         match &self.workers {

@@ -183,7 +183,8 @@ impl Catalog {
         if rows.is_multiple_of(self.limit) { self.flush_table(table) } else { Ok(()) }
     }
 
-    fn flush_table(&mut self, table: Table) -> Result<()> {
+    /// Writes what is buffered of a table.
+    pub(crate) fn flush_table(&mut self, table: Table) -> Result<()> {
         let days: Vec<Day> = self.buffers.keys().filter(|key| key.0 == table).map(|key| key.1).collect();
         for day in days {
             if let Some(mut buffer) = self.buffers.remove(&(table, day)) {

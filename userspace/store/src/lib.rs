@@ -548,6 +548,15 @@ impl Archive {
         Ok(())
     }
 
+    /// Writes the rows that there are of some tables to the catalog, before it is flushed.
+    pub fn flush_tables(&mut self, tables: &[Table]) -> Result<()> {
+        self.write_log()?;
+        tables.iter().try_for_each(|&table| {
+            let flushed = self.catalog.flush_table(table);
+            self.tolerate(flushed).map(drop)
+        })
+    }
+
     /// Adds to what is on a tape. A file that has to be brought to a higher rate first is copied: that may take long, and
     /// is not tried again each time.
     fn add_to(&mut self, id: TapeId, add: impl FnOnce(&mut Spool) -> Result<()>) -> Result<bool> {
