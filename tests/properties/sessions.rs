@@ -166,7 +166,7 @@ impl Pause {
         let action = if self.by_rule { Action::All } else { Action::OnDemand };
         let outcome = run_with(config(action), &frames, |engine, next| {
             while let Some((at, request)) = asks.next_if(|(at, _)| *at <= next.0) {
-                engine.control(Timestamp(at), &request).unwrap();
+                engine.control(Timestamp(at), &request).expect("the call is up");
             }
         });
         let mixed = outcome.recordings.iter().filter(|recording| recording.row.mixed).count();
