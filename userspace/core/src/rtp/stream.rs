@@ -114,6 +114,16 @@ enum State {
     Playing,
 }
 
+/// Where the sender's clock stood.
+#[derive(Clone, Copy)]
+struct Stamp {
+    timestamp: u32,
+    /// Ticks a second.
+    clock: u32,
+    /// When the packet came.
+    at: Timestamp,
+}
+
 /// The state of one stream.
 pub struct Stream {
     /// Synchronisation source.
@@ -140,6 +150,8 @@ pub struct Stream {
     timeline: Option<Timeline>,
     /// Timestamp of the last packet without the wrap.
     timestamp: i64,
+    /// Of the last packet that tells, which key presses do not: theirs is when the key was pressed.
+    stamp: Option<Stamp>,
     /// Timestamp at which the last packet on the tape ends.
     played_to: Option<i64>,
     formats: Vec<Format>,
@@ -209,6 +221,7 @@ impl Stream {
             missing: 0,
             timeline: None,
             timestamp: 0,
+            stamp: None,
             played_to: None,
             formats: Vec::new(),
             current: None,
@@ -287,16 +300,20 @@ impl Stream {
     }
 
     /// Takes a packet of a stream that another engine records ([`crate::share`]): no more than tells whether a later one goes
-    /// on with it.
-    pub fn overhear(&mut self, packet: &Packet<'_>, codec: &dyn Fn(u8) -> Codec) {
+    /// on with it. Returns whether it is audio, as far as the payload type tells.
+    pub fn overhear(&mut self, packet: &Packet<'_>, codec: &dyn Fn(u8) -> Codec) -> bool {
         self.receive_unclaimed(packet, false);
-        if self.timeline.is_none() {
-            let clock = codec(packet.payload_type).clock;
-            self.timestamp = i64::from(packet.timestamp);
-            self.timeline = (clock > 0).then(|| Timeline::new(clock, self.timestamp, packet.at));
+        let Codec { kind, clock, .. } = codec(packet.payload_type);
+        if kind == CodecKind::TelephoneEvent {
+            return false;
+        }
+        self.note_stamp(packet, clock);
+        if kind == CodecKind::ComfortNoise {
+            return false;
         }
         self.timestamp = self.unwrap(packet.timestamp);
         self.span.add(self.timestamp, packet.sequence);
+        true
     }
 
     /// Others like these have come, the last one with that number and that timestamp at that time.
@@ -304,6 +321,9 @@ impl Stream {
         self.last = self.last.max(at);
         self.sequence.catch_up(sequence);
         self.timestamp = self.unwrap(timestamp);
+        if let Some(stamp) = &mut self.stamp {
+            (stamp.timestamp, stamp.at) = (timestamp, at);
+        }
     }
 
     /// Whether what has been kept of a stream that no call has claimed is audio, as far as that can be told.
@@ -413,10 +433,9 @@ impl Stream {
     /// follows, and its timestamp has either gone on with the time or not at all.
     pub fn continues(&self, packet: &Packet<'_>) -> bool {
         let Some(ahead) = self.sequence.ahead(packet.sequence) else { return false };
-        let Some(timeline) = &self.timeline else { return true };
-        let clock = i64::from(timeline.clock());
-        let ticks = self.unwrap(packet.timestamp) - self.timestamp;
-        let elapsed = packet.at.since(self.last) / MILLISECOND * clock / 1000;
+        let Some(Stamp { timestamp, clock, at }) = self.stamp else { return true };
+        let ticks = i64::from(packet.timestamp.wrapping_sub(timestamp).cast_signed());
+        let elapsed = packet.at.since(at) / MILLISECOND * i64::from(clock) / 1000;
         let with_time = (ticks - elapsed).abs() < elapsed / 4;
         with_time || ticks == i64::from(ahead) * self.span.packet()
     }
@@ -437,6 +456,12 @@ impl Stream {
     fn note_arrival(&mut self, packet: &Packet<'_>) {
         self.packets += 1;
         self.last = self.last.max(packet.at);
+    }
+
+    fn note_stamp(&mut self, packet: &Packet<'_>, clock: u32) {
+        if clock > 0 {
+            self.stamp = Some(Stamp { timestamp: packet.timestamp, clock, at: packet.at });
+        }
     }
 
     fn lateness(&self, packet: &Packet<'_>) -> i64 {
@@ -628,6 +653,7 @@ impl Stream {
             }
             // One within another is none that anybody sends.
             CodecKind::ComfortNoise | CodecKind::Red => {
+                self.note_stamp(&packet, self.formats[index].codec.clock);
                 self.keep_heard(index, &packet, packet.at, 0, out);
                 return self.count(packet.at, out);
             }
@@ -678,6 +704,7 @@ impl Stream {
         self.timestamp = timestamp;
         self.span.add(timestamp, packet.sequence);
         let place = timeline.place(timestamp);
+        self.note_stamp(&packet, clock);
         self.count(packet.at, out);
         if out.tape.is_some() && self.formats[index].decoder.is_some() && !packet.is_sealed {
             if missing > 0 {
