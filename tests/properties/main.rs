@@ -8,6 +8,7 @@ mod found;
 mod garbage;
 mod impaired;
 mod leak;
+mod long;
 mod odd_sip;
 mod operator;
 mod order;

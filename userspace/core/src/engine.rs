@@ -595,7 +595,7 @@ impl Engine {
     fn handle_rtp(&mut self, key: &FlowKey, known: Option<FlowId>, ssrc: u32, packet: &RtpPacket<'_>) {
         let now = self.now;
         if let Some(id) = known {
-            self.flows.catch_up(id);
+            self.catch_up(id);
         }
         if self.flows.is_unwanted(key) {
             self.counters.rtp_unwanted += 1;
@@ -733,10 +733,20 @@ impl Engine {
         self.bind_dirty();
     }
 
+    /// Takes note of the packets of a flow that were let pass.
+    fn catch_up(&mut self, id: FlowId) {
+        if let Some(at) = self.flows.catch_up(id)
+            && let Some(binding) = self.flows.get(id).binding
+            && let Some(call) = self.calls.get_mut(binding.call)
+        {
+            call.note_passed(at);
+        }
+    }
+
     /// Finds out anew which call a flow belongs to. Returns whether that is another than before.
     fn bind(&mut self, id: FlowId) -> bool {
         let now = self.now;
-        self.flows.catch_up(id);
+        self.catch_up(id);
         let calls = &self.calls;
         let bound_to = self.flows.get(id).binding.map(|binding| binding.call);
         let standing = |key: CallKey| match calls.get(key) {

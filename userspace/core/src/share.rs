@@ -30,6 +30,7 @@ pub struct Glimpse {
     pub(crate) ssrc: u32,
     pub(crate) timestamp: u32,
     pub(crate) sequence: u16,
+    pub(crate) payload_type: u8,
 }
 
 /// Looks at frames once for all engines of a [`Share::among`].
@@ -48,8 +49,8 @@ impl Glance {
     }
 
     pub(crate) fn of(&self, flow: &FlowKey, ssrc: u32, packet: &RtpPacket<'_>) -> Glimpse {
-        let &RtpPacket { timestamp, sequence, .. } = packet;
-        Glimpse { flow: self.0.hash_one(flow), ssrc, timestamp, sequence }
+        let &RtpPacket { timestamp, sequence, payload_type, .. } = packet;
+        Glimpse { flow: self.0.hash_one(flow), ssrc, timestamp, sequence, payload_type }
     }
 }
 

@@ -397,12 +397,12 @@ impl Call {
     /// A flow has been bound to this call. When it has too many, that of a few packets from where nobody is said to be
     /// which has been idle longest is given up; or else, with what there is to say of it, the longest idle of all.
     pub fn adopt(&mut self, flow: FlowId, context: &mut Context<'_>) {
+        self.catch_up(context.flows);
         self.compare_from(context.now);
         if self.flows.contains(&flow) {
             return;
         }
         if self.flows.len() >= MAX_FLOWS {
-            self.catch_up(context.flows);
             let idle = self.flows.iter().copied().min_by_key(|&id| {
                 let flow = context.flows.get(id);
                 let is_told = flow.binding.is_some_and(|binding| binding.by == BoundBy::Both);

@@ -13,6 +13,11 @@ impl Call {
         self.is_own
     }
 
+    /// Whether another engine records it now.
+    pub(super) fn is_recorded_elsewhere(&self) -> bool {
+        !self.is_own && self.recorder.is_on()
+    }
+
     /// Whether audio of it may be kept here.
     pub(super) fn keeps_audio(&self, config: &Config) -> bool {
         config.audio && self.is_own
@@ -53,12 +58,13 @@ impl Call {
         let (key, descriptions) = (flow.key, &self.descriptions);
         let Some(stream) = flow.streams.get_mut(stream) else { return };
         let (ssrc, has_held) = (stream.ssrc, stream.is_holding());
-        stream.overhear(packet, &|payload_type| descriptions.codec(&key, binding.speaker, payload_type));
+        let is_audio =
+            stream.overhear(packet, &|payload_type| descriptions.codec(&key, binding.speaker, payload_type));
         let is_known = stream.unique() > MIN_PACKETS;
         if has_held {
             context.flows.weigh(id);
         }
-        if is_known && !is_compared && !self.is_over() && !self.awaits_tape(context.config) {
+        if is_audio && is_known && !is_compared && !self.is_over() && !self.awaits_tape(context.config) {
             context.flows.let_pass(id, ssrc, packet);
         }
     }
@@ -75,8 +81,13 @@ impl Call {
     /// Something happens: takes note of the packets that were [let pass](Flows::let_pass), and looks at those that come.
     pub(super) fn catch_up(&mut self, flows: &mut Flows) {
         if !self.is_own {
-            self.last_media = self.heard_until(flows);
-            self.flows.iter().for_each(|&id| flows.catch_up(id));
+            let passed = self.flows.iter().filter_map(|&id| flows.catch_up(id));
+            self.last_media = passed.chain(self.last_media).max();
         }
+    }
+
+    /// The last of its packets that were let pass has come then.
+    pub(crate) fn note_passed(&mut self, at: Timestamp) {
+        self.last_media = self.last_media.max(Some(at));
     }
 }

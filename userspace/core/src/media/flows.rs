@@ -314,7 +314,8 @@ impl Flows {
 
     /// Forgets a flow.
     pub fn remove(&mut self, id: FlowId) -> Flow {
-        self.catch_up(id);
+        // What has passed of it is nothing to a call that lets it go.
+        let _ = self.catch_up(id);
         let flow = self.flows.remove(id);
         self.by_key.remove(&flow.key);
         self.unclaimed.remove(&id);
@@ -388,8 +389,7 @@ impl Flows {
                 claim.until = claim.until.min(until);
             }
             for &id in &place.flows {
-                let flow = &mut self.flows[id];
-                flow.resolve_at = flow.resolve_at.min(until);
+                self.passing.resolve_from(&mut self.flows[id], until);
             }
             self.changed.push(endpoint);
             self.mark_dirty(endpoint);
@@ -585,7 +585,7 @@ impl Flows {
         let (later, at_once) = place.flows.split_at(place.flows.len().saturating_sub(LOOKED_AT_ONCE));
         for &id in later {
             // A flood: whoever goes on is looked at then.
-            self.flows[id].resolve_at = Timestamp(i64::MIN);
+            self.passing.resolve_from(&mut self.flows[id], Timestamp(i64::MIN));
         }
         for &id in at_once {
             look_again(&mut self.flows[id], id, &mut self.dirty);

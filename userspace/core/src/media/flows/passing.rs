@@ -35,6 +35,14 @@ impl Passing {
     pub(super) fn new(glance: Option<Glance>) -> Passing {
         Passing { glance, ..Passing::default() }
     }
+
+    /// The binding of a flow is to be looked at again with the first packet from then on.
+    pub(super) fn resolve_from(&mut self, flow: &mut Flow, at: Timestamp) {
+        flow.resolve_at = flow.resolve_at.min(at);
+        if let Some(last) = flow.passing.and_then(|hash| self.last.get_mut(&hash)) {
+            last.resolve_at = flow.resolve_at;
+        }
+    }
 }
 
 impl Flow {
@@ -64,7 +72,8 @@ impl Flows {
     pub(crate) fn pass(&mut self, glimpse: &Glimpse, now: Timestamp) -> bool {
         let Some(last) = self.passing.last.get_mut(&glimpse.flow) else { return false };
         let ahead = glimpse.sequence.wrapping_sub(last.glimpse.sequence);
-        let goes_on = glimpse.ssrc == last.glimpse.ssrc && ahead <= AHEAD && now.since(last.at) < GOES_ON;
+        let is_like = glimpse.ssrc == last.glimpse.ssrc && glimpse.payload_type == last.glimpse.payload_type;
+        let goes_on = is_like && ahead <= AHEAD && now.since(last.at) < GOES_ON;
         if !goes_on || last.resolve_at <= now {
             return false;
         }
@@ -82,17 +91,20 @@ impl Flows {
         passed.map_or(flow.last, |last| last.at)
     }
 
-    /// Tells the flow and its stream what has passed. The next packet is looked at again.
-    pub(crate) fn catch_up(&mut self, id: FlowId) {
+    /// Tells the flow and its stream what has passed. The next packet is looked at again. Returns when the last one has
+    /// passed, for the call to be told; `None` where none was let pass.
+    #[must_use = "the call does not know of it"]
+    pub(crate) fn catch_up(&mut self, id: FlowId) -> Option<Timestamp> {
         if self.passing.last.is_empty() {
-            return;
+            return None;
         }
-        let Some(flow) = self.flows.get_mut(id) else { return };
-        let Some(last) = flow.passing.take().and_then(|hash| self.passing.last.remove(&hash)) else { return };
+        let flow = self.flows.get_mut(id)?;
+        let last = self.passing.last.remove(&flow.passing.take()?)?;
         flow.last = last.at;
         let Glimpse { ssrc, sequence, timestamp, .. } = last.glimpse;
         if let Some(stream) = flow.streams.iter_mut().find(|stream| stream.ssrc == ssrc) {
             stream.catch_up(sequence, timestamp, last.at);
         }
+        Some(last.at)
     }
 }
