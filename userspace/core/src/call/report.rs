@@ -109,7 +109,7 @@ impl Call {
             destination: key.destination.socket(),
             slice,
         };
-        context.events.push_back(Event::Quality(Box::new(row)));
+        self.emit(context, || Event::Quality(Box::new(row)));
     }
 
     fn tell_stream(&mut self, stream: &Stream, key: &FlowKey, binding: &Binding, context: &mut Context<'_>) {

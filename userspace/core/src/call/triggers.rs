@@ -53,8 +53,8 @@ impl Call {
         }
         let wanted = trigger.verb == Verb::Start && !self.is_over() && !self.recorder.is_recording();
         if wanted
-            && self.keeps_audio(context.config)
             && self.decide(None, context.flows).action == Action::OnDemand
+            && self.keeps_audio(context.config)
             && self.recorder.tape.is_none()
         {
             // Audio is kept from here on, until the answer tells whether it is wanted.
