@@ -109,7 +109,8 @@ proptest! {
         calls in prop::collection::vec(prop::collection::vec(spurt(), 1..12), 1..6),
         again in 1..120i64,
         orphans: bool,
+        max_calls in prop_oneof![3 => Just(1000usize), 1 => 2..5usize],
     ) {
-        check(&calls, again, &Config { orphans, ..Config::default() });
+        check(&calls, again, &Config { orphans, max_calls, ..Config::default() });
     }
 }

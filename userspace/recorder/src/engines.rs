@@ -1,5 +1,6 @@
 //! One engine, or several that have the calls between them.
 
+use std::collections::HashMap;
 use std::iter;
 use std::ops::Range;
 
@@ -8,14 +9,18 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use spantape_core::control::{Answer, LiveCalls, Refusal, Request, Target};
 use spantape_core::engine::{Counters, Engine};
 use spantape_core::event::Event;
+use spantape_core::record::Id;
 use spantape_core::rules::Config;
 use spantape_core::share::{Glance, Share};
 use spantape_core::time::Timestamp;
 
+use crate::config::LEAST_MEMORY;
 use crate::source::buffer::FrameBuffer;
 
 /// Frames for which it is worth while to wake other threads.
 const WORTH_WHILE: usize = 64;
+/// Each engine but the first may have this part of what is allowed for one.
+const MORE_MEMORY: usize = 4;
 
 /// Engines that see the same frames, and of which each records its own calls. All do what they do at the same time, and are
 /// waited for; what they have to say is then taken from one after the other. So it is the same whichever was faster.
@@ -29,14 +34,16 @@ pub(crate) struct Engines {
 }
 
 impl Engines {
-    /// So many, at least one. The memory that they are allowed is that of all together.
+    /// So many, at least one. As all know of all calls they are allowed more memory together than one is alone.
     pub(crate) fn new(config: &Config, count: usize) -> Result<Engines> {
         let count = count.max(1);
+        let further = (config.max_memory / MORE_MEMORY).saturating_mul(count - 1);
+        let memory = config.max_memory.saturating_add(further);
         let shares: Vec<Share> = Share::among(count).collect();
         let glance = shares.first().and_then(Share::glance).cloned();
         let mut engines = shares.into_iter().map(|share| {
             Engine::new(Config {
-                max_memory: config.max_memory / count,
+                max_memory: (memory / count).max(LEAST_MEMORY),
                 // All know the same of it.
                 announces_media: config.announces_media && share.has_rest(),
                 share,
@@ -105,12 +112,14 @@ impl Engines {
     /// Calls that are up, each as the engine sees it whose own it is.
     pub(crate) fn live_calls(&self, target: Option<&Target>, limit: usize) -> LiveCalls {
         let mut calls = self.first.live_calls(target, limit);
-        for engine in &self.others {
-            let seen = engine.live_calls(target, limit).calls;
-            for (call, seen) in calls.calls.iter_mut().zip(seen) {
-                if seen.is_own && seen.id == call.id {
-                    *call = seen;
-                }
+        let places = calls.calls.iter().enumerate().map(|(place, call)| (call.id, place));
+        let places: HashMap<Id, usize> = places.collect();
+        let seen = self.others.iter().flat_map(|engine| engine.live_calls(target, limit).calls);
+        for seen in seen.filter(|seen| seen.is_own) {
+            // Where memory is short, one may have given up another's call.
+            match places.get(&seen.id).and_then(|&place| calls.calls.get_mut(place)) {
+                Some(call) => *call = seen,
+                None => calls.calls.push(seen),
             }
         }
         calls
@@ -126,12 +135,24 @@ impl Engines {
         others.fold(first, |found, other| if is_own(&other) { other } else { found })
     }
 
-    /// Figures of what they have seen, which is the same, and of the memory that they take together.
+    /// Figures of what they have seen, which is the same, of the memory that they take together, and of the most that any had
+    /// no room for.
     pub(crate) fn counters(&self) -> Counters {
         let mut counters = self.first.counters();
         for other in self.others.iter().map(Engine::counters) {
             counters.memory += other.memory;
             counters.memory_peak += other.memory_peak;
+            for (most, given_up) in [
+                (&mut counters.fragments_evicted, other.fragments_evicted),
+                (&mut counters.tcp_evicted, other.tcp_evicted),
+                (&mut counters.flows_evicted, other.flows_evicted),
+                (&mut counters.streams_evicted, other.streams_evicted),
+                (&mut counters.calls_evicted, other.calls_evicted),
+                (&mut counters.associations_evicted, other.associations_evicted),
+                (&mut counters.rtp_no_room, other.rtp_no_room),
+            ] {
+                *most = given_up.max(*most);
+            }
         }
         counters
     }

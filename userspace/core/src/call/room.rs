@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::table::Calls;
 use super::{Call, Context};
-use crate::media::CallKey;
+use crate::media::{CallKey, Flows};
 use crate::record::{EndReason, Party};
 use crate::time::{SECOND, Timestamp};
 
@@ -26,7 +26,7 @@ pub(super) enum Worth {
     Answered,
     /// With media, which is not kept.
     Heard,
-    /// With media that is.
+    /// With media that is, here or by another engine.
     Recorded,
 }
 
@@ -95,7 +95,7 @@ impl Calls {
                 self.room.order.remove(&(worth, last, key));
                 continue;
             };
-            let now = Place::of(call);
+            let now = Place::of(call, context.flows);
             looks += 1;
             if (now.worth, now.last) != (worth, last) && looks < LOOKS {
                 self.room.update(key, &mut call.place, now);
@@ -111,19 +111,20 @@ impl Calls {
 
 impl Place {
     /// Where a call stands now.
-    pub(super) fn of(call: &Call) -> Place {
+    pub(super) fn of(call: &Call, flows: &Flows) -> Place {
+        let last_media = call.heard_until(flows);
         let worth = if call.is_over() {
             Worth::Over
-        } else if call.recorder.tape.is_some() {
+        } else if call.recorder.tape.is_some() || call.is_recorded_elsewhere() {
             Worth::Recorded
-        } else if call.last_media.is_some() || call.is_ignored() {
+        } else if last_media.is_some() || call.is_ignored() {
             Worth::Heard
         } else if call.callee_tags.is_empty() || call.joined {
             Worth::Unanswered
         } else {
             Worth::Answered
         };
-        let last = call.last_media.map_or(call.last_signal, |media| media.max(call.last_signal));
+        let last = last_media.map_or(call.last_signal, |media| media.max(call.last_signal));
         Place { worth, last: Timestamp(last.0 - last.0.rem_euclid(SECOND)), memory: call.memory() }
     }
 }

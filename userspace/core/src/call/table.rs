@@ -283,7 +283,7 @@ impl Calls {
             self.join_by_payload(key, other);
         }
         if let Some(call) = self.calls.get_mut(key.slot).filter(|call| call.key == key) {
-            let place = Place::of(call);
+            let place = Place::of(call, context.flows);
             self.room.update(key, &mut call.place, place);
         }
         if let Some(passing) = passing {

@@ -79,7 +79,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     keylog: Vec<PathBuf>,
     /// How many processors are there for it. With one, one thread does all; with two, calls are followed while others read ahead, write and finish recordings; with more, all but one of them have the calls between them [default: two if there are as many, and one for a pipe]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
     /// Print the summary as JSON
     #[arg(long)]

@@ -37,7 +37,7 @@ use crate::finish::Audio;
 use crate::source::memory::Sieving;
 
 /// Less memory than this is of no use to the engine.
-const LEAST_MEMORY: usize = 1 << 20;
+pub(crate) const LEAST_MEMORY: usize = 1 << 20;
 
 /// A configuration file, as it is typed.
 #[derive(Debug, Default, Deserialize)]
