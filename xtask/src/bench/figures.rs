@@ -17,6 +17,8 @@ pub(super) struct Pair {
     pub(super) spantape: Cost,
     /// Spantape with one thread, if that was asked for.
     pub(super) alone: Option<Cost>,
+    /// The floor that hashes, if that was asked for.
+    pub(super) hashed: Option<Cost>,
 }
 
 /// All runs on one load.
@@ -55,11 +57,16 @@ impl Figures {
 
     /// How many times as fast it is by the clock as with one thread.
     fn speed_up(&self) -> Option<Spread> {
-        let all: Vec<f64> = self
-            .pairs
-            .iter()
-            .filter_map(|pair| pair.alone.map(|alone| alone.wall_s / pair.spantape.wall_s))
-            .collect();
+        self.spread_of_some(|pair| Some(pair.alone?.wall_s / pair.spantape.wall_s))
+    }
+
+    /// CPU of the floor that hashes for that of the one that does not: no recorder has a smaller ratio that hashes.
+    fn hashed_ratio(&self) -> Option<Spread> {
+        self.spread_of_some(|pair| Some(pair.hashed?.cpu_s / pair.floor.cpu_s))
+    }
+
+    fn spread_of_some(&self, figure: impl Fn(&Pair) -> Option<f64>) -> Option<Spread> {
+        let all: Vec<f64> = self.pairs.iter().filter_map(figure).collect();
         (!all.is_empty()).then(|| Spread::of(all))
     }
 
@@ -134,6 +141,7 @@ impl Findings for Figures {
                     "floor": pair.floor.json(),
                     "spantape": pair.spantape.json(),
                     "one_thread": alone,
+                    "floor_that_hashes": pair.hashed.map(Cost::json),
                     "ratio": rounded(ratio),
                 })
             })
@@ -149,6 +157,7 @@ impl Findings for Figures {
             "ratio": self.ratio().json(),
             "best_ratio": rounded(self.best_ratio()),
             "speed_up": self.speed_up().map(Spread::json),
+            "hashed_ratio": self.hashed_ratio().map(Spread::json),
             "floor": self.program_json(|pair| pair.floor),
             "spantape": self.program_json(|pair| pair.spantape),
         })
@@ -170,6 +179,9 @@ impl fmt::Display for Figures {
         self.rows(f, "spantape", |pair| pair.spantape)?;
         writeln!(f, "{:<17} {}", "CPU ratio by pair", self.ratio())?;
         write!(f, "{:<17} {:>9.2}", "of the best runs", self.best_ratio())?;
+        if let Some(ratio) = self.hashed_ratio() {
+            write!(f, "\n{:<17} {ratio}", "floor that hashes")?;
+        }
         match self.speed_up() {
             Some(speed_up) => write!(f, "\n{:<17} {speed_up}", "times one thread"),
             None => Ok(()),
@@ -231,7 +243,7 @@ mod tests {
         let cost = |cpu_s| Cost { cpu_s, wall_s: 1.0, peak_mb: 50.0 };
         let pairs = cpu_s
             .iter()
-            .map(|&cpu_s| Pair { floor: cost(0.5), spantape: cost(cpu_s), alone: None })
+            .map(|&cpu_s| Pair { floor: cost(0.5), spantape: cost(cpu_s), alone: None, hashed: None })
             .collect();
         Figures {
             load: Load { calls: 10, seconds: 10 },

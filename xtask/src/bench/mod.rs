@@ -83,6 +83,9 @@ struct LoadArgs {
 struct FloorArgs {
     file: PathBuf,
     folder: PathBuf,
+    /// Hash what has been written
+    #[arg(long)]
+    hash: bool,
 }
 
 /// Runs one of the benches.
@@ -107,7 +110,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         What::Stages(args) => stages::run(args),
         What::Instructions(args) => instructions::run(args),
         What::Send(args) => capture::send::run(args),
-        What::Floor(args) => floor::run(&args.file, &args.folder),
+        What::Floor(args) => floor::run(&args.file, &args.folder, args.hash),
     }
 }
 

@@ -25,6 +25,9 @@ pub(super) struct Args {
     /// Replay with one thread as well, and say how many times as fast it is with more
     #[arg(long)]
     speed_up: bool,
+    /// Run the floor once more, and have it hash what it has written as an archive must
+    #[arg(long)]
+    hashed: bool,
     /// What is kept of the audio
     #[arg(long, value_enum, default_value_t = Keep::Pcm)]
     keep: Keep,
@@ -81,6 +84,7 @@ struct Bench {
     load: Load,
     spread: Option<u32>,
     speed_up: bool,
+    hashed: bool,
     keep: Keep,
     threads: Option<u16>,
     file: PathBuf,
@@ -105,6 +109,7 @@ impl Bench {
             load: args.load,
             spread: args.spread,
             speed_up: args.speed_up,
+            hashed: args.hashed,
             keep: args.keep,
             threads: args.threads,
             file,
@@ -127,18 +132,21 @@ impl Bench {
         for run in 1..=runs {
             let folder = self.outputs.join(run.to_string());
             create(&folder)?;
-            let (floor, spantape) = (self.floor(&folder)?, self.spantape(&folder, "archive", self.threads)?);
+            let (floor, spantape) =
+                (self.floor(&folder, false)?, self.spantape(&folder, "archive", self.threads)?);
             let alone = self.speed_up.then(|| self.spantape(&folder, "alone", Some(1))).transpose()?;
+            let hashed = self.hashed.then(|| self.floor(&folder, true)).transpose()?;
             eprintln!("run {run}: floor {:.2} s, spantape {:.2} s CPU", floor.cpu_s, spantape.cpu_s);
-            pairs.push(Pair { floor, spantape, alone });
+            pairs.push(Pair { floor, spantape, alone, hashed });
         }
         remove(&self.outputs)?;
         Ok(Figures { load: self.load, begun_in: self.spread, keep: self.keep, threads: self.threads, pairs })
     }
 
-    fn floor(&self, folder: &Path) -> Result<Cost> {
-        let out = folder.join("floor");
-        let args = ["bench".as_ref(), "floor".as_ref(), self.file.as_os_str(), out.as_os_str()];
+    fn floor(&self, folder: &Path, hash: bool) -> Result<Cost> {
+        let out = folder.join(if hash { "hashed" } else { "floor" });
+        let mut args = vec!["bench".as_ref(), "floor".as_ref(), self.file.as_os_str(), out.as_os_str()];
+        args.extend(hash.then(|| OsStr::new("--hash")));
         let (cost, _) = self.measure(&self.xtask, &args)?;
         verify::floor(self.load, &out)?;
         empty(&out)?;
