@@ -14,10 +14,9 @@ use crate::fetch::{SAMPLES_A_LINE, fetch};
 use crate::record::{Completeness, Side};
 use crate::time::{MILLISECOND, SECOND, Timestamp};
 
-/// A block leaves when capture time is this far past its end: longer than most packets are delayed, and nearly as long as a
-/// stream waits for those that are out of order. What comes later still is added to what has left. Each 30 ms of it are a
-/// kilobyte a call.
-const LATENCY: i64 = 160 * MILLISECOND;
+/// A block leaves when capture time is this far past its end: longer than most packets are delayed. What comes later, as a stream may
+/// wait longer for those that are out of order, is added to what has left. Each 30 ms of it are a kilobyte a call.
+const LATENCY: i64 = 140 * MILLISECOND;
 /// Blocks a second.
 const BLOCKS_PER_SECOND: u32 = 4;
 /// A packet of which it is not known how long it is heard may be heard so long.
