@@ -199,7 +199,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (file, out) = (folder.path().join("load"), folder.path().join("out"));
         Load { calls: 3, seconds: 2 }.write(&file).unwrap();
-        run(&file, &out).unwrap();
+        run(&file, &out, true).unwrap();
         let sizes: Vec<u64> =
             std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).collect();
         assert_eq!(sizes, [32_000; 6]);
