@@ -42,6 +42,20 @@ const SIDES: &[Side] = &[
     Side { case: "ice", recording: 0, channel: 1, source: CALLEE, at: WHOLE },
     Side { case: "zrtp", recording: 0, channel: 0, source: CALLER, at: &[(1.0, 1.0), (3.5, 3.5)] },
     Side { case: "zrtp", recording: 0, channel: 1, source: CALLEE, at: &[(1.0, 1.0), (3.5, 3.5)] },
+    Side {
+        case: "comfort-noise",
+        recording: 0,
+        channel: 0,
+        source: CALLER,
+        at: &[(1.0, 1.0), (31.0, 5.0), (33.0, 7.0)],
+    },
+    Side {
+        case: "comfort-noise",
+        recording: 0,
+        channel: 1,
+        source: CALLEE,
+        at: &[(1.0, 1.0), (31.0, 5.0), (33.0, 7.0)],
+    },
     // What the caller says has no decoder, or needs one that is left out here.
     Side { case: "undecodable", recording: 0, channel: 1, source: CALLEE, at: WHOLE },
     Side { case: "g723", recording: 0, channel: 1, source: CALLEE, at: WHOLE },

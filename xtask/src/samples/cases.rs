@@ -97,6 +97,7 @@ pub(super) const CASES: &[Case] = &[
     generated("g726", codecs::g726),
     generated("opus", codecs::opus),
     generated("red", codecs::red),
+    generated("comfort-noise", codecs::comfort_noise),
     Case { name: "undecodable", make: Make::Generate(external::undecodable) },
     Case { name: "g723", make: Make::Generate(external::g723) },
     generated("no-call-id", odd_sip::no_call_id),

@@ -8,6 +8,8 @@ use anyhow::{Context as _, Result, bail};
 use super::script::{ANSWERED, By, Dialog, MEDIA, NOTHING, Scene};
 use crate::lab::Bench;
 use crate::lab::capture::Capture;
+use crate::lab::codec::Codec;
+use crate::lab::media::Clip;
 use crate::lab::speech::Speech;
 
 const LENGTH_MS: u64 = 8000;
@@ -66,6 +68,42 @@ pub(super) fn red(bench: &Bench) -> Result<Capture> {
     let caller = redundant(97, 0, 160, &[2, 1], &caller, pairs);
     let callee = redundant(97, 0, 160, &[2], &callee, every_tenth);
     call(bench, "red-1@10.20.0.9", lines, [caller, callee])
+}
+
+/// Both are silent for half a minute: comfort noise (RFC 3389) for most of it, then nothing at all. Then they go on.
+pub(super) fn comfort_noise(bench: &Bench) -> Result<Capture> {
+    const SPOKEN: u32 = 4000;
+    const NOISE: u32 = 20_000;
+    const NOTHING_AT_ALL: u32 = 6000;
+    /// From one packet of noise to the next.
+    const REFRESH: u32 = 200;
+    /// -70 dBov.
+    const LEVEL: u8 = 70;
+    let dialog = Dialog::of_phones("comfort-noise-1");
+    let mut scene = Scene::new(bench);
+    scene.set_up(0, &dialog, "", MEDIA)?;
+    let [caller, callee] = [0, 1].map(|side| dialog.ends[side].at(MEDIA[side]));
+    for (speech, from, to, after) in
+        [(Speech::Caller, caller, callee, 20), (Speech::Callee, callee, caller, 15)]
+    {
+        let begin = ANSWERED + after;
+        let first = Clip::new(speech, Codec::Pcmu, SPOKEN);
+        scene.speak(begin, from, to, first)?;
+        let mut next = first.resumed(NOISE + NOTHING_AT_ALL, 2 * SPOKEN);
+        for after in (SPOKEN..SPOKEN + NOISE).step_by(REFRESH as usize) {
+            let mut packet = vec![0x80, 13];
+            packet.extend(next.sequence.to_be_bytes());
+            packet.extend((first.timestamp + after * (first.codec.clock() / 1000)).to_be_bytes());
+            packet.extend(first.ssrc.to_be_bytes());
+            packet.push(LEVEL);
+            scene.datagram(begin + u64::from(after), from, to, &packet)?;
+            next.sequence += 1;
+        }
+        scene.speak(begin + u64::from(SPOKEN + NOISE + NOTHING_AT_ALL), from, to, next)?;
+    }
+    let length = 2 * SPOKEN + NOISE + NOTHING_AT_ALL;
+    scene.hang_up(ANSWERED + u64::from(length), &dialog, By::Caller, 9)?;
+    Ok(scene.finish())
 }
 
 fn every_tenth(index: usize) -> bool {
