@@ -33,6 +33,20 @@ fn mutate(frames: &mut [Frame], changes: &[(prop::sample::Index, prop::sample::I
     }
 }
 
+/// A stream of one packet, and seconds later of more.
+#[test]
+fn time_leaps_after_the_first_packet() {
+    let mut frames = Call::plain(0, 0, 2 * SECOND).frames();
+    let steps = [0, 364 * SECOND + 1, 0, 1, 5 * SECOND + 1];
+    let mut at = EPOCH;
+    for (frame, step) in frames.iter_mut().zip(steps.into_iter().chain(std::iter::repeat(20 * MILLISECOND))) {
+        at += step;
+        frame.at = Timestamp(at);
+    }
+    let outcome = run(Config::default(), &frames);
+    assert_eq!(outcome.counters.frames, frames.len() as u64);
+}
+
 proptest! {
     #![proptest_config(crate::cases(128))]
 

@@ -433,7 +433,9 @@ impl Stream {
     /// follows, and its timestamp has either gone on with the time or not at all.
     pub fn continues(&self, packet: &Packet<'_>) -> bool {
         let Some(ahead) = self.sequence.ahead(packet.sequence) else { return false };
-        let Some(Stamp { timestamp, clock, at }) = self.stamp else { return true };
+        // Of so few that nothing may have been heard yet, nothing tells.
+        let few = self.sequence.unique < MIN_PACKETS;
+        let Some(Stamp { timestamp, clock, at }) = self.stamp.filter(|_| !few) else { return true };
         let ticks = i64::from(packet.timestamp.wrapping_sub(timestamp).cast_signed());
         let elapsed = packet.at.since(at) / MILLISECOND * i64::from(clock) / 1000;
         let with_time = (ticks - elapsed).abs() < elapsed / 4;
